@@ -1,0 +1,182 @@
+"""The command line. Heavy imports stand inside the handlers, so that `ipgl --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from ipgl import __version__
+from ipgl.errors import IpglError
+
+app = typer.Typer(
+    name="ipgl",
+    help="Train image classifiers that ignore spurious correlations, and see how they hold up when groups shift.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+study_app = typer.Typer(help="Run, check, resume and show studies.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
+
+StorageOption = Annotated[Path, typer.Option(help="Folder that holds the studies.")]
+AddressOption = Annotated[
+    str | None, typer.Option(help="Ray address; default: $RAY_ADDRESS, or this machine.")
+]
+StudyFile = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
+StudyName = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"ipgl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@study_app.command()
+def run(file: StudyFile, address: AddressOption = None) -> None:
+    """Run a study: search, choose winners, retrain them on fresh seeds, test once, report."""
+    from ipgl.study.plan import load_plan
+    from ipgl.study.session import start_study, storage_folder
+
+    plan = load_plan(file)
+    _watch(plan, storage_folder(plan), lambda watcher: start_study(plan, watcher, address))
+
+
+@study_app.command()
+def resume(name: StudyName, storage: StorageOption = Path("runs"), address: AddressOption = None) -> None:
+    """Go on with an interrupted study; nothing that has finished runs again."""
+    from ipgl.study.session import require_state, resume_study, stored_plan
+
+    folder = _folder(name, storage)
+    require_state(folder)
+    _watch(stored_plan(folder), folder, lambda watcher: resume_study(folder, watcher, address))
+
+
+@study_app.command()
+def validate(file: StudyFile) -> None:
+    """Check a study file and build its data and models; nothing is trained."""
+    from ipgl.study.plan import load_plan
+    from ipgl.study.session import check_by_building
+
+    plan = load_plan(file)
+    check_by_building(plan)
+    trials = sum(plan.search_trials(method.label) for method in plan.methods)
+    finals = len(plan.methods) * len(plan.final_seeds())
+    print(
+        f"{file}: valid; {len(plan.methods)} methods, at most {trials} search trials and {finals} final runs"
+    )
+
+
+@study_app.command()
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    import json
+
+    from ipgl.study.schema import study_schema
+
+    print(json.dumps(study_schema(), indent=1))
+
+
+@study_app.command("list")
+def list_studies(storage: StorageOption = Path("runs")) -> None:
+    """List the studies in a storage folder."""
+    from ipgl.study.folder import StudyFolder
+    from ipgl.study.overview import studies_table
+
+    _console().print(
+        studies_table([StudyFolder(path.parent) for path in sorted(storage.glob("*/study.json"))])
+    )
+
+
+@study_app.command()
+def show(
+    name: StudyName,
+    storage: StorageOption = Path("runs"),
+    format: Annotated[
+        Literal["table", "json"], typer.Option(help="json: final test runs, for programs.")
+    ] = "table",
+) -> None:
+    """Show a study's results."""
+    from ipgl.study.collect import final_runs_json, summarise
+    from ipgl.study.display import print_results
+    from ipgl.study.session import require_state, stored_plan
+
+    folder = _folder(name, storage)
+    state = require_state(folder)
+    if format == "json":
+        print(final_runs_json(folder))
+        return
+    print_results(_console(), summarise(stored_plan(folder), folder).summary)
+    if state["phase"] != "finished":
+        print(f"The study has not finished; go on with it by: ipgl study resume {name}")
+
+
+@app.command()
+def ui(
+    storage: StorageOption = Path("runs"),
+    uri: Annotated[str | None, typer.Option(help="MLflow store; default: the storage folder's own.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Interface; anything but loopback opens the UI to others.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Open the MLflow UI on the studies' results (loopback only, unless a host is given)."""
+    from ipgl.tracking import run_ui
+
+    run_ui(storage, uri, host=host, port=port)
+
+
+def _watch(plan: Any, folder: Any, action: Any) -> None:
+    """Run or resume a study with a live display, then print what it found and what to do next."""
+    from ipgl.study.display import LiveDisplay, print_results
+
+    console = _console()
+    try:
+        with LiveDisplay(plan, folder, console) as display:
+            finished = action(display)
+    except KeyboardInterrupt:
+        option = f" --storage {plan.config.storage}" if plan.config.storage != "runs" else ""
+        print(f"\nStopped. Nothing finished is lost; go on with: ipgl study resume {folder.name}{option}")
+        sys.exit(130)
+    print_results(console, finished.results.summary)
+    for warning in finished.warnings:
+        console.print(f"[yellow]tracking:[/] {warning}", highlight=False, soft_wrap=True)
+    for title, link in finished.links.items():
+        console.print(f"{title}: {link}", highlight=False, soft_wrap=True)
+    console.print(f"open the report: {finished.folder.report}", highlight=False, soft_wrap=True)
+
+
+def _folder(name: str, storage: Path) -> Any:
+    from ipgl.study.folder import StudyFolder
+
+    return StudyFolder(storage.expanduser().resolve() / name)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def main() -> NoReturn:
+    """Entry point: a user's error is one paragraph on standard error and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except IpglError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(0)

@@ -1,0 +1,64 @@
+"""Study files: schema, search ranges, loading with located errors."""
+
+from ipgl.config.base import Settings
+from ipgl.config.document import Document, DocumentError, parse_document, read_document
+from ipgl.config.load import check_document, load_study
+from ipgl.config.problems import ConfigError, Problem, dotted, problems_of
+from ipgl.config.ranges import (
+    RANGES,
+    Choice,
+    Int,
+    LogInt,
+    LogUniform,
+    Range,
+    RangeError,
+    Uniform,
+    parse_range,
+)
+from ipgl.config.study import (
+    Component,
+    EvaluationSettings,
+    ResourceSettings,
+    SchedulerSettings,
+    SearchSettings,
+    StudyConfig,
+    TrackingSettings,
+)
+from ipgl.config.training import OptimiserSettings, ScheduleSettings, TrainingSettings
+from ipgl.config.trial import Phase, TrialConfig, config_hash
+
+__all__ = [
+    "RANGES",
+    "Choice",
+    "Component",
+    "ConfigError",
+    "Document",
+    "DocumentError",
+    "EvaluationSettings",
+    "Int",
+    "LogInt",
+    "LogUniform",
+    "OptimiserSettings",
+    "Phase",
+    "Problem",
+    "Range",
+    "RangeError",
+    "ResourceSettings",
+    "ScheduleSettings",
+    "SchedulerSettings",
+    "SearchSettings",
+    "Settings",
+    "StudyConfig",
+    "TrackingSettings",
+    "TrainingSettings",
+    "TrialConfig",
+    "Uniform",
+    "check_document",
+    "config_hash",
+    "dotted",
+    "load_study",
+    "parse_document",
+    "parse_range",
+    "problems_of",
+    "read_document",
+]

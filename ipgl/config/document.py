@@ -1,0 +1,130 @@
+"""A YAML file as data plus the line on which each value stands, so that errors can point at it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from ipgl.errors import IpglError
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the scalars of YAML 1.2: `off` is a word and `1e-3` is a number.
+
+    PyYAML follows YAML 1.1, where `adaptivity: off` reads as False and `lr: 1e-3` as a string.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+        r"|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+class DocumentError(IpglError):
+    """A file that cannot be read as one YAML mapping."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One parsed file.
+
+    Attributes:
+        source: The file's name as the user gave it.
+        text: The file's text, kept so that a study can store exactly what it was given.
+        data: The parsed mapping.
+        lines: Key path -> line (1-based).
+    """
+
+    source: str
+    text: str
+    data: dict[str, Any]
+    lines: dict[KeyPath, int] = field(repr=False)
+
+    def line_of(self, path: KeyPath) -> int:
+        """The line of the value at `path`, or of its nearest parent that the file holds."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def parse_document(text: str, source: str = "<text>") -> Document:
+    """Parse YAML text whose top level is a mapping.
+
+    Raises:
+        DocumentError: Not YAML, not a mapping, or the same key twice in one mapping.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            kinds = {type(None): "nothing", yaml.SequenceNode: "a list"}
+            raise DocumentError(
+                f"{source}: a study file is a mapping of keys to values, but this one holds "
+                f"{kinds.get(type(node), 'a single value')}; begin with `name: my-study`"
+            )
+        lines: dict[KeyPath, int] = {}
+        _collect_lines(node, (), lines, source)
+        data: dict[str, Any] = loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{source}:{mark.line + 1}" if mark else source
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise DocumentError(f"{place}: not valid YAML: {problem}") from None
+    finally:
+        loader.dispose()
+    return Document(source, text, data, lines)
+
+
+def read_document(path: Path) -> Document:
+    """Read and parse a YAML file.
+
+    Raises:
+        DocumentError: The file cannot be read, or its content is refused by `parse_document`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot read the study file: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{path}: a study file is UTF-8 text, but byte {error.start} is not") from None
+    return parse_document(text, str(path))
+
+
+def _collect_lines(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], source: str) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen:
+                where = ".".join(map(str, (*path, name)))
+                raise DocumentError(
+                    f"{source}:{line}: {where}: a key may stand once in its mapping, but it already stands "
+                    f"on line {seen[name]}; remove one of the two"
+                )
+            seen[name] = line
+            lines[(*path, name)] = line
+            _collect_lines(value, (*path, name), lines, source)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _collect_lines(value, (*path, index), lines, source)

@@ -1,0 +1,159 @@
+"""The study file's schema. Sections that a registry entry defines (data set, model, method) stay open here.
+
+`ipgl.study.resolve` checks those sections against the settings class of the entry that they name.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ipgl.config.base import Settings
+from ipgl.config.training import TrainingSettings
+
+LABEL_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+
+
+def _label(value: str) -> str:
+    if not re.fullmatch(LABEL_PATTERN, value):
+        raise ValueError(
+            "a name is 1 to 64 of a-z, 0-9, `_`, `.` and `-` and begins with a letter or digit "
+            f"(it becomes a folder), but got {value!r}"
+        )
+    return value
+
+
+def _unit_interval(value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(
+            f"a severity is a share in [0, 1] (0.9 means 90% bias-conflicting), but got {value!r}"
+        )
+    return value
+
+
+Label = Annotated[str, AfterValidator(_label)]
+Severity = Annotated[float, AfterValidator(_unit_interval)]
+
+
+class Component(BaseModel):
+    """A registry entry by name; its own settings stand beside the name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class SchedulerSettings(Settings):
+    """Which trials stop early. `asha` is asynchronous successive halving (Li et al. 2020)."""
+
+    name: Literal["asha", "none"] = "asha"
+    grace_evaluations: int = Field(2, ge=1, description="No trial stops before this many evaluations.")
+    reduction_factor: float = Field(3, gt=1, description="One in this many trials survives a rung.")
+
+
+class SearchSettings(Settings):
+    """How settings are searched, winners chosen, and how often the winners are retrained."""
+
+    sampler: Literal["tpe", "random"] = "tpe"
+    startup_trials: int = Field(
+        10, ge=1, description="TPE draws this many trials at random before it models."
+    )
+    scheduler: SchedulerSettings = SchedulerSettings()
+    trials: int = Field(16, ge=1, description="Trials per method; a method without ranges runs one.")
+    concurrency: int | None = Field(
+        None, ge=1, description="Trials at once; null is as many as the cluster holds."
+    )
+    selection: str = Field(
+        "pair_robust", description="Rule that ranks trials and chooses winners; one for all methods."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the sampler and of every search trial.")
+    final_seeds: int = Field(
+        3, ge=1, description="Fresh seeds on which each winner is retrained and then tested."
+    )
+
+
+class EvaluationSettings(Settings):
+    """What is computed on the test split."""
+
+    severities: tuple[Severity, ...] = Field(
+        tuple(round(0.1 * i, 1) for i in range(11)),
+        min_length=1,
+        description="Bias-conflicting shares at which curves are evaluated.",
+    )
+    curves: tuple[Literal["mixture"], ...] = ("mixture",)
+    confidence: float = Field(0.95, gt=0, lt=1, description="Level of every interval.")
+    resamples: int = Field(2000, ge=100, description="Bootstrap resamples behind every interval.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> EvaluationSettings:
+        if len(set(self.severities)) < len(self.severities):
+            raise ValueError(f"severities must be distinct, but got {list(self.severities)}")
+        return self
+
+
+class ResourceSettings(Settings):
+    """What one trial takes from the cluster."""
+
+    workers: int = Field(
+        1, ge=1, description="Processes that share a trial's batches; 1 trains inside the trial."
+    )
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0, description="A fraction lets trials share a GPU.")
+    use_gpu: bool = Field(False, description="Ask for GPUs: gpus_per_worker, or 1 where that is 0.")
+    max_failures: int = Field(2, ge=0, description="Times a trial whose process died is started again.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ResourceSettings:
+        if self.gpus_per_worker > 0 and not self.use_gpu:
+            raise ValueError(
+                f"gpus_per_worker > 0 needs use_gpu: true, but got gpus_per_worker={self.gpus_per_worker}"
+            )
+        return self
+
+    @property
+    def gpus(self) -> float:
+        """GPUs for each worker."""
+        return (self.gpus_per_worker or 1.0) if self.use_gpu else 0.0
+
+
+class TrackingSettings(Settings):
+    """Where results are shown for browsing."""
+
+    name: str = Field("mlflow", description="Tracker; `none` keeps results on storage alone.")
+    uri: str | None = Field(None, description="Server or database; null is SQLite in the storage folder.")
+    experiment: str = Field("ipgl", min_length=1, description="Experiment that holds the study's runs.")
+
+
+class StudyConfig(Settings):
+    """One study: a question, the methods compared, and everything needed to answer it again."""
+
+    name: Label
+    question: str = Field("", description="What the study asks, in a sentence; shown in the report.")
+    dataset: Component
+    model: Component
+    methods: dict[Label, dict[str, Any]] = Field(
+        min_length=1,
+        description="Label -> settings; values or search ranges. `method` names another entry than the label.",
+    )
+    training: TrainingSettings = TrainingSettings()
+    search: SearchSettings = SearchSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    resources: ResourceSettings = ResourceSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    storage: str = Field("runs", min_length=1, description="Folder that holds one folder per study.")
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> StudyConfig:
+        if self.training.batch_size % self.resources.workers:
+            raise ValueError(
+                "training.batch_size must be a multiple of resources.workers (each worker takes an equal share), "
+                f"but got batch_size={self.training.batch_size}, workers={self.resources.workers}"
+            )
+        return self

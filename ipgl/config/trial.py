@@ -1,0 +1,47 @@
+"""One trial's complete configuration: every value concrete, and a hash that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from ipgl.config.base import Settings
+from ipgl.config.study import Component, EvaluationSettings, ResourceSettings
+from ipgl.config.training import TrainingSettings
+
+Phase = Literal["search", "final"]
+
+
+class TrialConfig(Settings):
+    """All that a trial's result depends on, but for the data's content.
+
+    Attributes:
+        label: The method's name in the study file.
+        method: The registry entry, with its settings.
+        hyperparameters: The searched values by dotted key, as drawn; they are already merged into the sections.
+        seed: Seeds the initial weights, the data order and the method's own randomness.
+    """
+
+    study: str
+    label: str
+    phase: Phase
+    seed: int
+    hyperparameters: dict[str, Any]
+    dataset: Component
+    model: Component
+    method: Component
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    resources: ResourceSettings
+    selection: str
+
+    @property
+    def key(self) -> str:
+        """A name that depends on the configuration alone, so a trial drawn again after a crash is recognised."""
+        return f"{self.label}-{self.phase}-s{self.seed}-{config_hash(self.model_dump(mode='json'))[:10]}"
+
+
+def config_hash(data: Any) -> str:
+    """SHA-256 of the canonical JSON of `data`."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,85 @@
+"""A study's outcome: one row per method and one aggregated curve per method, over the final seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ipgl.evaluation.result import CurvePoint, MaybeNaN, RunResult
+
+
+class Estimate(BaseModel):
+    """A mean over seeds with its confidence interval (nested bootstrap over seeds and test examples)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: MaybeNaN
+    low: MaybeNaN
+    high: MaybeNaN
+
+
+class MethodSummary(BaseModel):
+    """What the study found for one method.
+
+    Attributes:
+        winner: Key of the search trial that the selection rule chose; None if no trial completed.
+        hyperparameters: The winner's searched values.
+        score: The winner's value under the selection rule.
+        estimates: Test metric name -> mean over the final seeds with interval (accuracies are fractions).
+        curves: Curve name -> points averaged over the final seeds.
+        final_runs: Keys of the completed final runs.
+        counts: Search trials by status (`completed`, `stopped`, `failed`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: str
+    method: str
+    winner: str | None
+    hyperparameters: dict[str, Any]
+    score: MaybeNaN
+    estimates: dict[str, Estimate]
+    curves: dict[str, tuple[CurvePoint, ...]]
+    final_runs: tuple[str, ...]
+    counts: dict[str, int]
+
+
+class StudySummary(BaseModel):
+    """The whole study: what the table, the report and the tracking server's parent run show.
+
+    Attributes:
+        config: The study file as resolved, defaults included.
+        differences: `"a - b"` -> difference in accuracy at each severity, with interval, for each pair of methods.
+        chance: Accuracy of guessing by the test split's class shares.
+        seconds: Wall time of all sessions of the study together.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    study: str
+    question: str
+    selection: str
+    confidence: float
+    config: dict[str, Any]
+    config_hash: str
+    data_fingerprint: str
+    environment: dict[str, str]
+    methods: tuple[MethodSummary, ...]
+    differences: dict[str, tuple[CurvePoint, ...]]
+    chance: MaybeNaN
+    seconds: float
+
+
+class StudyResults(BaseModel):
+    """The summary with every run behind it; `histories` maps a run's key to its evaluation rows.
+
+    A history row holds `step`, `epoch`, `time` (seconds since the epoch) and float metrics
+    (`train/loss`, `validation/accuracy`, `validation/flip_rate`, `validation/rho`, `score`, ...).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: StudySummary
+    runs: tuple[RunResult, ...]
+    histories: dict[str, tuple[dict[str, float], ...]]

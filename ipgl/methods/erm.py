@@ -1,0 +1,39 @@
+"""Empirical risk minimisation (Vapnik 1998): the mean cross-entropy and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.nn.functional import cross_entropy
+
+from ipgl.config import Settings
+from ipgl.data import Batch, PairBatch
+from ipgl.methods.base import Needs, StepReport, Toolbox
+from ipgl.models import Classifier
+
+
+class ErmSettings(Settings):
+    """ERM has no settings of its own."""
+
+
+class Erm:
+    """Minimise the mean cross-entropy."""
+
+    needs = Needs()
+    pairs_per_step = 0
+
+    def __init__(self, settings: ErmSettings, toolbox: Toolbox) -> None:
+        self._descend = toolbox.descend
+
+    def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
+        """One descent on the batch's mean cross-entropy."""
+        loss = cross_entropy(model(batch.x), batch.y)
+        self._descend(loss)
+        return StepReport({"loss": loss.detach()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: ERM is stateless."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take back."""

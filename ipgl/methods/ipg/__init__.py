@@ -1,0 +1,6 @@
+"""Invariance Pair-Guided learning."""
+
+from ipgl.methods.ipg.condition import invariance_ratio, pair_moments
+from ipgl.methods.ipg.method import Ipg, IpgSettings
+
+__all__ = ["Ipg", "IpgSettings", "invariance_ratio", "pair_moments"]

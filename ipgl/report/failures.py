@@ -1,0 +1,58 @@
+"""Runs that failed, grouped by their cause: forty trials that ran out of memory are one thing to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ipgl.evaluation.result import Failure, RunResult
+from ipgl.evaluation.summary import StudyResults
+from ipgl.report.redact import redacted
+from ipgl.report.wording import shortened
+
+MAX_FAILURES = 100
+MAX_MESSAGE = 600
+MAX_TRACEBACK = 2500
+NO_CAUSE = Failure(kind="Unknown", message="no cause was recorded")
+
+
+@dataclass(frozen=True)
+class FailureRow:
+    """Runs of one method and phase that failed alike.
+
+    Attributes:
+        runs: Each run's key and, where known, the step at which it failed.
+        traceback: Of the first of them.
+    """
+
+    label: str
+    phase: str
+    kind: str
+    message: str
+    runs: tuple[str, ...]
+    traceback: str
+
+
+def failure_rows(results: StudyResults) -> list[FailureRow]:
+    """Failed runs by method, phase and cause, in the order in which each first occurred; long texts are cut."""
+    alike: dict[tuple[str, str, str, str], list[RunResult]] = {}
+    for run in sorted(results.runs, key=lambda run: run.number):
+        if run.status == "failed":
+            failure = run.failure or NO_CAUSE
+            alike.setdefault((run.label, run.phase, failure.kind, failure.message), []).append(run)
+    return [
+        FailureRow(
+            label=label,
+            phase=phase,
+            kind=kind,
+            message=shortened(redacted(message), MAX_MESSAGE),
+            runs=tuple(_failed_at(run) for run in runs),
+            # The end of a traceback names the place; its start is the machinery around it.
+            traceback=redacted((runs[0].failure or NO_CAUSE).traceback)[-MAX_TRACEBACK:],
+        )
+        for (label, phase, kind, message), runs in alike.items()
+    ]
+
+
+def _failed_at(run: RunResult) -> str:
+    step = run.failure.step if run.failure else None
+    return run.trial if step is None else f"{run.trial} at step {step}"

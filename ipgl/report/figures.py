@@ -1,0 +1,176 @@
+"""From results to Plotly figures: robustness to shift, the search's trials, and how they learned.
+
+Pure functions: nothing is read or written. Accuracies are fractions in the results and percent on the axes.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from ipgl.evaluation.result import RunResult
+from ipgl.evaluation.summary import StudyResults, StudySummary
+from ipgl.report.reading import (
+    ACCURACY,
+    CURVE,
+    FLIP_RATE,
+    curve_points,
+    search_runs,
+    training_severity,
+    validation,
+    winner_keys,
+)
+from ipgl.report.style import NEUTRAL, MethodStyle, method_styles
+from ipgl.report.traces import (
+    STATUS_SYMBOLS,
+    WINNER_SYMBOL,
+    add_score_lines,
+    add_status_keys,
+    band_trace,
+    base_figure,
+    curve_trace,
+    is_placed,
+    method_key,
+    path_trace,
+    rounded,
+    say,
+    trial_hover,
+)
+from ipgl.report.wording import finite, percent, plotly_text, whole_percent
+
+
+def robustness_figure(results: StudyResults, curve: str = CURVE) -> go.Figure:
+    """Accuracy against the bias-conflicting share: one line with its interval's band for each method."""
+    summary = results.summary
+    figure = base_figure(
+        "Accuracy as the attribute stops helping",
+        "0%: the attribute always agrees with the label; 100%: it never does. "
+        f"Bands are {whole_percent(summary.confidence)} intervals.",
+        "Bias-conflicting share of the test mix (%)",
+        "Test accuracy (%)",
+        summary,
+    )
+    styles = _styles(summary)
+    drawn = [(method, curve_points(method, curve)) for method in summary.methods]
+    drawn = [(method, points) for method, points in drawn if any(finite(p.accuracy) for p in points)]
+    for method, points in drawn:
+        figure.add_trace(band_trace(points, method.label, styles[method.label]))
+    for method, points in drawn:
+        figure.add_trace(curve_trace(points, method.label, styles[method.label]))
+    if not drawn:
+        return say(figure, "No method has test results.")
+    if finite(summary.chance):
+        place = "bottom left" if summary.chance < 0.9 else "top left"
+        figure.add_hline(
+            y=100 * summary.chance,
+            line={"color": NEUTRAL, "dash": "dot", "width": 1.5},
+            annotation_text=f"chance, {percent(summary.chance)}",
+            annotation_position=place,
+        )
+    training = training_severity(summary)
+    if training is not None:
+        figure.add_vline(
+            x=100 * training,
+            line={"color": NEUTRAL, "dash": "dash", "width": 1},
+            annotation_text="training mix",
+            annotation_position="top right" if training < 0.8 else "top left",
+        )
+    figure.update_xaxes(
+        range=[-2, 102], ticksuffix="%", unifiedhovertitle={"text": "<b>%{x}% bias-conflicting</b>"}
+    )
+    figure.update_yaxes(ticksuffix="%")
+    figure.update_layout(hovermode="x unified")
+    return figure
+
+
+def trials_figure(results: StudyResults) -> go.Figure:
+    """Validation accuracy against flip rate of each search trial; winners are starred."""
+    summary, winners = results.summary, winner_keys(results.summary)
+    searched = search_runs(results)
+    runs = [run for run in searched if is_placed(run)]
+    scored = runs and summary.selection == "pair_robust"
+    left_out = len(searched) - len(runs)
+    figure = base_figure(
+        "What the search tried",
+        "Up is accurate, left is invariant; stars are the winners."
+        + (" Dotted lines join equal scores." if scored else "")
+        + (f" Not drawn: {left_out} without a validation metric." if left_out else ""),
+        "Flip rate on held-out pairs (%)",
+        "Validation accuracy (%)",
+        summary,
+    )
+    if not runs:
+        return say(figure, "No search trial has validation metrics.")
+    if scored:
+        add_score_lines(figure, runs)
+    for label, style in _styles(summary).items():
+        # The winner comes last, so that it lies on top of what it beat.
+        own = sorted((run for run in runs if run.label == label), key=lambda run: run.trial in winners)
+        if own:
+            figure.add_trace(
+                go.Scatter(
+                    x=[rounded(100 * validation(run, FLIP_RATE)) for run in own],
+                    y=[rounded(100 * validation(run, ACCURACY)) for run in own],
+                    mode="markers",
+                    name=plotly_text(label),
+                    legendgroup=label,
+                    showlegend=False,
+                    marker={
+                        "color": style.colour,
+                        "symbol": [
+                            WINNER_SYMBOL if r.trial in winners else STATUS_SYMBOLS[r.status] for r in own
+                        ],
+                        "size": [19 if run.trial in winners else 9 for run in own],
+                        "opacity": [1.0 if run.trial in winners else 0.75 for run in own],
+                        "line": {
+                            "width": [
+                                1.5 if r.trial in winners or r.status != "completed" else 0 for r in own
+                            ]
+                        },
+                    },
+                    text=[trial_hover(run, run.trial in winners) for run in own],
+                    hovertemplate="%{text}<extra></extra>",
+                )
+            )
+            figure.add_trace(method_key(label, style))
+    add_status_keys(figure, {run.status for run in runs}, bool(winners), "markers")
+    figure.update_xaxes(ticksuffix="%")
+    figure.update_yaxes(ticksuffix="%")
+    return figure
+
+
+def learning_figure(results: StudyResults) -> go.Figure:
+    """Selection score over epochs of each search trial; a stopped one ends where it was stopped."""
+    summary, winners = results.summary, winner_keys(results.summary)
+    figure = base_figure(
+        "How the trials learned",
+        "Selection score after each evaluation. Thick lines are the winners.",
+        "Epoch",
+        f"Selection score ({plotly_text(summary.selection)})",
+        summary,
+    )
+    styles = _styles(summary)
+    paths = [(run, score_path(results, run)) for run in search_runs(results) if run.label in styles]
+    paths = sorted(((run, path) for run, path in paths if path), key=lambda pair: pair[0].trial in winners)
+    if not paths:
+        return say(figure, "No search trial was evaluated.")
+    for run, path in paths:
+        figure.add_trace(path_trace(run, path, styles[run.label], run.trial in winners))
+    for label in styles:
+        if any(run.label == label for run, _ in paths):
+            figure.add_trace(method_key(label, styles[label], "lines"))
+    add_status_keys(figure, {run.status for run, _ in paths} - {"completed"}, bool(winners), "lines+markers")
+    if max(path[-1][0] for _, path in paths) <= 10:
+        figure.update_xaxes(dtick=1)
+    return figure
+
+
+def score_path(results: StudyResults, run: RunResult) -> list[tuple[float, float]]:
+    """The run's (epoch, score) after each evaluation that has a score."""
+    rows = results.histories.get(run.trial, ())
+    return [
+        (row["epoch"], row["score"]) for row in rows if finite(row.get("epoch")) and finite(row.get("score"))
+    ]
+
+
+def _styles(summary: StudySummary) -> dict[str, MethodStyle]:
+    return method_styles([method.label for method in summary.methods])

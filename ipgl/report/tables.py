@@ -1,0 +1,214 @@
+"""Rows of the report's tables; the text alternative of each figure is one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ipgl.evaluation.result import RunResult
+from ipgl.evaluation.summary import MethodSummary, StudyResults
+from ipgl.report.figures import score_path
+from ipgl.report.reading import (
+    ACCURACY,
+    AVERAGE,
+    FLIP_RATE,
+    WORST_GROUP,
+    WORST_NONEMPTY_GROUP,
+    curve_points,
+    estimate,
+    point_at,
+    search_runs,
+    severities,
+    validation,
+    winner_keys,
+)
+from ipgl.report.redact import redacted
+from ipgl.report.style import method_styles
+from ipgl.report.wording import (
+    EMPTY,
+    MISSING,
+    finite,
+    number,
+    percent,
+    percent_range,
+    setting,
+    whole_percent,
+)
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """A plain table; the first column names the row.
+
+    Attributes:
+        numeric: Columns (by place) that hold numbers and are set right-aligned.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean with its interval, in words and as places (percent) on a bar from 0 to 100%.
+
+    Attributes:
+        best: Highest mean of its column.
+    """
+
+    mean: str
+    interval: str = ""
+    at: float | None = None
+    low: float | None = None
+    high: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method in the table of results."""
+
+    label: str
+    method: str
+    colour: str
+    cells: tuple[Cell, ...]
+    seeds: int
+    score: str
+    settings: tuple[tuple[str, str], ...]
+    counts: tuple[tuple[str, int], ...]
+
+
+def result_columns(results: StudyResults) -> tuple[tuple[str, str], ...]:
+    """Headings of a method row's cells: what is shown, and where on the curve or over which groups."""
+    return (
+        *((f"Agreement {whole_percent(1 - s)}", f"severity {whole_percent(s)}") for s in _ends(results)),
+        ("Worst group", "lowest accuracy"),
+        ("Average", "test split as it is"),
+    )
+
+
+def method_rows(results: StudyResults) -> list[MethodRow]:
+    """One row for each method, in the study file's order; the highest mean of each column is marked."""
+    methods = results.summary.methods
+    styles = method_styles([method.label for method in methods])
+    values = [_values(results, method) for method in methods]
+    best = [_highest([value[0] for value in column]) for column in zip(*values, strict=True)]
+    return [
+        MethodRow(
+            label=method.label,
+            method=method.method,
+            colour=styles[method.label].colour,
+            cells=tuple(_cell(*value, best=value[0] == top) for value, top in zip(row, best, strict=True)),
+            seeds=len(method.final_runs),
+            score=number(method.score),
+            settings=tuple((k, setting(v)) for k, v in redacted(method.hyperparameters).items()),
+            counts=tuple(
+                (status, method.counts.get(status, 0)) for status in ("completed", "stopped", "failed")
+            ),
+        )
+        for method, row in zip(methods, values, strict=True)
+    ]
+
+
+def curve_table(results: StudyResults) -> DataTable:
+    """The robustness figure in numbers."""
+    methods = results.summary.methods
+    rows = []
+    for severity in severities(results.summary):
+        cells = []
+        for method in methods:
+            point = point_at(curve_points(method), severity)
+            if point is None:
+                cells.append(MISSING)
+            elif not finite(point.accuracy):
+                cells.append(EMPTY)
+            else:
+                cells.append(f"{percent(point.accuracy)} ({percent_range(point.low, point.high)})")
+        rows.append((whole_percent(severity), whole_percent(1 - severity), *cells))
+    return DataTable(
+        "Test accuracy with its interval, in percent",
+        ("Bias-conflicting", "Agreement", *(method.label for method in methods)),
+        tuple(rows),
+        frozenset(range(2 + len(methods))),
+    )
+
+
+def trials_table(results: StudyResults) -> DataTable:
+    """The search's trials in numbers."""
+    winners = winner_keys(results.summary)
+    rows = tuple(
+        (
+            str(run.number),
+            run.label,
+            _outcome(run, winners),
+            number(run.score),
+            percent(validation(run, ACCURACY)),
+            percent(validation(run, FLIP_RATE)),
+            ", ".join(f"{k} {setting(v)}" for k, v in redacted(run.hyperparameters).items())
+            or "none searched",
+        )
+        for run in search_runs(results)
+    )
+    columns = ("Trial", "Method", "Outcome", "Score", "Validation accuracy", "Flip rate", "Hyperparameters")
+    return DataTable("Search trials, in the order in which they started", columns, rows, frozenset({3, 4, 5}))
+
+
+def learning_table(results: StudyResults) -> DataTable:
+    """The learning curves in numbers."""
+    winners = winner_keys(results.summary)
+    rows = []
+    for run in search_runs(results):
+        path = score_path(results, run)
+        scores = ", ".join(f"{epoch:g}: {number(score)}" for epoch, score in path) or "never evaluated"
+        rows.append((str(run.number), run.label, _outcome(run, winners), scores))
+    columns = ("Trial", "Method", "Outcome", "Epoch: selection score")
+    return DataTable("Selection score after each evaluation", columns, tuple(rows))
+
+
+def _ends(results: StudyResults) -> list[float]:
+    known = severities(results.summary)
+    return known if len(known) < 2 else [known[0], known[-1]]
+
+
+def _values(results: StudyResults, method: MethodSummary) -> list[tuple[float, float, float, str]]:
+    """(mean, low, high, what to say if the mean is no number) of each result column."""
+    nothing = float("nan")
+    values = []
+    for severity in _ends(results):
+        point = point_at(curve_points(method), severity)
+        values.append(
+            (point.accuracy, point.low, point.high, EMPTY) if point else (nothing, nothing, nothing, MISSING)
+        )
+    for name in (WORST_GROUP, AVERAGE):
+        found = estimate(method, name)
+        values.append(
+            (found.mean, found.low, found.high, EMPTY) if found else (nothing, nothing, nothing, MISSING)
+        )
+    worst, others = values[-2], estimate(method, WORST_NONEMPTY_GROUP)
+    if worst[3] == EMPTY and others is not None and finite(others.mean):
+        # A group without examples leaves the worst group unknown; the lowest of the others is no stand-in.
+        values[-2] = (*worst[:3], f"{EMPTY} in one group; lowest of the others {percent(others.mean)}")
+    return values
+
+
+def _highest(means: list[float]) -> float | None:
+    """The highest mean; None where there are not two to compare."""
+    known = [mean for mean in means if finite(mean)]
+    return max(known) if len(known) > 1 else None
+
+
+def _cell(mean: float, low: float, high: float, missing: str, *, best: bool) -> Cell:
+    if not finite(mean):
+        return Cell(missing)
+    if not (finite(low) and finite(high)):
+        return Cell(percent(mean), "no interval", _place(mean), best=best)
+    return Cell(percent(mean), percent_range(low, high), _place(mean), _place(low), _place(high), best)
+
+
+def _place(fraction: float) -> float:
+    return round(100 * min(1.0, max(0.0, fraction)), 2)
+
+
+def _outcome(run: RunResult, winners: set[str]) -> str:
+    return f"{run.status}, winner" if run.trial in winners else run.status

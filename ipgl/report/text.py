@@ -1,0 +1,146 @@
+"""What a study found, in at most three sentences made from its numbers alone."""
+
+from __future__ import annotations
+
+from ipgl.evaluation.result import CurvePoint
+from ipgl.evaluation.summary import MethodSummary, StudySummary
+from ipgl.report.reading import curve_points, difference_at, point_at, severities
+from ipgl.report.wording import (
+    finite,
+    listed,
+    mix_phrase,
+    percent,
+    percent_range,
+    points,
+    points_range,
+    whole_percent,
+)
+
+
+def findings(summary: StudySummary) -> list[str]:
+    """Up to three sentences: who leads on the hardest mix, what that costs on the easiest, what is missing.
+
+    A lead counts as told apart only where the interval of the difference excludes 0. Where nothing is
+    missing, the third sentence compares the leader with plain training (`erm`), unless the first already did.
+    """
+    measured = [s for s in severities(summary) if _ranking(summary, s)]
+    if not measured:
+        return [_capital(f"{_missing(summary) or 'no method has test results'}.")]
+    hardest, easiest = measured[-1], measured[0]
+    ranking = _ranking(summary, hardest)
+    sentences = [_lead(summary, ranking, hardest)]
+    if hardest != easiest:
+        sentences.append(_cost(summary, ranking[0], easiest))
+    missing = _missing(summary)
+    if missing:
+        sentences.append(_capital(f"{missing}."))
+    else:
+        sentences.extend(_against_plain_training(summary, ranking, hardest))
+    return sentences
+
+
+def _ranking(summary: StudySummary, severity: float) -> list[MethodSummary]:
+    """Methods with an accuracy at `severity`, the most accurate first."""
+    found = [
+        (point.accuracy, method)
+        for method in summary.methods
+        if (point := point_at(curve_points(method), severity)) is not None and finite(point.accuracy)
+    ]
+    return [method for _, method in sorted(found, key=lambda pair: -pair[0])]
+
+
+def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) -> str:
+    leader = ranking[0]
+    reached = _reached(summary, leader, severity)
+    if len(ranking) == 1:
+        only = ", the only method with test results," if len(summary.methods) > 1 else ""
+        return f"{leader.label}{only} reaches {reached} {mix_phrase(severity)}."
+    start = f"{leader.label} has the highest accuracy {mix_phrase(severity)}, {reached}"
+    second = ranking[1].label
+    difference = difference_at(summary, leader.label, second, severity)
+    if difference is None:
+        return (
+            f"{start}; {second} is next, and the study holds no difference between the two to judge this by."
+        )
+    gap = f"{points(difference.accuracy)} above the next, {second}"
+    return f"{start}: {gap} {_verdict(summary, difference, 'no difference between the two can be told')}."
+
+
+def _cost(summary: StudySummary, leader: MethodSummary, severity: float) -> str:
+    where = _capital(mix_phrase(severity))
+    ranking = _ranking(summary, severity)
+    if leader not in ranking:
+        return f"{where}, {leader.label} has no accuracy to compare."
+    reached = _reached(summary, leader, severity)
+    if len(ranking) == 1:
+        return f"{where}, it reaches {reached}."
+    best = ranking[0]
+    if best is leader:
+        return (
+            f"{where}, {leader.label} has the highest accuracy too, {reached}: the lead costs nothing there."
+        )
+    difference = difference_at(summary, leader.label, best.label, severity)
+    if difference is None:
+        highest = _reached(summary, best, severity)
+        return f"{where}, it reaches {reached}; {best.label} is highest there with {highest}."
+    gap = f"{points(difference.accuracy)} below the highest there, {best.label}"
+    return f"{where}, it reaches {reached}: {gap} {_verdict(summary, difference, 'no cost can be told')}."
+
+
+def _against_plain_training(
+    summary: StudySummary, ranking: list[MethodSummary], severity: float
+) -> list[str]:
+    plain = next((method for method in ranking[2:] if method.method == "erm"), None)
+    if plain is None:
+        return []
+    difference = difference_at(summary, ranking[0].label, plain.label, severity)
+    if difference is None:
+        return []
+    lead = points(difference.accuracy)
+    gap = f"Over plain training ({plain.label}) the lead {mix_phrase(severity)} is {lead}"
+    return [f"{gap} {_verdict(summary, difference, 'no difference between the two can be told')}."]
+
+
+def _verdict(summary: StudySummary, difference: CurvePoint, untold: str) -> str:
+    """The difference's interval and what it allows to say."""
+    level = whole_percent(summary.confidence)
+    if not (finite(difference.low) and finite(difference.high)):
+        return f"(no interval), so {untold}"
+    interval = f"({level} interval of the difference {points_range(difference.low, difference.high)}"
+    if difference.low > 0 or difference.high < 0:
+        return f"{interval}, which excludes 0)"
+    return f"{interval}, which includes 0), so {untold}"
+
+
+def _reached(summary: StudySummary, method: MethodSummary, severity: float) -> str:
+    point = point_at(curve_points(method), severity)
+    assert point is not None  # the method was ranked by this very point
+    if not (finite(point.low) and finite(point.high)):
+        return f"{percent(point.accuracy)} (no interval)"
+    interval = percent_range(point.low, point.high)
+    return f"{percent(point.accuracy)} ({whole_percent(summary.confidence)} interval {interval})"
+
+
+def _missing(summary: StudySummary) -> str:
+    """Methods without test results and mixes without examples, as clauses; empty where nothing is missing."""
+    clauses = [_why_missing(method) for method in summary.methods if not curve_points(method)]
+    unmeasured = [s for s in severities(summary) if not _ranking(summary, s)]
+    if unmeasured:
+        shares = listed([whole_percent(1 - s) for s in unmeasured])
+        clauses.append(
+            f"there is no accuracy at an agreement of {shares}, because the test split has no examples "
+            "of a group that this mix needs"
+        )
+    return "; ".join(clauses)
+
+
+def _why_missing(method: MethodSummary) -> str:
+    start = f"there are no test results for {method.label}, because"
+    if method.winner is not None:
+        return f"{start} none of its final runs completed"
+    ended = [f"{method.counts[s]} {s}" for s in ("completed", "stopped", "failed") if method.counts.get(s)]
+    return f"{start} no search trial of it won ({', '.join(ended) or 'none was started'})"
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

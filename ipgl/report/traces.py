@@ -1,0 +1,208 @@
+"""The pieces that figures are made of: an empty figure, lines, bands, keys, hover texts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import groupby
+
+import plotly.graph_objects as go
+
+from ipgl.evaluation.result import CurvePoint, RunResult
+from ipgl.evaluation.summary import StudySummary
+from ipgl.report.reading import ACCURACY, FLIP_RATE, validation
+from ipgl.report.redact import redacted
+from ipgl.report.style import LIGHT, NEUTRAL, MethodStyle, template, translucent
+from ipgl.report.wording import finite, number, percent, percent_range, plotly_text, setting, shortened
+
+# What a trial's last mark looks like; a completed trial's line simply ends.
+STATUS_SYMBOLS = {"completed": "circle", "stopped": "circle-open", "failed": "x-thin-open"}
+WINNER_SYMBOL = "star"
+MAX_HOVER = 60
+
+
+def base_figure(title: str, subtitle: str, x_title: str, y_title: str, summary: StudySummary) -> go.Figure:
+    """A figure with nothing in it yet; every figure begins as one of these."""
+    return go.Figure(
+        layout={
+            "template": template(LIGHT),
+            "title": {"text": title, "subtitle": {"text": subtitle}},
+            "xaxis": {"title": {"text": x_title}},
+            "yaxis": {"title": {"text": y_title}},
+            "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+            "height": 480,
+            "margin": {"l": 16, "r": 16, "t": 84, "b": 16},
+            "uirevision": summary.study,  # a change of theme keeps what the reader zoomed to
+        }
+    )
+
+
+def say(figure: go.Figure, sentence: str) -> go.Figure:
+    """An empty figure says why it is empty."""
+    figure.add_annotation(text=sentence, xref="paper", yref="paper", x=0.5, y=0.5, font={"size": 15})
+    return figure.update_xaxes(range=[0, 1], showticklabels=False).update_yaxes(
+        range=[0, 1], showticklabels=False
+    )
+
+
+def curve_trace(points: list[CurvePoint], label: str, style: MethodStyle) -> go.Scatter:
+    # A point between two gaps has no band to show its interval, so it gets a bar.
+    lone = {segment[0].severity for segment in _segments(points) if len(segment) == 1}
+    return go.Scatter(
+        x=[rounded(100 * p.severity) for p in points],
+        y=[rounded(100 * p.accuracy) for p in points],
+        mode="lines+markers",
+        name=plotly_text(label),
+        legendgroup=label,
+        connectgaps=False,
+        line={"color": style.colour, "width": 3, "dash": style.dash},
+        marker={"symbol": style.symbol, "size": 8, "line": {"width": 1}},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [rounded(100 * (p.high - p.accuracy)) if p.severity in lone else None for p in points],
+            "arrayminus": [
+                rounded(100 * (p.accuracy - p.low)) if p.severity in lone else None for p in points
+            ],
+            "color": style.colour,
+            "thickness": 1.5,
+            "width": 5,
+            "visible": bool(lone),
+        },
+        text=[f"{percent(p.accuracy)} ({percent_range(p.low, p.high)})" for p in points],
+        hovertemplate="%{text}",
+    )
+
+
+def band_trace(points: list[CurvePoint], label: str, style: MethodStyle) -> go.Scatter:
+    """The intervals as one filled shape for each unbroken stretch of the curve."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for segment in _segments(points):
+        if len(segment) > 1:
+            there, back = segment, segment[::-1]
+            x += [rounded(100 * p.severity) for p in there + back] + [None]
+            y += [rounded(100 * p.high) for p in there] + [rounded(100 * p.low) for p in back] + [None]
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        fill="toself",
+        fillcolor=translucent(style.colour, 0.18),
+        line={"width": 0},
+        legendgroup=label,
+        showlegend=False,
+        hoverinfo="skip",
+        name=f"{plotly_text(label)}, interval",
+    )
+
+
+def path_trace(run: RunResult, path: list[tuple[float, float]], style: MethodStyle, wins: bool) -> go.Scatter:
+    marked = wins or run.status != "completed" or len(path) == 1
+    symbol = WINNER_SYMBOL if wins else STATUS_SYMBOLS[run.status]
+    return go.Scatter(
+        x=[epoch for epoch, _ in path],
+        y=[rounded(score) for _, score in path],
+        mode="lines+markers",
+        legendgroup=run.label,
+        showlegend=False,
+        name=plotly_text(run.trial),
+        opacity=1.0 if wins else 0.45,
+        line={"color": style.colour, "width": 4 if wins else 1.25, "dash": style.dash},
+        marker={
+            "symbol": symbol,
+            "opacity": 1,
+            "size": [0] * (len(path) - 1) + [(16 if wins else 7) if marked else 0],
+            "line": {"width": 1.25},
+        },
+        text=trial_hover(run, wins),
+        hovertemplate="<b>epoch %{x:g}: %{y:.3f}</b><br>%{text}<extra></extra>",
+    )
+
+
+def method_key(label: str, style: MethodStyle, mode: str = "markers") -> go.Scatter:
+    """A method's legend entry, apart from its trials: those vary in size and symbol."""
+    return go.Scatter(
+        x=[None],
+        y=[None],
+        mode=mode,
+        name=plotly_text(label),
+        legendgroup=label,
+        marker={"color": style.colour, "size": 10},
+        line={"color": style.colour, "width": 3, "dash": style.dash},
+    )
+
+
+def add_status_keys(figure: go.Figure, statuses: Collection[str], winners: bool, mode: str) -> None:
+    symbols = {"winner": WINNER_SYMBOL} if winners else {}
+    symbols |= {status: STATUS_SYMBOLS[status] for status in ("stopped", "failed") if status in statuses}
+    for text, symbol in symbols.items():
+        figure.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode=mode,
+                name=text,
+                marker={"symbol": symbol, "size": 14 if text == "winner" else 9, "color": NEUTRAL},
+                line={"color": NEUTRAL, "width": 4 if text == "winner" else 1.25},
+                # These explain a symbol; there is nothing that a click could hide.
+                legendgroup=f"status {text}",
+            )
+        )
+
+
+def add_score_lines(figure: go.Figure, runs: list[RunResult]) -> None:
+    """Lines of equal `accuracy x (1 - flip rate)`: the winner is the trial on the highest."""
+    flips = [validation(run, FLIP_RATE) for run in runs]
+    accuracies = [validation(run, ACCURACY) for run in runs]
+    left, right = max(0.0, min(flips) - 0.04), min(1.0, max(flips) + 0.04)
+    bottom, top = max(0.0, min(accuracies) - 0.04), min(1.0, max(accuracies) + 0.05)
+    for score in (tenth / 10 for tenth in range(1, 10)):
+        steps = [bottom + (top - bottom) * step / 40 for step in range(41)]
+        inside = [(1 - score / a, a) for a in steps if a > 0 and left <= 1 - score / a <= right]
+        if len(inside) > 1:
+            figure.add_trace(
+                go.Scatter(
+                    x=[rounded(100 * flip) for flip, _ in inside],
+                    y=[rounded(100 * accuracy) for _, accuracy in inside],
+                    mode="lines+text",
+                    line={"color": NEUTRAL, "width": 1, "dash": "dot"},
+                    opacity=0.7,
+                    text=[""] * (len(inside) - 1) + [f"{score:g}"],
+                    textposition="bottom left",
+                    textfont={"size": 11, "color": NEUTRAL},
+                    hoverinfo="skip",
+                    showlegend=False,
+                    name=f"score {score:g}",
+                )
+            )
+    figure.update_xaxes(range=[100 * left - 1, 100 * right + 1]).update_yaxes(range=[100 * bottom, 100 * top])
+
+
+def trial_hover(run: RunResult, wins: bool) -> str:
+    accuracy, flip_rate = (validation(run, name) for name in (ACCURACY, FLIP_RATE))
+    lines = [
+        f"<b>{plotly_text(run.label)}</b>, trial {run.number}, {'winner' if wins else run.status}",
+        f"score {number(run.score)}, accuracy {percent(accuracy)}, flip rate {percent(flip_rate)}",
+        *(
+            f"{plotly_text(key)}: {plotly_text(shortened(setting(value), MAX_HOVER))}"
+            for key, value in redacted(run.hyperparameters).items()
+        ),
+    ]
+    return "<br>".join(lines)
+
+
+def is_placed(run: RunResult) -> bool:
+    """Whether the trial has both coordinates of the trials figure."""
+    return all(finite(validation(run, name)) for name in (ACCURACY, FLIP_RATE))
+
+
+def _segments(points: list[CurvePoint]) -> Iterator[list[CurvePoint]]:
+    """Unbroken stretches of points that have an interval."""
+    for has_interval, group in groupby(points, key=lambda p: finite(p.low) and finite(p.high)):
+        if has_interval:
+            yield list(group)
+
+
+def rounded(value: float) -> float | None:
+    """Five digits are more than a screen shows; None leaves a gap."""
+    return float(f"{value:.5g}") if finite(value) else None

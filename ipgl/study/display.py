@@ -1,0 +1,175 @@
+"""What a person sees while a study runs, and the table at its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ipgl.config import TrialConfig
+from ipgl.evaluation import CurvePoint, Estimate, RunResult, StudySummary
+from ipgl.study.folder import StudyFolder
+from ipgl.study.plan import StudyPlan
+
+
+class LiveDisplay:
+    """A table that follows the study on a terminal, or one line per ended trial elsewhere."""
+
+    def __init__(self, plan: StudyPlan, folder: StudyFolder, console: Console) -> None:
+        self._plan, self._console = plan, console
+        self._started = time.monotonic()
+        self._running: dict[str, TrialConfig] = {}
+        self._ended: dict[str, RunResult] = {
+            result.trial: result for trial in folder.trials() if (result := trial.read_result())
+        }
+        self._known = len(self._ended)
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> LiveDisplay:
+        if self._known:
+            self._console.print(f"{self._known} runs are on storage already and are kept", highlight=False)
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def began(self, config: TrialConfig) -> None:
+        """Count the trial as running."""
+        self._running[config.key] = config
+
+    def reported(self, config: TrialConfig, score: float) -> None:
+        """Nothing to show between a trial's beginning and its end."""
+
+    def ended(self, result: RunResult) -> None:
+        """Count the trial as ended."""
+        self._running.pop(result.trial, None)
+        self._ended[result.trial] = result
+        if not self._console.is_terminal:
+            self._console.print(_line(result, len(self._ended)), highlight=False, soft_wrap=True)
+
+    def _total(self) -> int:
+        search = sum(self._plan.search_trials(method.label) for method in self._plan.methods)
+        return search + len(self._plan.methods) * len(self._plan.final_seeds())
+
+    def _time_left(self) -> str:
+        done = len(self._ended) - self._known
+        if not done:
+            return "time left: unknown"
+        seconds = (time.monotonic() - self._started) / done * max(0, self._total() - len(self._ended))
+        return f"about {_duration(seconds)} left"
+
+    def _render(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("method", "search", "running", "stopped", "failed", "best score", "final runs"):
+            table.add_column(name, justify="left" if name == "method" else "right")
+        for method in self._plan.methods:
+            own = [run for run in self._ended.values() if run.label == method.label]
+            search = [run for run in own if run.phase == "search"]
+            scores = [run.score for run in search if run.status == "completed" and not math.isnan(run.score)]
+            finals = [run for run in own if run.phase == "final" and run.status == "completed"]
+            running = sum(config.label == method.label for config in list(self._running.values()))
+            table.add_row(
+                method.label,
+                f"{len(search)}/{self._plan.search_trials(method.label)}",
+                str(running),
+                str(sum(run.status == "stopped" for run in search)),
+                str(sum(run.status == "failed" for run in own)),
+                f"{max(scores):.3f}" if scores else "-",
+                f"{len(finals)}/{len(self._plan.final_seeds())}",
+            )
+        elapsed = _duration(time.monotonic() - self._started)
+        title = Text.assemble((self._plan.config.name, "bold"), f"  {elapsed} so far, {self._time_left()}")
+        return Group(title, table, ProgressBar(total=self._total(), completed=len(self._ended), width=60))
+
+
+def _line(result: RunResult, number: int) -> str:
+    settings = ", ".join(f"{key}={_short(value)}" for key, value in result.hyperparameters.items())
+    outcome = f"score {result.score:.3f}" if result.status == "completed" else result.status
+    if result.failure:
+        outcome += f": {result.failure.message}"
+    return f"{number:4d}  {result.phase:6}  {result.label:12} seed {result.seed}  {outcome}  {settings}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    )
+
+
+def results_table(summary: StudySummary) -> Table:
+    """One row per method: accuracy (percent, with interval) at the ends of the curve and in the worst group."""
+    points = next((method.curves["mixture"] for method in summary.methods if method.curves), ())
+    shown = _shown_severities(points)
+    table = Table(
+        title=f"{summary.study}: test accuracy in percent, {summary.confidence:.0%} interval",
+        caption=f"Means over final seeds. Winners chosen by {summary.selection}; no choice read test data.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("method")
+    for severity in shown:
+        table.add_column(f"attribute agrees\nwith label {100 * (1 - severity):.0f}%", justify="right")
+    table.add_column("worst group", justify="right")
+    table.add_column("seeds", justify="right")
+    table.add_column("winner's settings")
+    for method in summary.methods:
+        curve = {point.severity: point for point in method.curves.get("mixture", ())}
+        settings = "\n".join(f"{key}: {_short(value)}" for key, value in method.hyperparameters.items())
+        table.add_row(
+            method.label,
+            *(_cell(curve.get(severity)) for severity in shown),
+            _cell(method.estimates.get("worst_group")),
+            str(len(method.final_runs)),
+            settings or ("-" if method.winner else "no trial completed"),
+        )
+    return table
+
+
+def difference_lines(summary: StudySummary) -> list[str]:
+    """Each difference between two methods at the severity shown last in the table, in points with interval."""
+    lines = []
+    for pair, points in summary.differences.items():
+        shown = _shown_severities(points)[-1]
+        point = next(point for point in points if point.severity == shown)
+        lines.append(
+            f"{pair} where the attribute agrees {100 * point.agreement:.0f}% of the time: "
+            f"{100 * point.accuracy:+.1f} points [{100 * point.low:+.1f}, {100 * point.high:+.1f}]"
+        )
+    return lines
+
+
+def _shown_severities(points: Iterable[CurvePoint]) -> list[float]:
+    """The training-like end, the middle and the 10% agreement that the literature reports, as far as measured."""
+    severities = sorted(point.severity for point in points)
+    wanted = [severity for severity in (0.1, 0.5, 0.9) if severity in severities]
+    return wanted or severities[:: max(1, len(severities) - 1)]
+
+
+def _cell(value: CurvePoint | Estimate | None) -> str:
+    if value is None:
+        return "-"
+    mean = value.accuracy if isinstance(value, CurvePoint) else value.mean
+    if math.isnan(mean):
+        return "no examples"
+    return f"{100 * mean:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+
+
+def print_results(console: Console, summary: StudySummary) -> None:
+    """Print the table of results and the differences between methods."""
+    console.print(results_table(summary))
+    for line in difference_lines(summary):
+        console.print(line, highlight=False)

@@ -1,0 +1,228 @@
+"""Where a study keeps what it knows. Storage is the truth: resuming, tables, reports and MLflow all read it.
+
+```
+<storage>/<study>/
+    study.yaml              the study file, byte for byte
+    study.json              configuration hash, plan, sessions
+    trials/<key>/           one folder per run, search and final alike
+        trial.json          configuration, when it began
+        history.json        evaluation rows so far
+        checkpoint.pt       while it runs
+        result.json         once it has ended
+        model.pt, predictions.npz   once it has completed
+    winners.json            once the search has ended
+    summary.json, report.html   once the study has ended
+    tracking.json           what the tracker has been told already
+```
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from ipgl.config import TrialConfig
+from ipgl.errors import StudyStateError
+from ipgl.evaluation import RunResult, StudySummary
+from ipgl.files import write_atomically, write_text
+
+_T = TypeVar("_T", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """One run's folder; `number` is its place in the order in which the study's runs began, from 1."""
+
+    path: Path
+    number: int = 0
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.pt"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.npz"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    def create(self) -> None:
+        """Make the folder, and its parents."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_start(self, config: TrialConfig) -> None:
+        """Note what is about to run, so that an interrupted run can be started again; the first note stays."""
+        self.create()
+        if not (self.path / "trial.json").exists():
+            note = {"begun_at": time.time(), "config": config.model_dump(mode="json")}
+            write_text(self.path / "trial.json", json.dumps(note))
+
+    def read_start(self) -> TrialConfig | None:
+        """The configuration that `write_start` noted; None if the run was never begun."""
+        data = _read_json(self.path / "trial.json")
+        return TrialConfig.model_validate(data["config"]) if data else None
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        """Replace the history."""
+        write_text(self.path / "history.json", json.dumps(rows))
+
+    def read_history(self) -> list[dict[str, float]]:
+        """The evaluation rows so far."""
+        return _read_json(self.path / "history.json") or []
+
+    def write_result(self, result: RunResult) -> None:
+        """Record the end of the run."""
+        write_text(self.result, result.model_dump_json(indent=1))
+
+    def read_result(self) -> RunResult | None:
+        """The result; None while there is none.
+
+        Raises:
+            StudyStateError: The file is not a result.
+        """
+        result = _read_model(self.result, RunResult)
+        return result.model_copy(update={"number": self.number}) if result and self.number else result
+
+    def require_result(self) -> RunResult:
+        """The result.
+
+        Raises:
+            StudyStateError: There is none, or the file is not a result.
+        """
+        result = self.read_result()
+        if result is None:
+            raise StudyStateError(f"{self.result}: there is no result; the run has not ended")
+        return result
+
+    def write_predictions(
+        self, prediction: NDArray[np.int32], label: NDArray[np.int32], attribute: NDArray[np.int32]
+    ) -> None:
+        """Keep each test example's prediction, for intervals across runs."""
+        write_atomically(
+            self.predictions,
+            lambda file: np.savez_compressed(file, prediction=prediction, label=label, attribute=attribute),
+        )
+
+    def read_predictions(self) -> dict[str, NDArray[np.int32]]:
+        """`prediction`, `label` and `attribute` of each test example, int32 `[N]` each.
+
+        Raises:
+            StudyStateError: The file is missing or damaged.
+        """
+        try:
+            with np.load(self.predictions, allow_pickle=False) as file:
+                return {name: file[name] for name in ("prediction", "label", "attribute")}
+        except (OSError, ValueError, KeyError) as error:
+            raise StudyStateError(
+                f"{self.predictions}: the predictions cannot be read ({error}); "
+                f"remove {self.path} and resume the study to run it again"
+            ) from None
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """One study's folder."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def source(self) -> Path:
+        return self.path / "study.yaml"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def tracking(self) -> Path:
+        return self.path / "tracking.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "study.log"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    def trial(self, key: str) -> TrialFolder:
+        """The folder of the run with this key."""
+        return TrialFolder(self.path / "trials" / key)
+
+    def trials(self) -> list[TrialFolder]:
+        """Every run that was begun, numbered in that order."""
+        begun = [
+            (_read_json(path)["begun_at"], path.parent) for path in self.path.glob("trials/*/trial.json")
+        ]
+        return [TrialFolder(path, number) for number, (_, path) in enumerate(sorted(begun), start=1)]
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Replace the study's state."""
+        write_text(self.path / "study.json", json.dumps(state, indent=1))
+
+    def read_state(self) -> dict[str, Any] | None:
+        """The study's state; None if there is no study here."""
+        state: dict[str, Any] | None = _read_json(self.path / "study.json")
+        return state
+
+    def write_winners(self, winners: dict[str, str | None]) -> None:
+        """Fix each label's winner (a trial key, or None if no trial completed)."""
+        write_text(self.path / "winners.json", json.dumps(winners, indent=1))
+
+    def read_winners(self) -> dict[str, str | None] | None:
+        """What `write_winners` fixed; None before the search has ended."""
+        winners: dict[str, str | None] | None = _read_json(self.path / "winners.json")
+        return winners
+
+    def write_summary(self, summary: StudySummary) -> None:
+        """Record the outcome."""
+        write_text(self.summary, summary.model_dump_json(indent=1))
+
+    def read_summary(self) -> StudySummary | None:
+        """The outcome; None before the study has ended."""
+        return _read_model(self.summary, StudySummary)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StudyStateError(
+            f"{path}: not valid JSON ({error}); restore the file or remove the run"
+        ) from None
+
+
+def _read_model(path: Path, kind: type[_T]) -> _T | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise StudyStateError(
+            f"{path}: not a valid {kind.__name__} ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
+            "remove the file and resume the study to make it again"
+        ) from None

@@ -1,0 +1,292 @@
+"""Trials on a Ray cluster: Tune with Optuna for the search, Tune for the final seeds.
+
+Storage is the truth, not Tune's own snapshots: a resumed search is a new Tune run whose searcher and scheduler
+are told what is on storage. So a trial that Tune's last snapshot missed is not lost, and successive halving
+keeps its rungs (Tune's own restore loses them, ray#30838).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from ipgl.config import TrialConfig, config_hash
+from ipgl.data import derive_seed
+from ipgl.errors import ResourceError
+from ipgl.evaluation import Failure, RunResult
+from ipgl.search import distributions, make_sampler
+from ipgl.study.events import Events
+from ipgl.study.folder import StudyFolder
+from ipgl.study.plan import StudyPlan
+from ipgl.study.ray_trial import SCORE, TrialFunction, quiet_environment
+
+
+@dataclass
+class RayEngine:
+    """Runs the phases of one study; use as a context manager, so that Ray always ends.
+
+    Attributes:
+        plan: The study.
+        folder: Where it is kept.
+        events: Told when trials begin, report and end.
+        address: Ray address; None takes `$RAY_ADDRESS`, or starts Ray on this machine.
+    """
+
+    plan: StudyPlan
+    folder: StudyFolder
+    events: Events
+    address: str | None = None
+
+    def __enter__(self) -> RayEngine:
+        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        for name, value in quiet_environment().items():
+            os.environ.setdefault(name, value)
+        for name in ("ray.tune", "ray.train", "ray.tune.search.optuna"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            # The dashboard stays on: without it a trial that the scheduler stops never gives its resources back.
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({"include_dashboard": True, "dashboard_host": "127.0.0.1"} if address == "local" else {}),
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ResourceError(
+                f"cannot use Ray at {address!r}: {error}; start a cluster (`ray start --head`), correct the "
+                "address, or leave it out to run on this machine"
+            ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ray.shutdown()
+        shutil.rmtree(self.folder.path / "ray", ignore_errors=True)
+
+    @property
+    def concurrency(self) -> int:
+        """Trials at once.
+
+        Raises:
+            ResourceError: The cluster cannot hold a single one.
+        """
+        resources, cluster = self.plan.config.resources, ray.cluster_resources()
+        needs = {
+            "CPU": resources.workers * resources.cpus_per_worker,
+            "GPU": resources.workers * resources.gpus,
+        }
+        fits = {name: int(cluster.get(name, 0) // need) for name, need in needs.items() if need}
+        short = [name for name, count in fits.items() if not count]
+        if short:
+            name = short[0]
+            raise ResourceError(
+                f"one trial needs {needs[name]:g} {name}s ({resources.workers} workers), but the cluster has "
+                f"{cluster.get(name, 0):g}; lower resources.workers or the share of each worker, or use a larger one"
+            )
+        return min(min(fits.values()), self.plan.config.search.concurrency or min(fits.values()))
+
+    def search(self, label: str) -> None:
+        """Run what is left of a label's search; every trial is on storage afterwards."""
+        space = self.plan.method(label).space
+        past = _Past.read(self.folder, label)
+        left = self.plan.search_trials(label) - len(past.ended)
+        if left <= 0:
+            return
+        search = self.plan.config.search
+        scheduler = self._scheduler(past)
+        searcher = None
+        if space:
+            tried = [run.hyperparameters for run in past.ended]
+            first = [point for point in past.begun if point not in tried]
+            first += [point for point in self.plan.method(label).start if point not in (*tried, *first)]
+            # Resumed or not, the draws depend on seed and history alone; the same seed again would repeat them.
+            seed = search.seed if not past.ended else derive_seed(search.seed, label, len(past.ended)) % 2**32
+            searcher = OptunaSearch(
+                space=distributions(space),
+                metric=SCORE,
+                mode="max",
+                points_to_evaluate=[dict(point) for point in first] or None,
+                sampler=make_sampler(search.sampler, seed, search.startup_trials),
+            )
+            for run in past.ended:
+                value = run.score if run.status != "failed" and math.isfinite(run.score) else 0.0
+                searcher.add_evaluated_point(run.hyperparameters, value)
+        function = TrialFunction(self.plan, self.folder.path, "search", label=label)
+        self._fit(function, left, searcher=searcher, scheduler=scheduler)
+
+    def final(self, configs: Sequence[TrialConfig]) -> None:
+        """Run the final configurations that have no result yet."""
+        left = tuple(config for config in configs if self.folder.trial(config.key).read_result() is None)
+        if left:
+            function = TrialFunction(self.plan, self.folder.path, "final", finals=left)
+            self._fit(function, 1, parameters={"final": tune.grid_search(list(range(len(left))))})
+
+    def _scheduler(self, past: _Past) -> TrialScheduler | None:
+        settings = self.plan.config.search.scheduler
+        if settings.name == "none":
+            return None
+        scheduler = ASHAScheduler(
+            time_attr="training_iteration",
+            metric=SCORE,
+            mode="max",
+            max_t=max(self.plan.config.training.evaluations, settings.grace_evaluations + 1),
+            grace_period=settings.grace_evaluations,
+            reduction_factor=settings.reduction_factor,
+        )
+        for key, rows in past.histories.items():
+            trial = SimpleNamespace(trial_id=key)
+            scheduler.on_trial_add(None, trial)
+            for row in rows:
+                result = {SCORE: row[SCORE], "training_iteration": int(row["evaluation"])}
+                scheduler.on_trial_result(None, trial, result)
+        return scheduler
+
+    def _fit(
+        self,
+        function: TrialFunction,
+        samples: int,
+        *,
+        parameters: dict[str, Any] | None = None,
+        searcher: OptunaSearch | None = None,
+        scheduler: TrialScheduler | None = None,
+    ) -> None:
+        resources = self.plan.config.resources
+        share = (
+            {"CPU": resources.cpus_per_worker, "GPU": resources.gpus}
+            if resources.workers == 1
+            # A driver that asked for CPUs beside its workers could wait for them for ever; it sits on the head.
+            else {"node:__internal_head__": 0.01}
+        )
+
+        def trial_function(parameters: dict[str, Any]) -> None:
+            function(parameters)
+
+        tuner = tune.Tuner(
+            tune.with_resources(trial_function, share),
+            param_space=parameters or {},
+            tune_config=tune.TuneConfig(
+                num_samples=samples,
+                metric=None if searcher or scheduler else SCORE,
+                mode=None if searcher or scheduler else "max",
+                search_alg=searcher,
+                scheduler=scheduler,
+                max_concurrent_trials=self.concurrency,
+                reuse_actors=resources.workers == 1,
+            ),
+            run_config=tune.RunConfig(
+                name=f"{function.phase}-{function.label or 'all'}-{time.time_ns()}",
+                storage_path=str(self.folder.path / "ray"),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=resources.max_failures),
+                callbacks=[_Listener(function, self.folder, self.events)],
+            ),
+        )
+        tuner.fit()
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What storage knows of a label's search."""
+
+    ended: list[RunResult]
+    begun: list[dict[str, Any]]
+    histories: dict[str, list[dict[str, float]]]
+
+    @classmethod
+    def read(cls, folder: StudyFolder, label: str) -> _Past:
+        ended: list[RunResult] = []
+        begun: list[dict[str, Any]] = []
+        histories: dict[str, list[dict[str, float]]] = {}
+        for trial in folder.trials():
+            start = trial.read_start()
+            if start is None or start.label != label or start.phase != "search":
+                continue
+            result = trial.read_result()
+            if result is None:
+                begun.append(start.hyperparameters)
+            else:
+                ended.append(result)
+                histories[result.trial] = trial.read_history()
+        return cls(ended, begun, histories)
+
+
+class _Listener(tune.Callback):  # type: ignore[misc]
+    """Turns Tune's events into the study's, and records the end of trials that could not do so themselves."""
+
+    def __init__(self, function: TrialFunction, folder: StudyFolder, events: Events) -> None:
+        self._function, self._folder, self._events = function, folder, events
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks into snapshots; a display and a tracker cannot go there
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._events.began(self._config(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        self._events.reported(self._config(trial), float(result.get(SCORE, math.nan)))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._end(trial, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._end(trial, _failure(trial.get_pickled_error() or trial.get_ray_actor_error()))
+
+    def _config(self, trial: Any) -> TrialConfig:
+        return self._function.config(trial.config)
+
+    def _end(self, trial: Any, failure: Failure | None) -> None:
+        config = self._config(trial)
+        folder = self._folder.trial(config.key)
+        result = folder.read_result()
+        if result is None:
+            rows = folder.read_history()
+            last = rows[-1] if rows else {}
+            data = config.model_dump(mode="json")
+            result = RunResult(
+                study=config.study,
+                label=config.label,
+                method=config.method.name,
+                phase=config.phase,
+                trial=config.key,
+                seed=config.seed,
+                status="failed" if failure else "stopped",
+                failure=failure,
+                score=last.get(SCORE, math.nan),
+                hyperparameters=config.hyperparameters,
+                validation={
+                    name.removeprefix("validation/"): value
+                    for name, value in last.items()
+                    if name.startswith("validation/")
+                },
+                config=data,
+                config_hash=config_hash(data),
+                steps=int(last.get("step", 0)),
+                started_at=rows[0]["time"] if rows else time.time(),
+                finished_at=time.time(),
+            )
+            folder.write_start(config)
+            folder.write_result(result)
+            folder.checkpoint.unlink(missing_ok=True)
+        self._events.ended(result)
+
+
+def _failure(error: Exception | None) -> Failure:
+    """What Tune knows of a trial that ended without recording its own failure."""
+    cause = getattr(error, "cause", None) or error
+    if cause is None:
+        return Failure(kind="ProcessDied", message="the trial's process ended without a word")
+    message = next((line for line in reversed(str(cause).splitlines()) if line.strip()), repr(cause))
+    return Failure(kind=type(cause).__name__, message=message.strip(), traceback=str(error))

@@ -1,0 +1,126 @@
+"""What runs on the cluster: a Tune function around `run_trial`, and the same function under Ray Train."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import train as ray_train
+from ray import tune
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from ipgl.config import Phase, TrialConfig
+from ipgl.evaluation import RunResult
+from ipgl.study.folder import StudyFolder, TrialFolder
+from ipgl.study.plan import StudyPlan
+from ipgl.study.trial import run_trial
+
+SCORE = "score"
+
+
+@dataclass(frozen=True)
+class TrialFunction:
+    """The function that Tune calls for each trial of one phase.
+
+    Attributes:
+        plan: The study.
+        root: The study's folder, as seen from every node.
+        phase: `search` draws hyperparameters for `label`; `final` runs the configurations in `finals`.
+        finals: Key -> configuration of each final run.
+    """
+
+    plan: StudyPlan
+    root: Path
+    phase: Phase
+    label: str = ""
+    finals: tuple[TrialConfig, ...] = ()
+
+    def config(self, parameters: dict[str, Any]) -> TrialConfig:
+        """The trial that Tune's parameters stand for."""
+        if self.phase == "final":
+            return self.finals[int(parameters["final"])]
+        return self.plan.trial(self.label, parameters, "search", self.plan.config.search.seed)
+
+    def __call__(self, parameters: dict[str, Any]) -> None:
+        """Run the trial inside a Tune session."""
+        config = self.config(parameters)
+        folder = StudyFolder(self.root).trial(config.key)
+        if config.resources.workers == 1:
+            result = _run_in_process(config, folder)
+        else:
+            result = folder.read_result() or _fit_on_workers(config, self.root)
+        # The last row is told only now: a scheduler that ends the trial on it finds the result written. A
+        # failed trial scores 0, the least that any rule gives, so that the search learns to stay away.
+        score = result.score if result.status == "completed" and math.isfinite(result.score) else 0.0
+        tune.report({SCORE: score, "training_iteration": config.training.evaluations})
+
+
+def _run_in_process(config: TrialConfig, folder: TrialFolder) -> RunResult:
+    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
+    return run_trial(config, folder, _RowReporter(config.training.evaluations, tune.report))
+
+
+class _RowReporter:
+    """Tells Tune every row but the last, counted from the run's beginning, not from the last restart."""
+
+    def __init__(self, evaluations: int, tell: Any) -> None:
+        self._evaluations, self._tell = evaluations, tell
+
+    def report(self, row: dict[str, float]) -> None:
+        number = int(row["evaluation"])
+        if number < self._evaluations:
+            self._tell({SCORE: row[SCORE], "training_iteration": number})
+
+
+def _fit_on_workers(config: TrialConfig, root: Path) -> RunResult:
+    """Run the trial's loop on several workers under Ray Train; this process only waits."""
+    resources = config.resources
+    share: dict[str, float] = {"CPU": resources.cpus_per_worker}
+    if resources.gpus:
+        share["GPU"] = resources.gpus
+    trainer = TorchTrainer(
+        _worker_loop,
+        train_loop_config={"config": config.model_dump(mode="json"), "root": str(root)},
+        torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+        scaling_config=ray_train.ScalingConfig(
+            num_workers=resources.workers, use_gpu=bool(resources.gpus), resources_per_worker=share
+        ),
+        run_config=ray_train.RunConfig(
+            name=config.key,
+            storage_path=str(root / "ray"),
+            callbacks=[TuneReportCallback()],
+            failure_config=ray_train.FailureConfig(
+                max_failures=resources.max_failures, controller_failure_limit=resources.max_failures
+            ),
+        ),
+    )
+    trainer.fit()
+    return StudyFolder(root).trial(config.key).require_result()
+
+
+def _worker_loop(arguments: dict[str, Any]) -> None:
+    config = TrialConfig.model_validate(arguments["config"])
+    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
+    if config.resources.gpus:
+        torch.cuda.set_device(ray_train.torch.get_device())
+    reporter = _RowReporter(config.training.evaluations, ray_train.report)
+    run_trial(config, StudyFolder(Path(arguments["root"])).trial(config.key), reporter)
+
+
+def quiet_environment() -> dict[str, str]:
+    """Switches that keep Ray's own output out of the study's display, and Ray on the loopback interface."""
+    return {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore"),
+    }

@@ -1,0 +1,94 @@
+"""The JSON Schema of study files, with every registry entry's settings, so that editors complete them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from ipgl.config import StudyConfig, TrainingSettings
+from ipgl.data import DATASETS
+from ipgl.evaluation import SELECTION_RULES
+from ipgl.methods import METHODS
+from ipgl.models import MODELS
+from ipgl.tracking import TRACKERS
+
+_NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_RANGE_KINDS = {name: _NUMBERS for name in ("uniform", "log_uniform", "int", "log_int")} | {
+    "choice": {"type": "array", "minItems": 1}
+}
+
+
+def study_schema() -> dict[str, Any]:
+    """The schema (draft 2020-12)."""
+    schema = StudyConfig.model_json_schema()
+    definitions = schema["$defs"]
+    definitions["SearchRange"] = {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+        "properties": _RANGE_KINDS,
+    }
+    entries = {name: entry.settings for name, entry in DATASETS.items()}
+    schema["properties"]["dataset"] = _components(entries, definitions)
+    schema["properties"]["model"] = _components({name: e.settings for name, e in MODELS.items()}, definitions)
+    schema["properties"]["methods"] = _methods(definitions)
+    definitions["SearchSettings"]["properties"]["selection"]["enum"] = sorted(SELECTION_RULES)
+    definitions["TrackingSettings"]["properties"]["name"]["enum"] = sorted(TRACKERS)
+    schema["title"] = "IPGL study"
+    return schema
+
+
+def _components(entries: Mapping[str, type[BaseModel]], definitions: dict[str, Any]) -> dict[str, Any]:
+    """One alternative per registry entry, told apart by `name`."""
+    alternatives = []
+    for name, settings in entries.items():
+        own = _inlined(settings, definitions)
+        own["properties"] = {"name": {"const": name}, **own.get("properties", {})}
+        own["required"] = ["name", *own.get("required", [])]
+        alternatives.append(own)
+    return {"anyOf": alternatives}
+
+
+def _methods(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Each label's settings: those of its method, every value open to a range, and the sections' overrides."""
+    shared = {
+        "training": _searchable(_inlined(TrainingSettings, definitions)),
+        "dataset": {"type": "object", "description": "Overrides of the study's data set settings."},
+        "model": {"type": "object", "description": "Overrides of the study's model settings."},
+        "start": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "Known good points, tried first.",
+        },
+    }
+    by_method = {}
+    for name, entry in METHODS.items():
+        own = _searchable(_inlined(entry.settings, definitions))
+        own["properties"] = {"method": {"const": name}, **own.get("properties", {}), **shared}
+        by_method[name] = own
+    named = {name: {**own, "title": name} for name, own in by_method.items()}
+    others = [{**own, "required": ["method"]} for own in by_method.values()]
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "properties": {name: {"anyOf": [own, *others]} for name, own in named.items()},
+        "additionalProperties": {"anyOf": others},
+    }
+
+
+def _inlined(settings: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
+    own = settings.model_json_schema()
+    definitions.update(own.pop("$defs", {}))
+    return own
+
+
+def _searchable(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same schema with a search range allowed wherever one value stands."""
+    schema = copy.deepcopy(schema)
+    for name, value in schema.get("properties", {}).items():
+        schema["properties"][name] = {"anyOf": [value, {"$ref": "#/$defs/SearchRange"}]}
+    return schema

@@ -1,0 +1,251 @@
+"""One execution of a study, from its file to its report, and going on after an interruption."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ipgl.config import read_document
+from ipgl.errors import IpglError, StudyStateError
+from ipgl.evaluation import StudyResults
+from ipgl.files import write_atomically
+from ipgl.methods import METHODS
+from ipgl.report import learning_figure, robustness_figure, trials_figure, write_report
+from ipgl.study.collect import choose_winners, summarise
+from ipgl.study.events import AllEvents, Events
+from ipgl.study.folder import StudyFolder
+from ipgl.study.plan import StudyPlan, make_plan
+from ipgl.study.sync import TrackerSync
+from ipgl.study.trial import build_dataset, build_model
+from ipgl.tracking import make_tracker
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a study's end hands over."""
+
+    results: StudyResults
+    folder: StudyFolder
+    links: dict[str, str]
+    warnings: list[str]
+
+
+def check_by_building(plan: StudyPlan) -> None:
+    """Build data and model of every method once, so that what is wrong with them is known before Ray starts.
+
+    Raises:
+        IpglError: Data or weights are missing or damaged, or a method's needs are not met.
+    """
+    for method in plan.methods:
+        sampled = {key: found.probes[0] for key, found in method.space.items()}
+        config = plan.trial(method.label, sampled, "search", plan.config.search.seed)
+        dataset = build_dataset(config.dataset)
+        if METHODS[method.method].needs.pairs and not len(dataset.pairs):
+            raise IpglError(
+                f"{plan.document.source}:{plan.document.line_of(('methods', method.label))}: methods.{method.label}: "
+                f"{method.method} needs invariance pairs, but dataset.pairs gives none for training; "
+                "set dataset.pairs.train to 2 or more"
+            )
+        try:
+            build_model(config.model, dataset, config.seed)
+        except ValueError as error:
+            line = plan.document.line_of(("model", "name"))
+            raise IpglError(f"{plan.document.source}:{line}: model: {error}") from None
+
+
+def storage_folder(plan: StudyPlan) -> StudyFolder:
+    """Where this study is or will be kept."""
+    return StudyFolder(Path(plan.config.storage).expanduser().resolve() / plan.config.name)
+
+
+def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) -> Finished:
+    """Run a new study.
+
+    Raises:
+        StudyStateError: The name is in use on this storage, or the storage cannot be written.
+        IpglError: Anything else that the user can mend.
+        KeyboardInterrupt: It was interrupted; `resume_study` goes on.
+    """
+    folder = storage_folder(plan)
+    state = folder.read_state()
+    if state is not None:
+        done = state["phase"] == "finished"
+        advice = (
+            f"see it with `ipgl study show {folder.name}`, or"
+            if done
+            else f"go on with it by `ipgl study resume {folder.name}`, or"
+        )
+        raise StudyStateError(
+            f"{folder.path}: a study's name may be used once in a storage folder, and {folder.name!r} is "
+            f"{'finished' if done else 'begun'}; {advice} change `name` in {plan.document.source}, or remove the folder"
+        )
+    check_by_building(plan)
+    _create(folder)
+    with _locked(folder):
+        write_atomically(folder.source, lambda file: file.write(plan.document.text.encode()))
+        execution = f"{plan.config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        folder.write_state(
+            {
+                "execution": execution,
+                "config_hash": plan.hash,
+                "file": plan.document.source,
+                "created_at": time.time(),
+                "seconds": 0.0,
+                "sessions": 0,
+                "phase": "search",
+            }
+        )
+        return _run(plan, folder, watcher, address)
+
+
+def resume_study(folder: StudyFolder, watcher: Events, address: str | None = None) -> Finished:
+    """Go on with an interrupted study; of a finished one, the summary and the report are made again.
+
+    Raises:
+        StudyStateError: There is no such study, it is running, or its files do not fit together.
+        KeyboardInterrupt: It was interrupted again.
+    """
+    state = require_state(folder)
+    plan = stored_plan(folder)
+    if plan.hash != state["config_hash"]:
+        raise StudyStateError(
+            f"{folder.source}: the file was changed after the study began, and its trials would not compare; "
+            "restore it, or start another study with the changed file"
+        )
+    check_by_building(plan)
+    with _locked(folder):
+        return _run(plan, folder, watcher, address)
+
+
+def stored_plan(folder: StudyFolder) -> StudyPlan:
+    """The plan of a study on storage, whose storage is where it is now."""
+    plan = make_plan(read_document(folder.source))
+    config = plan.config.model_copy(update={"storage": str(folder.path.parent)})
+    return StudyPlan(plan.document, config, plan.methods)
+
+
+def require_state(folder: StudyFolder) -> dict[str, Any]:
+    """A study's state.
+
+    Raises:
+        StudyStateError: There is no study in the folder; the message lists those beside it.
+    """
+    state = folder.read_state()
+    if state is None:
+        names = [path.parent.name for path in sorted(folder.path.parent.glob("*/study.json"))]
+        known = (
+            f"studies there: {', '.join(names)}" if names else "there is no study yet: `ipgl study run FILE`"
+        )
+        raise StudyStateError(f"{folder.path}: no study of this name; {known}")
+    return state
+
+
+def _run(plan: StudyPlan, folder: StudyFolder, watcher: Events, address: str | None) -> Finished:
+    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
+    tracker.check()
+    state = require_state(folder)
+    started, before = time.monotonic(), float(state["seconds"])
+
+    def note(phase: str) -> None:
+        state.update(phase=phase, seconds=before + time.monotonic() - started)
+        folder.write_state(state)
+
+    state["sessions"] += 1
+    note(state["phase"])
+    sync = TrackerSync(tracker, plan, folder, str(state["execution"]), float(state["created_at"]))
+    try:
+        with _interruptible(), sync:
+            _train(plan, folder, AllEvents(sync, watcher), address, note)
+            results = summarise(plan, folder)
+            folder.write_summary(results.summary)
+            write_report(results, folder.report)
+            figures = {
+                "robustness": robustness_figure(results),
+                "trials": trials_figure(results),
+                "learning": learning_figure(results),
+            }
+            sync.close(results, [folder.source, folder.summary, folder.report], figures)
+            note("finished")
+    except BaseException:
+        note(str(state["phase"]))
+        raise
+    return Finished(results, folder, tracker.links, sync.warnings)
+
+
+def _train(plan: StudyPlan, folder: StudyFolder, events: Events, address: str | None, note: Any) -> None:
+    """Search, choose, retrain: whatever of it storage does not hold yet."""
+    from ipgl.study.ray_engine import RayEngine  # over a second to import: not where a study is only shown
+
+    with RayEngine(plan, folder, events, address) as engine:
+        if folder.read_winners() is None:
+            for method in plan.methods:
+                engine.search(method.label)
+            folder.write_winners(choose_winners(plan, folder))
+        note("final")
+        chosen = [folder.trial(key).require_result() for key in (folder.read_winners() or {}).values() if key]
+        # Seeds outermost: an interruption leaves the methods with equally many runs.
+        engine.final(
+            [
+                plan.trial(run.label, run.hyperparameters, "final", seed)
+                for seed in plan.final_seeds()
+                for run in chosen
+            ]
+        )
+
+
+def _create(folder: StudyFolder) -> None:
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder.path / ".writable", lambda file: file.write(b""))
+        (folder.path / ".writable").unlink()
+    except OSError as error:
+        raise StudyStateError(
+            f"{folder.path}: the storage folder cannot be written ({error.strerror}); "
+            "set `storage` to a folder that can, or change its permissions"
+        ) from None
+
+
+@contextmanager
+def _locked(folder: StudyFolder) -> Iterator[None]:
+    """Hold the study for this process; the system lets go of it however the process ends."""
+    with open(folder.lock, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = json.loads(file.read() or "{}").get("pid", "unknown")
+            raise StudyStateError(
+                f"{folder.path}: the study is running now (process {owner}); wait for it, or stop that process"
+            ) from None
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid()}))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM (a stopped job) end the study as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever runs it handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,26 @@
+"""Results in a tracking server; the only room that imports mlflow, and only once a tracker is used."""
+
+from ipgl.tracking.base import RunView, StudyView, Tracker
+from ipgl.tracking.colours import PALETTE, STUDY_COLOUR, method_colours
+from ipgl.tracking.mlflow_tracker import MlflowTracker
+from ipgl.tracking.none_tracker import NoneTracker
+from ipgl.tracking.registry import TRACKERS, make_tracker
+from ipgl.tracking.store import Store, locate
+from ipgl.tracking.ui import run_ui, ui_command
+
+__all__ = [
+    "PALETTE",
+    "STUDY_COLOUR",
+    "TRACKERS",
+    "MlflowTracker",
+    "NoneTracker",
+    "RunView",
+    "Store",
+    "StudyView",
+    "Tracker",
+    "locate",
+    "make_tracker",
+    "method_colours",
+    "run_ui",
+    "ui_command",
+]

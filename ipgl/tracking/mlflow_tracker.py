@@ -1,0 +1,279 @@
+"""A study in MLflow: one run for the study, one below it for each of its trials, each entry exactly once.
+
+How "exactly once" holds when the driver is killed anywhere:
+
+- a run is found by its tags before it is created, and created without HTTP retries, so it exists at most once;
+- metrics carry the times that stand on storage, and MLflow drops a point that equals one it has;
+- on the first touch after a restart the server is asked which steps a run has, so an evaluation that was
+  repeated from a checkpoint (same step, new time) is not logged beside its first version;
+- tags, artifacts and the final state are overwritten by equal ones, and the closing state is written last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ipgl.evaluation.result import RunResult
+from ipgl.evaluation.summary import StudyResults
+from ipgl.tracking.base import RunView, StudyView
+from ipgl.tracking.client import http_limits, probe, tracking_errors
+from ipgl.tracking.colours import STUDY_COLOUR, method_colours
+from ipgl.tracking.cursor import Cursor, RunCursor, load_cursor, save_cursor
+from ipgl.tracking.entries import (
+    ROW_MARKER,
+    bunches,
+    curve_points,
+    environment_tags,
+    outcome_points,
+    row_points,
+    study_parameters,
+    summary_points,
+)
+from ipgl.tracking.links import study_links
+from ipgl.tracking.note import failure_line, failure_note, opening_note, study_note
+from ipgl.tracking.store import Store
+from ipgl.tracking.writer import Writer
+
+_STATES = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+_INTERRUPT_TIMEOUT_SECONDS = 5
+
+
+class MlflowTracker:
+    """Records one study through `MlflowClient`; no active run, no global tracking address."""
+
+    def __init__(self, store: Store, experiment: str, cursor: Path) -> None:
+        """Remember where to record; nothing is contacted or imported yet.
+
+        Args:
+            store: Server or database.
+            experiment: Name of the experiment that holds the study; created if missing.
+            cursor: File that holds how far the study has been recorded.
+        """
+        self._store = store
+        self._experiment = experiment
+        self._cursor_path = cursor
+        self._writer = Writer(store)
+        self._cursor = Cursor()
+        self._study: StudyView | None = None
+        self._colours: dict[str, str] = {}
+        self._touched: set[str] = set()
+
+    def check(self) -> None:
+        """Reach the server or database once, in about five seconds at most; a missing SQLite file is created.
+
+        Raises:
+            TrackingError: It cannot be used; the message names the place and the next step.
+        """
+        with tracking_errors(self._store, "use it"):
+            probe(self._store)
+
+    def open_study(self, study: StudyView) -> None:
+        """Find or create the experiment and the study's run, and mark the run as running.
+
+        Raises:
+            TrackingError: The server or database refuses, or the experiment has been deleted there.
+        """
+        with tracking_errors(self._store, f"open study {study.study!r}"):
+            self._touched.clear()
+            self._colours = method_colours(study.config.get("methods", {}))
+            cursor = self._usable_cursor(study)
+            cursor.parent = cursor.parent or self._find_or_create_parent(study, cursor.experiment_id)
+            self._writer.reopen(cursor.parent)
+            save_cursor(cursor, self._cursor_path)
+            self._study, self._cursor = study, cursor
+
+    def record(self, run: RunView) -> None:
+        """Bring one run up to date: create it, log the rows it lacks, and close it if it has ended.
+
+        Raises:
+            TrackingError: The server or database refuses; calling again later continues where this stopped.
+        """
+        study, entry = self._opened, self._cursor.runs.get(run.key)
+        if entry is not None and entry.closed:
+            return
+        with tracking_errors(self._store, f"record run {run.key!r}"):
+            if entry is None or run.key not in self._touched:
+                entry = self._adopt_or_create(study, run)
+            if entry.closed:
+                return
+            fresh = [row for row in run.rows if row["step"] > entry.last_step]
+            for bunch in bunches(row_points(row) for row in fresh):
+                self._writer.log_points(entry.run_id, bunch)
+                entry.last_step = max(point.step for point in bunch)
+            if run.result is not None:
+                self._end(entry.run_id, run, run.result)
+                entry.closed = True
+            if fresh or entry.closed:
+                save_cursor(self._cursor, self._cursor_path)
+
+    def close_study(
+        self, results: StudyResults, artifacts: Sequence[Path] = (), figures: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the outcome to the study's run: metrics, a note with the table, files, figures; then finish it.
+
+        Args:
+            results: The study's outcome.
+            artifacts: Files to attach, such as the study file; credentials of the tracking address are removed.
+            figures: Plotly figures by name, attached as pages that need no network.
+
+        Raises:
+            TrackingError: The server or database refuses.
+        """
+        study, parent, summary = self._opened, self._cursor.parent, results.summary
+        with tracking_errors(self._store, f"write the outcome of study {summary.study!r}"):
+            self._stop_unfinished_runs(study, "abandoned")
+            # A time that stands on storage, so that closing again after a crash logs the same points.
+            ended = max((result.finished_at for result in results.runs), default=0.0)
+            self._writer.log_points(parent, summary_points(summary, ended))
+            self._writer.log_text(parent, summary.model_dump_json(indent=2), "summary.json")
+            self._writer.attach(parent, artifacts)
+            for name, figure in (figures or {}).items():
+                self._writer.log_figure(parent, figure, name)
+            tags = {"mlflow.note.content": study_note(summary), "ipgl.status": "completed"}
+            self._writer.finish(parent, "FINISHED", tags, ended)
+
+    def interrupt(self) -> None:
+        """Show the study and its unfinished runs as killed; `open_study` and `record` undo that on resume.
+
+        Raises:
+            TrackingError: The server or database cannot be used.
+        """
+        if self._study is None:
+            return
+        with (
+            tracking_errors(self._store, "mark the study as interrupted"),
+            http_limits(retries=0, timeout_seconds=_INTERRUPT_TIMEOUT_SECONDS),
+        ):
+            self._stop_unfinished_runs(self._study, "interrupted")
+            self._writer.finish(self._cursor.parent, "KILLED", {"ipgl.status": "interrupted"})
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Printable title -> address (without credentials) or command; empty before `open_study`."""
+        if self._study is None:
+            return {}
+        return study_links(self._store, self._cursor.experiment_id, self._study.study, self._cursor.parent)
+
+    @property
+    def _opened(self) -> StudyView:
+        if self._study is None:
+            raise RuntimeError("open_study must come first")
+        return self._study
+
+    def _usable_cursor(self, study: StudyView) -> Cursor:
+        """The cursor file's content if it speaks of this execution and its run still exists, else an empty one."""
+        experiment_id = self._writer.find_or_create_experiment(self._experiment)
+        empty = Cursor(store=self._store.shown, experiment_id=experiment_id, execution=study.execution)
+        cursor = load_cursor(self._cursor_path)
+        same = cursor.model_copy(update={"parent": "", "runs": {}}) == empty
+        return (
+            cursor
+            if same and cursor.parent and self._writer.exists(cursor.parent, study.execution)
+            else empty
+        )
+
+    def _find_or_create_parent(self, study: StudyView, experiment_id: str) -> str:
+        identity = {"ipgl.execution": study.execution, "ipgl.kind": "study"}
+        found = self._writer.search(experiment_id, identity)
+        if found:
+            run = found[0]
+        else:
+            tags = environment_tags(study.environment) | {
+                **identity,
+                "ipgl.study": study.study,
+                "ipgl.config_hash": study.config_hash,
+                "ipgl.data_fingerprint": study.data_fingerprint,
+                "mlflow.note.content": opening_note(study),
+                "mlflow.runColor": STUDY_COLOUR,
+                "mlflow.source.name": "ipgl",
+            }
+            run = self._writer.create(experiment_id, study.study, tags, study.started_at)
+        self._writer.log_missing_parameters(run, study_parameters(study))
+        return str(run.info.run_id)
+
+    def _adopt_or_create(self, study: StudyView, run: RunView) -> RunCursor:
+        """The run's entry as the server knows it; the cursor may lag behind or be lost."""
+        identity = {"ipgl.execution": study.execution, "ipgl.trial": run.key}
+        found = self._writer.search(self._cursor.experiment_id, identity)
+        if found:
+            known = found[0]
+            entry = self._entry_of(known)
+            if not entry.closed and known.info.status != "RUNNING":
+                self._writer.reopen(entry.run_id)
+        else:
+            tags = identity | self._run_tags(study, run)
+            known = self._writer.create(self._cursor.experiment_id, _run_name(run), tags, _started_at(run))
+            entry = RunCursor(run_id=known.info.run_id)
+        if not entry.closed:
+            self._writer.log_missing_parameters(known, run.parameters)
+        self._cursor.runs[run.key] = entry
+        self._touched.add(run.key)
+        save_cursor(self._cursor, self._cursor_path)
+        return entry
+
+    def _entry_of(self, known: Any) -> RunCursor:
+        steps = [
+            metric.step for metric in self._writer.client.get_metric_history(known.info.run_id, ROW_MARKER)
+        ]
+        # `finish` writes the tag before the state: only both together mean that nothing is missing.
+        closed = known.data.tags.get("ipgl.status") in _STATES and known.info.status in _STATES.values()
+        return RunCursor(run_id=known.info.run_id, last_step=max(steps, default=-1), closed=closed)
+
+    def _run_tags(self, study: StudyView, run: RunView) -> dict[str, str]:
+        if run.label not in self._colours:
+            self._colours = method_colours([*self._colours, run.label])
+        return {
+            "ipgl.study": study.study,
+            "ipgl.kind": run.phase,
+            "ipgl.label": run.label,
+            "ipgl.method": run.method,
+            "ipgl.number": str(run.number),
+            "ipgl.seed": str(run.seed),
+            "ipgl.status": "running",
+            "mlflow.parentRunId": self._cursor.parent,
+            "mlflow.runColor": self._colours[run.label],
+            "mlflow.source.name": "ipgl",
+        }
+
+    def _end(self, run_id: str, run: RunView, result: RunResult) -> None:
+        for name, curve in result.curves.items():
+            self._writer.log_points(run_id, curve_points(name, curve, result.finished_at))
+        self._writer.log_points(run_id, outcome_points(run, result))
+        self._writer.log_text(run_id, result.model_dump_json(indent=2), "result.json")
+        self._writer.attach(run_id, [path for path in run.artifacts if path.name != "result.json"])
+        tags = environment_tags(result.environment) | {
+            "ipgl.status": result.status,
+            "ipgl.config_hash": result.config_hash,
+            "ipgl.data_fingerprint": result.data_fingerprint,
+        }
+        if result.status == "stopped":
+            tags["ipgl.reason"] = "stopped early by the scheduler"
+        if result.failure is not None:
+            tags["ipgl.failure"] = result.failure.kind
+            tags["ipgl.reason"] = failure_line(result.failure)
+            tags["mlflow.note.content"] = failure_note(result.failure)
+        self._writer.finish(run_id, _STATES[result.status], tags, result.finished_at)
+
+    def _stop_unfinished_runs(self, study: StudyView, status: str) -> None:
+        """Nothing may look as if it ran when its driver has gone."""
+        running = self._writer.search(
+            self._cursor.experiment_id, {"ipgl.execution": study.execution}, running=True
+        )
+        for run in running:
+            if run.info.run_id != self._cursor.parent:
+                self._writer.finish(run.info.run_id, "KILLED", {"ipgl.status": status})
+        self._touched.clear()
+
+
+def _run_name(run: RunView) -> str:
+    return f"{run.label} seed {run.seed}" if run.phase == "final" else f"{run.label} trial {run.number:03d}"
+
+
+def _started_at(run: RunView) -> float | None:
+    if run.started_at is not None:
+        return run.started_at
+    if run.result is not None and run.result.started_at:
+        return run.result.started_at
+    return run.rows[0]["time"] if run.rows else None

@@ -1,0 +1,42 @@
+"""Trackers by the name that a study file gives; MLflow is imported only by a tracker that talks to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from ipgl.config import TrackingSettings
+from ipgl.registry import lookup
+from ipgl.tracking.base import Tracker
+from ipgl.tracking.mlflow_tracker import MlflowTracker
+from ipgl.tracking.none_tracker import NoneTracker
+from ipgl.tracking.store import locate
+
+TrackerFactory: TypeAlias = Callable[[TrackingSettings, Path, Path], Tracker]
+
+
+def _mlflow(settings: TrackingSettings, storage: Path, cursor: Path) -> Tracker:
+    return MlflowTracker(locate(storage, settings.uri), settings.experiment, cursor)
+
+
+def _none(settings: TrackingSettings, storage: Path, cursor: Path) -> Tracker:
+    return NoneTracker()
+
+
+TRACKERS: dict[str, TrackerFactory] = {"mlflow": _mlflow, "none": _none}
+
+
+def make_tracker(settings: TrackingSettings, storage: Path, cursor: Path) -> Tracker:
+    """Build the tracker that a study file names; nothing is contacted yet.
+
+    Args:
+        settings: The study file's `tracking` section.
+        storage: Folder of all studies; the default database stands in it.
+        cursor: File that holds how far this study has been recorded.
+
+    Raises:
+        UnknownNameError: No such tracker; the message lists the choices.
+        TrackingError: `settings.uri` is no address that MLflow can use.
+    """
+    return lookup("tracker", TRACKERS, settings.name)(settings, storage, cursor)

@@ -1,0 +1,108 @@
+"""Where MLflow keeps its runs: a server, a database, or by default one SQLite file beside the studies."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from ipgl.errors import TrackingError
+
+_SERVERS = ("http", "https")
+_DATABASES = ("postgresql", "mysql", "mssql")
+_HIDDEN = "***"
+# A password may hold anything but @, as SQLAlchemy reads it; without one, the name alone may be a token.
+_USERINFO = re.compile(r"(?<=://)(?:[^\s'\"/:@]*:[^\s'\"@]*|[^\s'\"/?#@]+)@")
+_QUERY_SECRET = re.compile(r"(?i)([?&][\w-]*(?:password|passwd|pwd|token|secret)[\w-]*=)[^&\s'\"#]+")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place that MLflow can read and write.
+
+    Attributes:
+        uri: As MLflow takes it, credentials included: show `shown` instead.
+        artifact_root: Folder of the artifacts, absolute; None where the server decides.
+        database: The SQLite file; None where it is no SQLite.
+    """
+
+    uri: str = field(repr=False)
+    artifact_root: Path | None
+    database: Path | None = None
+
+    @property
+    def is_server(self) -> bool:
+        """Whether an MLflow server stands between us and the database."""
+        return urlsplit(self.uri).scheme in _SERVERS
+
+    @property
+    def shown(self) -> str:
+        """The address without credentials, fit for screens, files and error messages."""
+        return self.redact(self.uri)
+
+    @property
+    def browser_base(self) -> str:
+        """The server's address without credentials or query; empty if this is no server."""
+        if not self.is_server:
+            return ""
+        parts = urlsplit(self.uri)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+    def redact(self, text: str) -> str:
+        """Text without the credentials of any URL, and without this store's own wherever they stand."""
+        text = self.remove_own_credentials(text)
+        return _QUERY_SECRET.sub(rf"\g<1>{_HIDDEN}", _USERINFO.sub(f"{_HIDDEN}@", text))
+
+    def remove_own_credentials(self, text: str) -> str:
+        """Text without this store's credentials; everything else stays exactly as it is."""
+        for secret in self._secrets:
+            text = text.replace(secret, _HIDDEN)
+        return text
+
+    @property
+    def _secrets(self) -> list[str]:
+        if self.database:
+            return []
+        secrets = set()
+        for match in _USERINFO.finditer(self.uri):
+            user, colon, password = match.group(0)[:-1].partition(":")
+            # A short password, or a name alone, would blot out ordinary words; within a URL both are hidden anyway.
+            if colon:
+                secrets |= {f"{user}:{password}", *([password] if len(password) >= 4 else [])}
+            elif self.is_server and len(user) >= 8:
+                secrets.add(user)
+        secrets |= {match.group(0).partition("=")[2] for match in _QUERY_SECRET.finditer(self.uri)}
+        secrets |= {unquote(secret) for secret in secrets}
+        return sorted(secrets, key=len, reverse=True)
+
+
+def locate(storage: Path, uri: str | None) -> Store:
+    """The store that a study file means.
+
+    Args:
+        storage: Folder of all studies.
+        uri: The study file's `tracking.uri`; None is `mlflow.db` in the storage folder. A relative SQLite path
+            counts from the working folder. Artifacts of a SQLite file lie in `mlartifacts` beside it.
+
+    Raises:
+        TrackingError: Not an address of a server or database.
+    """
+    if uri is None:
+        return _sqlite(storage.resolve() / "mlflow.db")
+    scheme, separator, rest = uri.partition("://")
+    backend = scheme.partition("+")[0].lower()
+    if separator and backend == "sqlite" and rest.startswith("/") and rest[1:] not in ("", ":memory:"):
+        return _sqlite(Path(rest[1:]).resolve())
+    if separator and rest and (backend in _SERVERS or backend in _DATABASES):
+        artifact_root = None if backend in _SERVERS else storage.resolve() / "mlartifacts"
+        return Store(uri, artifact_root)
+    shown = Store(uri, None).shown
+    raise TrackingError(
+        "tracking.uri must be the address of a server or a database (http://host:5000, sqlite:////folder/mlflow.db, "
+        f"postgresql://user@host/name), but got {shown!r}; leave it out to keep a local database in the storage folder"
+    )
+
+
+def _sqlite(database: Path) -> Store:
+    return Store(f"sqlite:///{database.as_posix()}", database.parent / "mlartifacts", database)

@@ -1,0 +1,95 @@
+"""MLflow's pages as one study needs them: addresses, and what the pages show when they open.
+
+Left to itself the run table starts with no metric in it and with every run folded away below its study, and the
+charts draw ten runs at most. An address cannot say otherwise, but it can name a *shared view* that is kept in a
+tag of the experiment. Sorting by a metric is what unfolds the runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from ipgl.evaluation.summary import StudySummary
+from ipgl.tracking.base import StudyView
+from ipgl.tracking.entries import outcome_name, safe_name
+from ipgl.tracking.store import Store
+
+LOCAL_SERVER = "http://127.0.0.1:5000"
+_SORT_BY = "test/worst_group"
+
+
+def study_links(store: Store, experiment_id: str, study: StudyView, parent: str) -> dict[str, str]:
+    """Title -> address; a local database first needs its server, so the command comes first there.
+
+    `workflowType` keeps MLflow from opening its pages for language models.
+    """
+    experiment = f"{store.browser_base or LOCAL_SERVER}/#/experiments/{quote(experiment_id, safe='')}"
+    workflow = "workflowType=machine_learning"
+    finals = quote(_filter(study, "final"), safe="")
+    links = {} if store.is_server else {"Start MLflow's pages": "ipgl ui"}
+    links["Study"] = f"{experiment}/runs/{parent}?{workflow}"
+    links["All runs"] = f"{experiment}/runs?viewStateShareKey={_key(parent, 'runs')}&{workflow}"
+    links["Robustness curves"] = (
+        f"{experiment}/runs?viewStateShareKey={_key(parent, 'curves')}&{workflow}&compareRunsMode=CHART"
+    )
+    # Without a shared view, so it also works where such a view is not understood.
+    links["Final runs"] = (
+        f"{experiment}/runs?searchFilter={finals}&orderByKey={quote(_metric(_SORT_BY), safe='')}&orderByAsc=false"
+        f"&{workflow}&compareRunsMode=CHART"
+    )
+    return links
+
+
+def shared_views(study: StudyView, parent: str, summary: StudySummary | None = None) -> dict[str, str]:
+    """Tags of the experiment that hold the study's views; with a summary they show its metrics and settings too."""
+    methods = summary.methods if summary else ()
+    outcomes = dict.fromkeys(outcome_name(name) for method in methods for name in method.estimates)
+    searched = dict.fromkeys(safe_name(name) for method in methods for name in method.hyperparameters)
+    runs = {
+        "searchFilter": _filter(study),
+        "orderByKey": _metric("score"),
+        "orderByAsc": False,
+        "selectedColumns": [
+            *_columns("metrics", ["score", "validation/accuracy", "validation/flip_rate", *outcomes]),
+            *_columns("params", searched),
+            *_columns("tags", ["ipgl.kind", "ipgl.status"]),
+        ],
+    }
+    curves = {
+        "searchFilter": _filter(study, "final"),
+        "orderByKey": _metric(_SORT_BY),
+        "orderByAsc": False,
+        "runsHiddenMode": "SHOW_ALL",
+        "hideEmptyCharts": True,
+    }
+    return {_tag(parent, "runs"): _text(runs), _tag(parent, "curves"): _text(curves)}
+
+
+def _filter(study: StudyView, kind: str | None = None) -> str:
+    conditions = {"ipgl.study": study.study, "ipgl.execution": study.execution} | (
+        {"ipgl.kind": kind} if kind else {}
+    )
+    return " and ".join(f"tags.`{name}`='{value}'" for name, value in conditions.items())
+
+
+def _metric(name: str) -> str:
+    return f"metrics.`{name}`"
+
+
+def _columns(group: str, names: Iterable[str]) -> list[str]:
+    return [f"{group}.`{name}`" for name in names]
+
+
+def _key(parent: str, view: str) -> str:
+    return f"ipgl-{parent}-{view}"
+
+
+def _tag(parent: str, view: str) -> str:
+    return f"mlflow.sharedViewState.{_key(parent, view)}"
+
+
+def _text(view: dict[str, Any]) -> str:
+    return json.dumps(view, separators=(",", ":"))

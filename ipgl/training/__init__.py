@@ -1,0 +1,22 @@
+"""The training loop and what it stands on."""
+
+from ipgl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ipgl.training.collective import Collective
+from ipgl.training.device import choose_device, place
+from ipgl.training.loop import NonFiniteError, TrainingOutcome, evaluation_steps, train
+from ipgl.training.reporter import Reporter, SilentReporter
+
+__all__ = [
+    "Checkpoint",
+    "Collective",
+    "NonFiniteError",
+    "Reporter",
+    "SilentReporter",
+    "TrainingOutcome",
+    "choose_device",
+    "evaluation_steps",
+    "load_checkpoint",
+    "place",
+    "save_checkpoint",
+    "train",
+]

@@ -1,0 +1,51 @@
+"""Averaging over workers. One worker is the case in which every operation is nothing.
+
+Gradients are averaged here rather than by `DistributedDataParallel`, because a method has two of them a step,
+may decide that one is not needed, and may combine them before the optimiser sees either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Collective:
+    """The workers of one trial; without an initialised process group there is one."""
+
+    def __init__(self) -> None:
+        joined = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if joined else 0
+        self.workers = dist.get_world_size() if joined else 1
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of a detached tensor over workers, the same on each."""
+        if self.workers > 1:
+            tensor = tensor.clone()
+            dist.all_reduce(tensor)
+        return tensor
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over workers, in one all-reduce of one flat buffer.
+
+        A parameter has a gradient on all workers or on none: they run the same computation on other data.
+        """
+        if self.workers == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.workers
+        pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(pieces, gradients, strict=True)])
+
+    def share_buffers(self, buffers: Iterable[Tensor]) -> None:
+        """Give every worker rank 0's buffers (running statistics differ, since each saw its own share)."""
+        if self.workers > 1:
+            for buffer in buffers:
+                dist.broadcast(buffer, src=0)

@@ -1,0 +1,201 @@
+"""The training loop: plain PyTorch, one method, data in memory, resumable at every checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from ipgl.config import TrainingSettings
+from ipgl.data import Batch, Dataset, PairBatch, ShuffledOrder, derive_seed
+from ipgl.methods import Method, StepReport, Toolbox
+from ipgl.models import Classifier
+from ipgl.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
+from ipgl.training.collective import Collective
+from ipgl.training.device import autocast
+from ipgl.training.optimiser import OptimiserDescent, make_optimiser, schedule_factor
+from ipgl.training.reporter import Reporter
+
+Evaluate = Callable[[Classifier], dict[str, float]]
+_T = TypeVar("_T", Batch, PairBatch)
+
+
+class NonFiniteError(ArithmeticError):
+    """Training left the finite numbers; `step` (1-based) is the first step that shows it."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a finished training run hands over.
+
+    Attributes:
+        history: One row per evaluation: `evaluation` (from 1), `step`, `epoch`, `time` (seconds since the
+            epoch), `train/...` means since the row before, and what the evaluation gave.
+        steps: Steps done in all.
+        seconds: Wall time over all attempts, evaluations included.
+    """
+
+    history: list[dict[str, float]]
+    steps: int
+    seconds: float
+
+
+def evaluation_steps(total: int, evaluations: int) -> list[int]:
+    """Numbers of steps after which to evaluate: evenly spaced, distinct, ending with `total`."""
+    return sorted({max(1, round(total * (i + 1) / evaluations)) for i in range(evaluations)})
+
+
+def train(
+    model: Classifier,
+    build_method: Callable[[Toolbox], Method],
+    dataset: Dataset,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    evaluate: Evaluate,
+    reporter: Reporter,
+    checkpoint_path: Path | None = None,
+    config_hash: str = "",
+) -> TrainingOutcome:
+    """Train `model` in place, from its checkpoint if there is one.
+
+    On the CPU with an equal number of threads, a run resumed from any checkpoint ends in the same bits as an
+    unbroken one.
+
+    Args:
+        model: On the device on which to train.
+        build_method: Makes the method from what it is lent.
+        dataset: On the model's device, or on the CPU if it does not fit there.
+        settings: Optimiser, schedule, intervals, precision.
+        seed: Seeds data order and the method's randomness.
+        evaluate: Called on the model in evaluation mode; its metrics join the row.
+        reporter: Receives each row; what it raises ends the run.
+        checkpoint_path: Where the state is kept; None keeps none.
+        config_hash: Guards against a checkpoint of another configuration.
+
+    Raises:
+        NonFiniteError: The loss or a parameter is NaN or infinite.
+    """
+    collective = Collective()
+    device = next(model.parameters()).device
+    parameters = list(model.parameters())
+    task = OptimiserDescent(
+        make_optimiser(settings.optimiser, parameters), parameters, collective, settings.clip_norm
+    )
+    plain = torch.optim.SGD(parameters, lr=settings.optimiser.lr, fused=True)
+    corrective = OptimiserDescent(plain, parameters, collective, settings.clip_norm)
+    optimisers = {"task": task, "corrective": corrective}
+    method = build_method(Toolbox(task, corrective, collective.sum))
+
+    data_device = dataset.train.y.device
+    place = (data_device, collective.rank, collective.workers)
+    order = ShuffledOrder(len(dataset.train), settings.batch_size, derive_seed(seed, "order"), *place)
+    pair_order = (
+        ShuffledOrder(len(dataset.pairs), method.pairs_per_step, derive_seed(seed, "pairs"), *place)
+        if method.pairs_per_step
+        else None
+    )
+    total = settings.epochs * order.steps_per_pass
+    marks = set(evaluation_steps(total, settings.evaluations))
+
+    done, history, seconds = 0, [], 0.0
+    torch.manual_seed(derive_seed(seed, "training", collective.rank))
+    saved = load_checkpoint(checkpoint_path, config_hash) if checkpoint_path else None
+    if saved:
+        model.load_state_dict(saved.model)
+        method.load_state_dict(saved.method)
+        for name, optimiser in optimisers.items():
+            optimiser.load_state_dict(saved.optimisers[name])
+        restore_random_state(saved.rng)
+        done, history, seconds = saved.step, list(saved.history), saved.seconds
+
+    started = saved_at = time.monotonic()
+    reports: list[StepReport] = []
+    model.train()
+    for step in range(done, total):
+        factor = schedule_factor(settings.schedule, step, total)
+        for optimiser in optimisers.values():
+            optimiser.schedule(factor)
+        batch = dataset.train.batch(order(step))
+        pairs = dataset.pairs.batch(pair_order(step)) if pair_order else None
+        if data_device != device:
+            batch, pairs = _move(batch, device), pairs and _move(pairs, device)
+        with autocast(settings, device):
+            reports.append(method.step(model, batch, pairs))
+
+        if step + 1 in marks:
+            row = {
+                "evaluation": float(len(history) + 1),
+                "step": float(step + 1),
+                "epoch": (step + 1) / order.steps_per_pass,
+                "time": time.time(),
+            }
+            row |= _training_means(model, reports, step + 1, collective)
+            reports.clear()
+            collective.share_buffers(model.buffers())
+            model.eval()
+            row |= evaluate(model)
+            model.train()
+            history.append(row)
+            now = time.monotonic()
+            if checkpoint_path and collective.rank == 0 and now - saved_at >= settings.checkpoint_seconds:
+                save_checkpoint(
+                    checkpoint_path,
+                    Checkpoint(
+                        step=step + 1,
+                        model=model.state_dict(),
+                        method=method.state_dict(),
+                        optimisers={name: optimiser.state_dict() for name, optimiser in optimisers.items()},
+                        rng=random_state(),
+                        history=history,
+                        seconds=seconds + now - started,
+                        config_hash=config_hash,
+                    ),
+                )
+                saved_at = time.monotonic()
+            reporter.report(row)
+    model.eval()
+    return TrainingOutcome(history, total, seconds + time.monotonic() - started)
+
+
+def _training_means(
+    model: Classifier, reports: list[StepReport], step: int, collective: Collective
+) -> dict[str, float]:
+    """Means of the steps since the last evaluation; the one place where the host waits for the device."""
+    names = list(reports[0].scalars)
+    table = torch.stack([torch.stack([r.scalars[name].float() for name in names]) for r in reports])
+    table = collective.sum(table) / collective.workers
+    losses = table[:, names.index("loss")]
+    if not losses.isfinite().all():
+        bad = int((~losses.isfinite()).nonzero()[0])
+        first = step - len(reports) + 1 + bad
+        raise NonFiniteError(
+            f"the training loss must stay finite, but it is {losses[bad].item()} at step {first}; "
+            "lower the learning rate or the correction strength, or set training.clip_norm",
+            first,
+        )
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        raise NonFiniteError(
+            f"parameters must stay finite, but some are not after step {step}; "
+            "lower the learning rate or the correction strength, or set training.clip_norm",
+            step,
+        )
+    return {f"train/{name}": value for name, value in zip(names, table.mean(dim=0).tolist(), strict=True)}
+
+
+def _move(part: _T, device: torch.device) -> _T:
+    return type(part)(**{name: value.to(device, non_blocking=True) for name, value in vars(part).items()})

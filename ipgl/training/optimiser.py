@@ -1,0 +1,75 @@
+"""The optimisers that a method is lent, and the learning rate over the steps of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ipgl.config import OptimiserSettings, ScheduleSettings
+from ipgl.training.collective import Collective
+
+
+def make_optimiser(settings: OptimiserSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that the study file names, in its fused form (one pass over all parameters)."""
+    rate, decay = settings.lr, settings.weight_decay
+    if settings.name == "sgd":
+        return torch.optim.SGD(parameters, rate, settings.momentum, weight_decay=decay, fused=True)
+    if settings.name == "adam":
+        return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
+
+
+def schedule_factor(settings: ScheduleSettings, step: int, total: int) -> float:
+    """Learning rate of step `step` (0-based, of `total`) as a factor of the optimiser's own."""
+    warmup = settings.warmup_share * total
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if settings.name == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1.0, total - warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * progress)) if settings.name == "cosine" else 1.0 - progress
+
+
+class OptimiserDescent:
+    """One optimiser over all parameters: gradient, mean over workers, clip, step."""
+
+    def __init__(
+        self,
+        optimiser: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        collective: Collective,
+        clip_norm: float | None = None,
+    ) -> None:
+        self._optimiser, self._parameters = optimiser, parameters
+        self._collective, self._clip_norm = collective, clip_norm
+        self._base_rates = [float(group["lr"]) for group in optimiser.param_groups]
+        self._factor = 1.0
+
+    def __call__(self, loss: Tensor) -> None:
+        """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped."""
+        self._optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        self._collective.average_gradients(self._parameters)
+        if self._clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self._optimiser.step()
+
+    def schedule(self, factor: float) -> None:
+        """Set the learning rates to `factor` times those that the optimiser began with."""
+        if factor != self._factor:
+            self._factor = factor
+            for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
+                group["lr"] = rate * factor
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's state."""
+        return self._optimiser.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; the learning rate follows the schedule, not the state."""
+        self._optimiser.load_state_dict(state)
+        self._factor = math.nan  # so that the next call of `schedule` writes the rates

@@ -1,0 +1,143 @@
+"""Figures hold the results' numbers, in percent, and leave gaps where there are none."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from ipgl.report import learning_figure, robustness_figure, trials_figure
+from ipgl.report.style import LIGHT, OKABE_ITO
+
+FIGURES = [robustness_figure, trials_figure, learning_figure]
+
+
+def named(figure, name):
+    (trace,) = [t for t in figure.data if t.name == name and t.x[0] is not None]
+    return trace
+
+
+def texts(figure):
+    return [annotation.text for annotation in figure.layout.annotations]
+
+
+def test_robustness_curve_in_percent(two_methods):
+    figure = robustness_figure(two_methods)
+    ipg = named(figure, "ipg")
+    assert list(ipg.x) == [0, 50, 90]
+    assert list(ipg.y) == [70, 68, 66.4]
+    assert list(ipg.text) == ["70.0% (68.0 to 72.0)", "68.0% (66.0 to 70.0)", "66.4% (64.1 to 68.7)"]
+    assert ipg.line.color == OKABE_ITO["vermillion"]
+    band = named(figure, "ipg, interval")
+    assert list(band.x) == [0, 50, 90, 90, 50, 0, None]
+    assert list(band.y) == [72, 70, 68.7, 64.1, 66, 68, None]
+
+
+def test_chance_and_training_mix_are_marked(two_methods):
+    figure = robustness_figure(two_methods)
+    assert texts(figure) == ["chance, 50.0%", "training mix"]
+    chance, training = figure.layout.shapes
+    assert (chance.y0, chance.y1, chance.line.dash) == (50, 50, "dot")
+    assert training.x0 == pytest.approx(15)  # 1 - mean(0.8, 0.9)
+
+
+def test_marks_that_are_not_known_are_left_out(build):
+    summary = build.summary(
+        build.method("ipg", build.ipg), chance=math.nan, config={"dataset": {"name": "birds"}}
+    )
+    assert not robustness_figure(build.results(summary)).layout.shapes
+
+
+def test_a_gap_stays_a_gap(build):
+    nan = (math.nan, math.nan, math.nan)
+    curve = {0.0: (0.9, 0.8, 1.0), 0.5: nan, 1.0: (0.4, 0.3, 0.6)}
+    figure = robustness_figure(build.results(build.summary(build.method("ipg", curve))))
+    line = named(figure, "ipg")
+    assert list(line.y) == [90, None, 40]
+    # Points without a neighbour have no band, so their intervals are bars.
+    assert line.error_y.array == (10, None, 20)
+    assert line.error_y.arrayminus == (10, None, 10)
+    assert json.loads(figure.to_json())["data"][1]["y"] == [90, None, 40]
+
+
+def test_severities_are_drawn_in_order(build):
+    curve = {0.9: (0.2, 0.1, 0.3), 0.0: (0.9, 0.8, 1.0)}
+    assert list(named(robustness_figure(build.results(build.summary(build.method("a", curve)))), "a").x) == [
+        0,
+        90,
+    ]
+
+
+def test_trials_with_winner_stars(two_methods):
+    figure = trials_figure(two_methods)
+    ipg = named(figure, "ipg")
+    # The winner is drawn last, on top.
+    assert list(ipg.x) == [50, 25]
+    assert list(ipg.y) == [60, 80]
+    assert list(ipg.marker.symbol) == ["circle-open", "star"]
+    assert (
+        ipg.text[1]
+        == "<b>ipg</b>, trial 0, winner<br>score 0.600, accuracy 80.0%, flip rate 25.0%<br>lr: 0.001"
+    )
+
+
+def test_lines_of_equal_score_belong_to_their_rule(two_methods, build):
+    line = named(trials_figure(two_methods), "score 0.6")
+    for flip, accuracy in zip(line.x, line.y, strict=True):
+        assert accuracy / 100 * (1 - flip / 100) == pytest.approx(0.6, abs=1e-4)
+    summary = build.summary(build.method("a", build.ipg), selection="average")
+    assert not [
+        t
+        for t in trials_figure(build.results(summary, build.run("a"))).data
+        if (t.name or "").startswith("score")
+    ]
+
+
+def test_trials_that_cannot_be_placed_are_counted(build):
+    summary = build.summary(build.method("a", build.ipg))
+    figure = trials_figure(
+        build.results(summary, build.run("a"), build.failed_run("a", 1), build.failed_run("a", 2))
+    )
+    assert "Not drawn: 2 without a validation metric." in figure.layout.title.subtitle.text
+    assert len(named(figure, "a").x) == 1
+
+
+def test_learning_curves_end_where_a_trial_stopped(two_methods):
+    figure = learning_figure(two_methods)
+    stopped, winner = named(figure, "ipg-1"), named(figure, "ipg-0")
+    assert (list(stopped.x), list(stopped.y)) == ([1], [0.3])
+    assert (list(winner.x), list(winner.y)) == ([1, 2, 3], [0.3, 0.5, 0.6])
+    assert winner.line.width > stopped.line.width
+    assert stopped.marker.symbol == "circle-open"
+
+
+def test_final_runs_are_no_part_of_the_search(build):
+    summary = build.summary(build.method("a", build.ipg))
+    results = build.results(summary, build.run("a", 5, phase="final"), scores={"a-5": [0.5]})
+    assert texts(learning_figure(results)) == ["No search trial was evaluated."]
+    assert texts(trials_figure(results)) == ["No search trial has validation metrics."]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_nothing_to_draw_is_said(build, figure):
+    drawn = figure(build.results(build.summary(build.method("a"))))
+    assert not drawn.data
+    assert texts(drawn)[0].startswith("No ")
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_one_look(two_methods, figure):
+    drawn = figure(two_methods)
+    assert drawn.layout.title.text
+    assert drawn.layout.xaxis.title.text
+    assert drawn.layout.yaxis.title.text
+    assert drawn.layout.height == 480
+    assert drawn.layout.template.layout.font.color == LIGHT.text
+
+
+def test_hyperparameters_cannot_bring_markup_into_a_hover_text(build):
+    summary = build.summary(build.method("a", build.ipg))
+    run = build.run("a", hyperparameters={"note": "<a href='x'>%{x}</a>"})
+    (text,) = named(trials_figure(build.results(summary, run)), "a").text
+    assert "&lt;a href='x'&gt;%{x}&lt;/a&gt;" in text

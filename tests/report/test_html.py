@@ -1,0 +1,323 @@
+"""The file says what the results say, needs nothing else, and cannot be made to run what they contain."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+from plotly.offline import get_plotlyjs
+
+from ipgl.evaluation.result import GroupCount
+from ipgl.evaluation.summary import Estimate
+from ipgl.report import html, render_report, write_report
+
+XSS = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """Tables (rows of cell texts), figure data, resource addresses and all visible text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.json: dict[str, dict] = {}
+        self.resources: list[str] = []
+        self.scripts = 0
+        self.tags: list[str] = []
+        self.styles = self.text = ""
+        self._open: list[tuple[str, str]] = []
+        self._cell: list[str] | None = None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.resources += [v for k, v in attrs if k in {"src", "srcset", "data", "poster"} and v is not None]
+        if tag == "link":
+            self.resources.append(given.get("href", ""))
+        self.resources += [v for k, v in attrs if k.startswith("on")]
+        if tag == "script":
+            self.scripts += given.get("type") != "application/json"
+        if tag in {"script", "style"}:
+            self._open.append((tag, given.get("id", "") if given.get("type") == "application/json" else ""))
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in {"td", "th"}:
+            self._cell = []
+
+    def handle_endtag(self, tag):
+        if tag in {"script", "style"}:
+            self._open.pop()
+        if tag in {"td", "th"}:
+            self.tables[-1][-1].append(" ".join("".join(self._cell).split()))
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._open:
+            tag, name = self._open[-1]
+            if name:
+                self.json[name] = json.loads(data)
+            if tag == "style":
+                self.styles += data
+            return
+        self.text += data
+        if self._cell is not None:
+            self._cell.append(data)
+
+
+@pytest.fixture(autouse=True)
+def small_plotly(monkeypatch):
+    """Five megabytes of library slow a parser down; one test puts them back."""
+    monkeypatch.setattr(html, "get_plotlyjs", lambda: "/* plotly.js */")
+
+
+def page(results) -> Page:
+    return Page(render_report(results))
+
+
+def test_method_table(two_methods):
+    header, erm, ipg = page(two_methods).tables[0]
+    assert header[:5] == [
+        "Method",
+        "Agreement 100%severity 0%",
+        "Agreement 10%severity 90%",
+        "Worst grouplowest accuracy",
+        "Averagetest split as it is",
+    ]
+    assert erm[:3] == ["erm", "Agreement 100% 90.0% 88.0 to 92.0", "Agreement 10% 25.2% 23.0 to 27.4"]
+    assert ipg[1:5] == [
+        "Agreement 100% 70.0% 68.0 to 72.0",
+        "Agreement 10% 66.4% 64.1 to 68.7",
+        "Worst group 12.3% 10.1 to 14.5",
+        "Average 57.1% 56.1 to 58.1",
+    ]
+    assert ipg[5] == "Winning settings lr 0.001 2 final seeds; score 0.600"
+    assert ipg[6] == "Search trials 1 completed 0 stopped 0 failed"
+
+
+def test_the_highest_mean_is_marked(two_methods):
+    text = render_report(two_methods)
+    assert "<strong>90.0%</strong>" in text
+    assert "<strong>66.4%</strong>" in text
+    assert "<strong>25.2%</strong>" not in text
+
+
+def test_each_figure_has_its_table(two_methods):
+    _, curves, trials, learning = page(two_methods).tables
+    assert curves[0] == ["Bias-conflicting", "Agreement", "erm", "ipg"]
+    assert curves[3] == ["90%", "10%", "25.2% (23.0 to 27.4)", "66.4% (64.1 to 68.7)"]
+    assert trials[1] == ["0", "erm", "completed, winner", "0.200", "85.0%", "75.0%", "lr 0.001"]
+    assert trials[3] == ["1", "ipg", "stopped", "0.300", "60.0%", "50.0%", "lr 0.001"]
+    assert learning[2] == ["0", "ipg", "completed, winner", "1: 0.300, 2: 0.500, 3: 0.600"]
+
+
+def test_figures_are_in_the_page_and_take_the_readers_theme(two_methods):
+    data = page(two_methods).json
+    assert set(data) == {"robustness-figure", "trials-figure", "learning-figure", "templates"}
+    assert [70, 68, 66.4] in [trace["y"] for trace in data["robustness-figure"]["data"]]
+    assert "template" not in data["robustness-figure"]["layout"]
+    assert data["templates"]["light"]["layout"]["font"] != data["templates"]["dark"]["layout"]["font"]
+    assert "prefers-color-scheme: dark" in page(two_methods).styles
+
+
+def test_sections_and_provenance(two_methods):
+    text = page(two_methods).text
+    for said in (
+        "colours",
+        "Does it follow the colour?",
+        "ipg has the highest accuracy",
+        "None: every run completed",
+    ):
+        assert said in text
+    for said in ("ipgl study run colours.yaml", "c0ffee", "f00d", "3.11.9", "2 min", "95% intervals"):
+        assert said in text
+
+
+def test_configuration_can_be_read_back(two_methods):
+    text = page(two_methods).text
+    start = text.index("name: colours")
+    shown = text[start : text.index("Winning settings to the last digit")]
+    assert yaml.safe_load(shown) == two_methods.summary.config
+
+
+def test_failures_with_their_causes(build):
+    summary = build.summary(build.method("ipg", build.ipg), build.method("jtt"))
+    runs = [build.failed_run("jtt", i) for i in range(4)]
+    other = build.run("jtt", 4, status="failed", failure=None, phase="final")
+    shown = page(build.results(summary, build.run("ipg"), *runs, other))
+    head, alike, unknown = shown.tables[-1]
+    assert head == ["Method", "Phase", "Runs", "Cause"]
+    assert alike[:3] == ["jtt", "search", "4 runs"]
+    assert alike[3].startswith(
+        "NonFiniteLoss the loss is nan Which runs, traceback jtt-0 at step 7jtt-1 at step 7"
+    )
+    assert alike[3].endswith("Traceback: train()")
+    assert unknown == ["jtt", "final", "1 run", "Unknown no cause was recorded Which run jtt-4"]
+    assert "5 runs did not finish" in shown.text
+
+
+def test_a_method_without_winner(build):
+    summary = build.summary(build.method("ipg", build.ipg), build.method("jtt"))
+    row = page(build.results(summary, build.run("ipg"))).tables[0][2]
+    assert row == [
+        "jtt",
+        "Agreement 100% n/a",
+        "Agreement 10% n/a",
+        "Worst group n/a",
+        "Average n/a",
+        "Winning settings no winner 0 final seeds",
+        "Search trials 0 completed 0 stopped 4 failed",
+    ]
+
+
+def test_nothing_but_failures(build):
+    summary = build.summary(build.method("a"), chance=math.nan, question="", environment={}, seconds=math.nan)
+    shown = page(build.results(summary, build.failed_run("a")))
+    assert shown.tables[0][1][1:3] == ["Worst group n/a", "Average n/a"]
+    assert "There are no test results for a" in shown.text
+    assert (
+        shown.json["robustness-figure"]["layout"]["annotations"][0]["text"] == "No method has test results."
+    )
+
+
+def test_one_method_one_severity(build):
+    summary = build.summary(build.method("ipg", {0.9: (0.66, 0.64, 0.68)}, final_runs=("f",)))
+    text = render_report(build.results(summary, build.run("ipg")))
+    shown = Page(text)
+    assert len(shown.tables[0][0]) == 6
+    assert (
+        shown.tables[0][1][1] == "Agreement 10% 66.0% 64.0 to 68.0"
+        or "66.0% 64.0 to 68.0" in shown.tables[0][1][1]
+    )
+    assert "With one final seed" in shown.text
+    assert "Bold" not in shown.text
+    assert "<strong>" not in text
+
+
+def test_what_has_no_examples_is_never_0(build):
+    nan = (math.nan, math.nan, math.nan)
+    method = build.method(
+        "ipg",
+        {0.0: (0.9, 0.8, 0.95), 1.0: nan},
+        estimates={
+            "worst_group": Estimate(mean=math.nan, low=math.nan, high=math.nan),
+            "worst_nonempty_group": Estimate(mean=0.4, low=0.3, high=0.5),
+            "average": Estimate(mean=0.9, low=math.nan, high=math.nan),
+        },
+    )
+    groups = (
+        GroupCount(label=0, attribute=0, aligned=True, count=10, correct=9),
+        GroupCount(label=0, attribute=1, aligned=False, count=0, correct=0),
+    )
+    shown = page(build.results(build.summary(method), build.run("ipg", phase="final", groups=groups)))
+    row = shown.tables[0][1]
+    assert row[2] == "Agreement 0% no examples"
+    assert row[3] == "Worst group no examples in one group; lowest of the others 40.0%"
+    assert row[4].endswith("90.0% no interval")
+    assert shown.tables[1][2] == ["100%", "0%", "no examples"]
+    assert "no examples of label 0 with attribute 1" in shown.text
+    assert [90, None] in [trace["y"] for trace in shown.json["robustness-figure"]["data"]]
+
+
+def test_test_metrics_may_carry_their_split(build):
+    method = build.method(
+        "ipg", build.ipg, estimates={"test/worst_group": Estimate(mean=0.33, low=0.3, high=0.4)}
+    )
+    assert "33.0% 30.0 to 40.0" in page(build.results(build.summary(method))).tables[0][1][3]
+
+
+def test_everything_from_the_results_is_escaped(build):
+    method = build.method("ipg", build.ipg, hyperparameters={XSS: XSS}, method=XSS)
+    summary = build.summary(
+        method,
+        build.method("bad"),
+        question=XSS,
+        environment={XSS: XSS},
+        config={"name": XSS},
+        data_fingerprint=XSS,
+    )
+    run = build.run("ipg", hyperparameters={XSS: XSS})
+    failed = build.failed_run("bad", 1, message=XSS, trial=XSS)
+    text = render_report(build.results(summary, run, failed, scores={"ipg-0": [0.5]}))
+    shown = Page(text)
+    assert shown.scripts == 2  # plotly.js and the page's own
+    assert "img" not in shown.tags
+    assert shown.resources == []
+    assert XSS in shown.text
+    assert "<img" not in text
+
+
+def test_no_credentials(build):
+    summary = build.summary(
+        build.method("ipg", build.ipg),
+        build.method("bad"),
+        config={"name": "x", "tracking": {"uri": "https://ann:hunter2@host/"}},
+        environment={"HF_TOKEN": "hunter2"},
+    )
+    failed = build.failed_run("bad", 1, message="no answer from https://ann:hunter2@host/")
+    text = render_report(build.results(summary, failed))
+    assert "hunter2" not in text
+    assert "https://***@host/" in text
+
+
+def test_long_texts_are_cut_and_said(build):
+    summary = build.summary(build.method("ipg", build.ipg))
+    runs = [build.failed_run("ipg", i, message=f"{i:03d}" + "x" * 5000) for i in range(130)]
+    text = render_report(build.results(summary, *runs))
+    assert "30 more rows are left out" in text
+    assert "(4403 more characters)" in text
+
+
+def test_one_file_that_loads_nothing_and_stays_small(build, monkeypatch):
+    monkeypatch.setattr(html, "get_plotlyjs", get_plotlyjs)
+    labels = ["erm", "groupdro", "ipg", "ipg-aa"]
+    summary = build.summary(*(build.method(label, build.ipg) for label in labels))
+    runs = [
+        build.run(label, n, hyperparameters={"lr": 1 / (n + 3), "w": n})
+        for label in labels
+        for n in range(40)
+    ]
+    text = render_report(build.results(summary, *runs, scores={run.trial: [0.1] * 20 for run in runs}))
+    assert len(text.encode()) < 6_000_000
+    assert text.count("plotly.js v") == 1
+    own = text.replace(get_plotlyjs(), "")
+    assert not re.findall(r"https?://", own)
+    assert "@import" not in own
+    assert "url(" not in own
+    assert Page(own).resources == []
+    # And the browser is told so, which binds the library as well.
+    assert (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+        in own
+    )
+
+
+def test_writing_replaces_the_file_whole(two_methods, tmp_path):
+    path = tmp_path / "new" / "report.html"
+    assert write_report(two_methods, path) == path
+    assert path.read_text(encoding="utf-8") == render_report(two_methods)
+    path.write_text("old", encoding="utf-8")
+    write_report(two_methods, path)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_failed_write_leaves_the_old_file(two_methods, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old", encoding="utf-8")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(html.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(two_methods, path)
+    assert path.read_text(encoding="utf-8") == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
