@@ -67,8 +67,8 @@ def resume(name: StudyName, storage: StorageOption = Path("runs"), address: Addr
 @study_app.command()
 def validate(file: StudyFile) -> None:
     """Check a study file and build its data and models; nothing is trained."""
+    from ipgl.study.check import check_by_building
     from ipgl.study.plan import load_plan
-    from ipgl.study.session import check_by_building
 
     plan = load_plan(file)
     check_by_building(plan)
@@ -120,7 +120,9 @@ def show(
         return
     print_results(_console(), summarise(stored_plan(folder), folder).summary)
     if state["phase"] != "finished":
-        print(f"The study has not finished; go on with it by: ipgl study resume {name}")
+        print(
+            f"The study has not finished; go on with it by: ipgl study resume {name}{_storage_option(storage)}"
+        )
 
 
 @app.command()
@@ -147,7 +149,7 @@ def _watch(plan: Any, folder: Any, action: Any) -> None:
         with LiveDisplay(plan, folder, console) as display:
             finished = action(display)
     except KeyboardInterrupt:
-        option = f" --storage {plan.config.storage}" if plan.config.storage != "runs" else ""
+        option = _storage_option(plan.config.storage)
         print(f"\nStopped. Nothing finished is lost; go on with: ipgl study resume {folder.name}{option}")
         sys.exit(130)
     print_results(console, finished.results.summary)
@@ -156,6 +158,11 @@ def _watch(plan: Any, folder: Any, action: Any) -> None:
     for title, link in finished.links.items():
         console.print(f"{title}: {link}", highlight=False, soft_wrap=True)
     console.print(f"open the report: {finished.folder.report}", highlight=False, soft_wrap=True)
+
+
+def _storage_option(storage: str | Path) -> str:
+    """What a command needs beside the study's name to find it."""
+    return f" --storage {storage}" if str(storage) != "runs" else ""
 
 
 def _folder(name: str, storage: Path) -> Any:

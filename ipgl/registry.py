@@ -24,6 +24,8 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
 def suggestion(name: str, choices: Iterable[str]) -> str:
     """Text that lists the choices, the nearest one first: `did you mean 'ipg'? Choices: erm, ipg.`"""
     names = sorted(choices)
+    if not names:
+        return "there is none to choose from."
     match = nearest(name, names)
     meant = f"did you mean {match!r}? " if match else ""
     return f"{meant}Choices: {', '.join(names)}."

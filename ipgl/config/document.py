@@ -17,18 +17,32 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2: `off` is a word and `1e-3` is a number.
 
-    PyYAML follows YAML 1.1, where `adaptivity: off` reads as False and `lr: 1e-3` as a string.
+    PyYAML follows YAML 1.1, where `adaptivity: off` reads as False, `lr: 1e-3` as a string and `epochs: 010` as 8.
     """
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [
-        (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if not tag.endswith((":bool", ":int", ":float", ":timestamp"))
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
+)
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if not str(tag).endswith((":timestamp", ":binary", ":omap", ":pairs", ":set"))  # no plain data
+}
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int",
+    lambda loader, node: int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10),
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -71,10 +85,11 @@ def parse_document(text: str, source: str = "<text>") -> Document:
     """Parse YAML text whose top level is a mapping.
 
     Raises:
-        DocumentError: Not YAML, not a mapping, or the same key twice in one mapping.
+        DocumentError: Not YAML, not a mapping, a key that is not text, or the same key twice in one mapping.
     """
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             kinds = {type(None): "nothing", yaml.SequenceNode: "a list"}
@@ -90,8 +105,13 @@ def parse_document(text: str, source: str = "<text>") -> Document:
         place = f"{source}:{mark.line + 1}" if mark else source
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise DocumentError(f"{place}: not valid YAML: {problem}") from None
+    except (KeyError, ValueError) as error:  # `!!int x`, or too many digits
+        raise DocumentError(f"{source}: a value cannot be read as its type: {error}") from None
+    except RecursionError:
+        raise DocumentError(f"{source}: a value contains itself, or nests too deeply") from None
     finally:
-        loader.dispose()
+        if loader:
+            loader.dispose()
     return Document(source, text, data, lines)
 
 
@@ -116,8 +136,13 @@ def _collect_lines(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], so
         seen: dict[str, int] = {}
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
+            where = ".".join(map(str, (*path, name)))
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith((":str", ":merge")):
+                raise DocumentError(
+                    f"{source}:{line}: {where}: a key is text, but {name!r} reads as {key.tag.rpartition(':')[2]}; "
+                    "put it in quotes"
+                )
             if name in seen:
-                where = ".".join(map(str, (*path, name)))
                 raise DocumentError(
                     f"{source}:{line}: {where}: a key may stand once in its mapping, but it already stands "
                     f"on line {seen[name]}; remove one of the two"

@@ -25,8 +25,9 @@ class Uniform:
 
     @property
     def probes(self) -> tuple[Scalar, ...]:
-        """Values that a setting must accept for the whole range to be acceptable."""
-        return (self.low, self.high)
+        """Values that a setting must accept for the whole range to be acceptable: the bounds, and one between."""
+        # Between whole bounds lie fractions, which a setting that counts something must refuse.
+        return (self.low, self.high, 0.618 * self.low + 0.382 * self.high)
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Int:
 
     @property
     def probes(self) -> tuple[Scalar, ...]:
-        """Values that a setting must accept for the whole range to be acceptable."""
-        return (self.low, self.high)
+        """Values that a setting must accept for the whole range to be acceptable: the bounds, and one between."""
+        # The second value tells a setting that takes only multiples of something.
+        return (self.low, self.high, *([self.low + 1] if self.low + 1 < self.high else []))
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,18 @@ def parse_range(value: Any) -> Range | None:
         return Choice(tuple(arguments))
     if len(arguments) != 2 or any(isinstance(a, bool) or not isinstance(a, int | float) for a in arguments):
         raise RangeError(f"`{kind}` takes two numbers [low, high], but got {arguments!r}")
-    return RANGES[kind](*arguments)
+    try:
+        return RANGES[kind](*arguments)
+    except OverflowError:
+        raise RangeError(f"both bounds must be finite, but got {arguments!r}") from None
 
 
 def contains(space: Range, value: Scalar) -> bool:
     """Whether `value` is one that a search over `space` could draw."""
     if isinstance(space, Choice):
-        return value in space.values
+        return any(
+            value == known and isinstance(value, bool) == isinstance(known, bool) for known in space.values
+        )
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return space.low <= value <= space.high and (isinstance(space, Uniform) or float(value).is_integer())

@@ -1,6 +1,6 @@
 """The study file's schema. Sections that a registry entry defines (data set, model, method) stay open here.
 
-`ipgl.study.resolve` checks those sections against the settings class of the entry that they name.
+`ipgl.study.plan` checks those sections against the settings class of the entry that they name.
 """
 
 from __future__ import annotations
@@ -8,7 +8,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ipgl.config.base import Settings
 from ipgl.config.training import TrainingSettings
@@ -149,11 +157,13 @@ class StudyConfig(Settings):
     tracking: TrackingSettings = TrackingSettings()
     storage: str = Field("runs", min_length=1, description="Folder that holds one folder per study.")
 
-    @model_validator(mode="after")
-    def _batch_divides(self) -> StudyConfig:
-        if self.training.batch_size % self.resources.workers:
+    @field_validator("resources")
+    @classmethod
+    def _batch_divides(cls, resources: ResourceSettings, info: ValidationInfo) -> ResourceSettings:
+        training = info.data.get("training")  # absent if it broke a rule of its own
+        if training and training.batch_size % resources.workers:
             raise ValueError(
                 "training.batch_size must be a multiple of resources.workers (each worker takes an equal share), "
-                f"but got batch_size={self.training.batch_size}, workers={self.resources.workers}"
+                f"but got batch_size={training.batch_size}, workers={resources.workers}"
             )
-        return self
+        return resources

@@ -18,7 +18,8 @@ class ShuffledOrder:
     """Shuffled passes over `size` items in steps of `batch_size`; the remainder of a pass is left out.
 
     With several workers every worker draws the same global order and takes each `workers`-th item of a
-    step, so that the union over workers is what a single worker would see.
+    step, so that the union over workers is what a single worker would see. A step is at most the whole pass,
+    and a multiple of `workers`, so that every worker has equally many items.
     """
 
     def __init__(
@@ -32,9 +33,11 @@ class ShuffledOrder:
     ) -> None:
         if size < 1:
             raise ValueError(f"`size >= 1` must hold, but got ({size=})")
-        self.batch_size = min(batch_size, size // workers * workers)
+        self.batch_size = min(batch_size, size) // workers * workers
         if self.batch_size < 1:
-            raise ValueError(f"every worker needs at least one item a step, but got ({size=}, {workers=})")
+            raise ValueError(
+                f"every worker needs at least one item a step, but got ({size=}, {batch_size=}, {workers=})"
+            )
         self.steps_per_pass = size // self.batch_size
         self._size, self._seed, self._device = size, seed, device
         self._rank, self._workers = rank, workers

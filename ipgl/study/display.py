@@ -125,7 +125,7 @@ def results_table(summary: StudySummary) -> Table:
         table.add_column(f"attribute agrees\nwith label {100 * (1 - severity):.0f}%", justify="right")
     table.add_column("worst group", justify="right")
     table.add_column("seeds", justify="right")
-    table.add_column("winner's settings")
+    table.add_column("winner's settings", overflow="fold")
     for method in summary.methods:
         curve = {point.severity: point for point in method.curves.get("mixture", ())}
         settings = "\n".join(f"{key}: {_short(value)}" for key, value in method.hyperparameters.items())

@@ -170,6 +170,10 @@ def _method_plan(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[
             continue
         fixed: dict[str, Any] = {}
         for keys, value in _leaves(tree):
+            if any("." in key for key in keys):
+                message = "a key has no dot in it; write nested keys as nested mappings"
+                problems.append(Problem((*path, *prefix, *keys), message))
+                continue
             try:
                 found = parse_range(value)
             except RangeError as error:
@@ -225,8 +229,12 @@ def _check_values(document: Document, config: StudyConfig, plan: MethodPlan) -> 
             if key in plan.space:
                 if key != varied:
                     continue  # reported with its own probe
-                kind = next(iter(_value_at(document.data, path)))
-                path = (*path, kind, number)
+                bounds = (*path, next(iter(_value_at(document.data, path))))
+                path = (*bounds, number)
+                if path not in document.lines:  # a probe between the bounds
+                    if any(known.path[:-1] == bounds for known in problems):
+                        continue
+                    path = bounds
             problems.setdefault(Problem(path, problem.message))
     return list(problems)
 
@@ -300,14 +308,19 @@ def _is_range(value: Any) -> bool:
 def _assign(tree: dict[str, Any], keys: tuple[str, ...] | list[str], value: Any) -> None:
     *parents, last = keys
     for key in parents:
-        tree = tree.setdefault(key, {})
+        if not isinstance(tree.get(key), dict):
+            tree[key] = {}
+        tree = tree[key]
     tree[last] = value
 
 
 def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     merged = copy.deepcopy(base)
-    for keys, value in _leaves(override):
-        _assign(merged, keys, value)
+    for key, value in override.items():
+        inherited = merged.get(key)
+        merged[key] = (
+            _merged(inherited, value) if isinstance(inherited, dict) and isinstance(value, dict) else value
+        )
     return merged
 
 

@@ -55,19 +55,25 @@ def _components(entries: Mapping[str, type[BaseModel]], definitions: dict[str, A
 
 def _methods(definitions: dict[str, Any]) -> dict[str, Any]:
     """Each label's settings: those of its method, every value open to a range, and the sections' overrides."""
-    shared = {
-        "training": _searchable(_inlined(TrainingSettings, definitions)),
-        "dataset": {"type": "object", "description": "Overrides of the study's data set settings."},
-        "model": {"type": "object", "description": "Overrides of the study's model settings."},
+
+    def searchable(*classes: type[BaseModel]) -> dict[str, Any]:
+        return {"anyOf": [_searchable(_inlined(settings, definitions), definitions) for settings in classes]}
+
+    overrides = {
+        "training": searchable(TrainingSettings),
+        "dataset": searchable(*(entry.settings for entry in DATASETS.values())),
+        "model": searchable(*dict.fromkeys(entry.settings for entry in MODELS.values())),
         "start": {
             "type": "array",
             "items": {"type": "object"},
             "description": "Known good points, tried first.",
         },
     }
+    definitions.update({f"{name}_override": schema for name, schema in overrides.items()})
+    shared = {name: {"$ref": f"#/$defs/{name}_override"} for name in overrides}
     by_method = {}
     for name, entry in METHODS.items():
-        own = _searchable(_inlined(entry.settings, definitions))
+        own = _searchable(_inlined(entry.settings, definitions), definitions)
         own["properties"] = {"method": {"const": name}, **own.get("properties", {}), **shared}
         by_method[name] = own
     named = {name: {**own, "title": name} for name, own in by_method.items()}
@@ -86,9 +92,14 @@ def _inlined(settings: type[BaseModel], definitions: dict[str, Any]) -> dict[str
     return own
 
 
-def _searchable(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same schema with a search range allowed wherever one value stands."""
+def _searchable(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """The same schema with a search range allowed wherever one value stands, in nested mappings too."""
     schema = copy.deepcopy(schema)
     for name, value in schema.get("properties", {}).items():
-        schema["properties"][name] = {"anyOf": [value, {"$ref": "#/$defs/SearchRange"}]}
+        nested = definitions.get(value.get("$ref", "").rpartition("/")[2], {})
+        schema["properties"][name] = (
+            _searchable(nested, definitions)
+            if "properties" in nested
+            else {"anyOf": [value, {"$ref": "#/$defs/SearchRange"}]}
+        )
     return schema

@@ -16,17 +16,16 @@ from types import FrameType
 from typing import Any
 
 from ipgl.config import read_document
-from ipgl.errors import IpglError, StudyStateError
+from ipgl.errors import StudyStateError
 from ipgl.evaluation import StudyResults
 from ipgl.files import write_atomically
-from ipgl.methods import METHODS
 from ipgl.report import learning_figure, robustness_figure, trials_figure, write_report
+from ipgl.study.check import check_by_building
 from ipgl.study.collect import choose_winners, summarise
 from ipgl.study.events import AllEvents, Events
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan, make_plan
 from ipgl.study.sync import TrackerSync
-from ipgl.study.trial import build_dataset, build_model
 from ipgl.tracking import make_tracker
 
 
@@ -38,29 +37,6 @@ class Finished:
     folder: StudyFolder
     links: dict[str, str]
     warnings: list[str]
-
-
-def check_by_building(plan: StudyPlan) -> None:
-    """Build data and model of every method once, so that what is wrong with them is known before Ray starts.
-
-    Raises:
-        IpglError: Data or weights are missing or damaged, or a method's needs are not met.
-    """
-    for method in plan.methods:
-        sampled = {key: found.probes[0] for key, found in method.space.items()}
-        config = plan.trial(method.label, sampled, "search", plan.config.search.seed)
-        dataset = build_dataset(config.dataset)
-        if METHODS[method.method].needs.pairs and not len(dataset.pairs):
-            raise IpglError(
-                f"{plan.document.source}:{plan.document.line_of(('methods', method.label))}: methods.{method.label}: "
-                f"{method.method} needs invariance pairs, but dataset.pairs gives none for training; "
-                "set dataset.pairs.train to 2 or more"
-            )
-        try:
-            build_model(config.model, dataset, config.seed)
-        except ValueError as error:
-            line = plan.document.line_of(("model", "name"))
-            raise IpglError(f"{plan.document.source}:{line}: model: {error}") from None
 
 
 def storage_folder(plan: StudyPlan) -> StudyFolder:

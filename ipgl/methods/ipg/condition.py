@@ -49,8 +49,10 @@ def invariance_ratio(moments: Tensor) -> Tensor:
     """
     pairs, within, squares, total = moments[0], moments[1], moments[2], moments[3:]
     members = 2 * pairs
-    variance = (squares - total.square().sum() / members) / (members - 1)
-    return within / pairs / variance.clamp_min(torch.finfo(moments.dtype).tiny)
+    # The members' squared distances from their mean are `within` plus those of the pairs' means. Where nearly all
+    # of `squares` is common to all members, rounding would make them less than `within`, or negative.
+    spread = torch.maximum(squares - total.square().sum() / members, within)
+    return within / pairs * (members - 1) / spread.clamp_min(torch.finfo(moments.dtype).tiny)
 
 
 def off(measure: Tensor, threshold: float) -> Tensor:
