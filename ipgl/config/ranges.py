@@ -27,7 +27,8 @@ class Uniform:
     def probes(self) -> tuple[Scalar, ...]:
         """Values that a setting must accept for the whole range to be acceptable: the bounds, and one between."""
         # Between whole bounds lie fractions, which a setting that counts something must refuse.
-        return (self.low, self.high, 0.618 * self.low + 0.382 * self.high)
+        between = min(max(0.618 * self.low + 0.382 * self.high, self.low), self.high)  # despite rounding
+        return (self.low, self.high, between)
 
 
 @dataclass(frozen=True)

@@ -221,22 +221,22 @@ def _check_values(document: Document, config: StudyConfig, plan: MethodPlan) -> 
         for key, found in plan.space.items()
         for number, probe in enumerate(found.probes)
     ]
-    problems: dict[Problem, None] = {}
+    problems: dict[KeyPath, Problem] = {}
     for varied, number, sampled in candidates:
         for problem in _section_problems(document, config, plan, _with_values(plan, sampled)):
             path = problem.path
             key = ".".join(map(str, path[2:]))
-            if key in plan.space:
+            if key in plan.space and not problem.message.startswith("unknown key"):
                 if key != varied:
                     continue  # reported with its own probe
                 bounds = (*path, next(iter(_value_at(document.data, path))))
                 path = (*bounds, number)
                 if path not in document.lines:  # a probe between the bounds
-                    if any(known.path[:-1] == bounds for known in problems):
+                    if any(known[:-1] == bounds for known in problems):
                         continue
                     path = bounds
-            problems.setdefault(Problem(path, problem.message))
-    return list(problems)
+            problems.setdefault(path, Problem(path, problem.message))
+    return list(problems.values())
 
 
 def _section_problems(

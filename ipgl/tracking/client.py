@@ -88,10 +88,8 @@ def tracking_errors(store: Store, action: str) -> Iterator[None]:
         if len(cause) > _LONGEST_CAUSE:
             cause = cause[: _LONGEST_CAUSE - 1] + "…"
         message = f"MLflow at {store.shown}: cannot {action}: {cause.rstrip('.')}. {_next_step(store)}"
-    else:
-        return
-    # Outside the handler: a chained cause would carry the address with its credentials into tracebacks.
-    raise TrackingError(message)
+        # A chained cause would carry the address with its credentials into tracebacks.
+        raise TrackingError(message) from None
 
 
 def _quieten() -> None:

@@ -15,8 +15,9 @@ from ipgl.tracking.base import RunView, StudyView
 METRICS_PER_CALL = 1000
 PARAMETERS_PER_CALL = 100
 LONGEST_PARAMETER = 500
-LONGEST_TAG = 5000
 _LONGEST_NAME = 250
+# Test metrics that are no accuracies or repeat another one: recorded, but not in the tables that open first.
+SIDE_METRICS = ("collapsed", "flip_rate", "nll", "rho", "worst_nonempty_group")
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 # A row's place and time, not measurements; `epoch` stays, because every row has it and the tracker asks the
 # server for its steps to learn which rows are there.
@@ -110,37 +111,36 @@ def curve_points(name: str, curve: Sequence[CurvePoint], ended: float) -> list[P
     ]
 
 
+def outcome_name(name: str) -> str:
+    """A test metric's name in MLflow: `area_<curve>` becomes `area/<curve>`, anything else `test/<name>`."""
+    for prefix in ("area/", "area_"):
+        if name.startswith(prefix):
+            return safe_name(f"area/{name.removeprefix(prefix)}")
+    return safe_name(f"test/{name}")
+
+
 def outcome_points(run: RunView, result: RunResult) -> list[Point]:
-    """Test metrics as scalars for tables: `area/...` keeps its name, anything else comes below `test/`."""
+    """Test metrics as scalars for tables, and the score."""
     time = milliseconds(result.finished_at)
-    points = [
-        Point(
-            safe_name(name if name.startswith(("area/", "test/")) else f"test/{name}"), finite(value), time, 0
-        )
-        for name, value in result.metrics.items()
-    ]
+    points = [Point(outcome_name(name), finite(value), time, 0) for name, value in result.metrics.items()]
     if not any("score" in row for row in run.rows):  # otherwise the last row's is the same value
         points.append(Point("score", finite(result.score), time, result.steps))
     return points
 
 
 def summary_points(summary: StudySummary, ended: float) -> list[Point]:
-    """Every method's estimates as scalars `<label>/<metric>/mean`, `.../low` and `.../high`."""
+    """Every method's estimates as scalars `<label>/<metric>`, `<label>/<metric>_low` and `<label>/<metric>_high`.
+
+    One slash each: MLflow then shows one section of charts per method.
+    """
     return [
-        Point(safe_name(f"{method.label}/{metric}/{end}"), finite(value), milliseconds(ended), 0)
+        Point(
+            safe_name(f"{method.label}/{metric.replace('/', '_')}{end}"),
+            finite(value),
+            milliseconds(ended),
+            0,
+        )
         for method in summary.methods
         for metric, estimate in method.estimates.items()
-        for end, value in (("mean", estimate.mean), ("low", estimate.low), ("high", estimate.high))
+        for end, value in (("", estimate.mean), ("_low", estimate.low), ("_high", estimate.high))
     ]
-
-
-def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
-    """`ipgl.environment.<name>` for each, and the git revision where MLflow's own column looks for it."""
-    tags = {
-        f"ipgl.environment.{name}": cut(str(value), LONGEST_TAG)
-        for name, value in environment.items()
-        if value
-    }
-    if revision := environment.get("git_revision"):
-        tags["mlflow.source.git.commit"] = revision
-    return tags

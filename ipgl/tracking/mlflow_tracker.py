@@ -19,21 +19,21 @@ from ipgl.evaluation.result import RunResult
 from ipgl.evaluation.summary import StudyResults
 from ipgl.tracking.base import RunView, StudyView
 from ipgl.tracking.client import http_limits, probe, tracking_errors
-from ipgl.tracking.colours import STUDY_COLOUR, method_colours
+from ipgl.tracking.colours import method_colours
 from ipgl.tracking.cursor import Cursor, RunCursor, load_cursor, save_cursor
 from ipgl.tracking.entries import (
     ROW_MARKER,
     bunches,
     curve_points,
-    environment_tags,
     outcome_points,
     row_points,
     study_parameters,
     summary_points,
 )
-from ipgl.tracking.links import study_links
-from ipgl.tracking.note import failure_line, failure_note, opening_note, study_note
+from ipgl.tracking.note import study_note
 from ipgl.tracking.store import Store
+from ipgl.tracking.tags import end_tags, run_name, run_start, run_tags, study_tags
+from ipgl.tracking.views import shared_views, study_links
 from ipgl.tracking.writer import Writer
 
 _STATES = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
@@ -80,6 +80,7 @@ class MlflowTracker:
             self._colours = method_colours(study.config.get("methods", {}))
             cursor = self._usable_cursor(study)
             cursor.parent = cursor.parent or self._find_or_create_parent(study, cursor.experiment_id)
+            self._writer.set_views(cursor.experiment_id, shared_views(study, cursor.parent))
             self._writer.reopen(cursor.parent)
             save_cursor(cursor, self._cursor_path)
             self._study, self._cursor = study, cursor
@@ -131,6 +132,7 @@ class MlflowTracker:
             self._writer.attach(parent, artifacts)
             for name, figure in (figures or {}).items():
                 self._writer.log_figure(parent, figure, name)
+            self._writer.set_views(self._cursor.experiment_id, shared_views(study, parent, summary))
             tags = {"mlflow.note.content": study_note(summary), "ipgl.status": "completed"}
             self._writer.finish(parent, "FINISHED", tags, ended)
 
@@ -154,7 +156,7 @@ class MlflowTracker:
         """Printable title -> address (without credentials) or command; empty before `open_study`."""
         if self._study is None:
             return {}
-        return study_links(self._store, self._cursor.experiment_id, self._study.study, self._cursor.parent)
+        return study_links(self._store, self._cursor.experiment_id, self._study, self._cursor.parent)
 
     @property
     def _opened(self) -> StudyView:
@@ -180,15 +182,7 @@ class MlflowTracker:
         if found:
             run = found[0]
         else:
-            tags = environment_tags(study.environment) | {
-                **identity,
-                "ipgl.study": study.study,
-                "ipgl.config_hash": study.config_hash,
-                "ipgl.data_fingerprint": study.data_fingerprint,
-                "mlflow.note.content": opening_note(study),
-                "mlflow.runColor": STUDY_COLOUR,
-                "mlflow.source.name": "ipgl",
-            }
+            tags = identity | study_tags(study)
             run = self._writer.create(experiment_id, study.study, tags, study.started_at)
         self._writer.log_missing_parameters(run, study_parameters(study))
         return str(run.info.run_id)
@@ -203,8 +197,8 @@ class MlflowTracker:
             if not entry.closed and known.info.status != "RUNNING":
                 self._writer.reopen(entry.run_id)
         else:
-            tags = identity | self._run_tags(study, run)
-            known = self._writer.create(self._cursor.experiment_id, _run_name(run), tags, _started_at(run))
+            tags = identity | run_tags(study, run, self._cursor.parent, self._colour(run.label))
+            known = self._writer.create(self._cursor.experiment_id, run_name(run), tags, run_start(run))
             entry = RunCursor(run_id=known.info.run_id)
         if not entry.closed:
             self._writer.log_missing_parameters(known, run.parameters)
@@ -221,21 +215,10 @@ class MlflowTracker:
         closed = known.data.tags.get("ipgl.status") in _STATES and known.info.status in _STATES.values()
         return RunCursor(run_id=known.info.run_id, last_step=max(steps, default=-1), closed=closed)
 
-    def _run_tags(self, study: StudyView, run: RunView) -> dict[str, str]:
-        if run.label not in self._colours:
-            self._colours = method_colours([*self._colours, run.label])
-        return {
-            "ipgl.study": study.study,
-            "ipgl.kind": run.phase,
-            "ipgl.label": run.label,
-            "ipgl.method": run.method,
-            "ipgl.number": str(run.number),
-            "ipgl.seed": str(run.seed),
-            "ipgl.status": "running",
-            "mlflow.parentRunId": self._cursor.parent,
-            "mlflow.runColor": self._colours[run.label],
-            "mlflow.source.name": "ipgl",
-        }
+    def _colour(self, label: str) -> str:
+        if label not in self._colours:
+            self._colours = method_colours([*self._colours, label])
+        return self._colours[label]
 
     def _end(self, run_id: str, run: RunView, result: RunResult) -> None:
         for name, curve in result.curves.items():
@@ -243,18 +226,7 @@ class MlflowTracker:
         self._writer.log_points(run_id, outcome_points(run, result))
         self._writer.log_text(run_id, result.model_dump_json(indent=2), "result.json")
         self._writer.attach(run_id, [path for path in run.artifacts if path.name != "result.json"])
-        tags = environment_tags(result.environment) | {
-            "ipgl.status": result.status,
-            "ipgl.config_hash": result.config_hash,
-            "ipgl.data_fingerprint": result.data_fingerprint,
-        }
-        if result.status == "stopped":
-            tags["ipgl.reason"] = "stopped early by the scheduler"
-        if result.failure is not None:
-            tags["ipgl.failure"] = result.failure.kind
-            tags["ipgl.reason"] = failure_line(result.failure)
-            tags["mlflow.note.content"] = failure_note(result.failure)
-        self._writer.finish(run_id, _STATES[result.status], tags, result.finished_at)
+        self._writer.finish(run_id, _STATES[result.status], end_tags(result), result.finished_at)
 
     def _stop_unfinished_runs(self, study: StudyView, status: str) -> None:
         """Nothing may look as if it ran when its driver has gone."""
@@ -265,15 +237,3 @@ class MlflowTracker:
             if run.info.run_id != self._cursor.parent:
                 self._writer.finish(run.info.run_id, "KILLED", {"ipgl.status": status})
         self._touched.clear()
-
-
-def _run_name(run: RunView) -> str:
-    return f"{run.label} seed {run.seed}" if run.phase == "final" else f"{run.label} trial {run.number:03d}"
-
-
-def _started_at(run: RunView) -> float | None:
-    if run.started_at is not None:
-        return run.started_at
-    if run.result is not None and run.result.started_at:
-        return run.result.started_at
-    return run.rows[0]["time"] if run.rows else None

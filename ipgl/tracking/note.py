@@ -10,9 +10,12 @@ from typing import Any
 from ipgl.evaluation.result import Failure
 from ipgl.evaluation.summary import Estimate, MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
+from ipgl.tracking.entries import SIDE_METRICS
 
-# More columns than this no longer fit beside each other; the summary file holds all of them.
-_MOST_COLUMNS = 6
+# More columns than this no longer fit beside each other.
+_MOST_COLUMNS = 5
+# MLflow draws table cells without any padding.
+_SPACE = "&emsp;"
 
 
 def opening_note(study: StudyView) -> str:
@@ -38,13 +41,12 @@ def study_note(summary: StudySummary) -> str:
 
 
 def _table(summary: StudySummary) -> list[str]:
-    names = list(dict.fromkeys(name for method in summary.methods for name in method.estimates))[
-        :_MOST_COLUMNS
-    ]
+    known = dict.fromkeys(name for method in summary.methods for name in method.estimates)
+    names = [name for name in known if name not in SIDE_METRICS][:_MOST_COLUMNS]
     if not names:
         return ["No method has completed a final run, so there is nothing to compare."]
     rows = [
-        ["method", *(_heading(name) for name in names), "seeds"],
+        ["method", *(_SPACE + name.replace("_", " ").replace("/", " ") for name in names), f"{_SPACE}seeds"],
         ["---", *("---:" for _ in names), "---:"],
         *(_row(method, names) for method in summary.methods),
     ]
@@ -52,15 +54,13 @@ def _table(summary: StudySummary) -> list[str]:
     chance = (
         "" if math.isnan(summary.chance) else f" Guessing by class shares gives {100 * summary.chance:.1f}."
     )
-    caption = (
-        f"Test results in percent: mean over seeds ({interval}), larger is better for accuracies.{chance}"
-    )
+    caption = f"Test results in percent: mean over seeds ({interval}).{chance}"
     return ["\n".join(_line(row) for row in rows), caption]
 
 
 def _row(method: MethodSummary, names: Sequence[str]) -> list[str]:
-    cells = [_percent(method.estimates.get(name)) for name in names]
-    return [f"**{method.label}**", *cells, str(len(method.final_runs))]
+    cells = [_SPACE + _percent(method.estimates.get(name)) for name in names]
+    return [f"**{method.label}**", *cells, f"{_SPACE}{len(method.final_runs)}"]
 
 
 def _winners(summary: StudySummary) -> list[str]:
@@ -84,10 +84,6 @@ def _percent(estimate: Estimate | None) -> str:
         return "n/a"
     mean, low, high = (100 * value for value in (estimate.mean, estimate.low, estimate.high))
     return f"{mean:.1f} ({low:.1f} to {high:.1f})" if not math.isnan(low + high) else f"{mean:.1f}"
-
-
-def _heading(name: str) -> str:
-    return name.replace("_", " ").replace("|", "/")
 
 
 def _value(value: Any) -> str:

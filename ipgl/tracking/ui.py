@@ -53,6 +53,7 @@ def ui_command(
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(store.artifact_root),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "PYTHONWARNINGS": "ignore",  # deprecations inside MLflow's server are not the reader's business
     }
     return [*server, *quiet], environment
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ipgl.evaluation.summary import StudySummary
 from ipgl.tracking.base import StudyView
-from ipgl.tracking.entries import outcome_name, safe_name
+from ipgl.tracking.entries import SIDE_METRICS, outcome_name, safe_name
 from ipgl.tracking.store import Store
 
 LOCAL_SERVER = "http://127.0.0.1:5000"
@@ -46,7 +46,9 @@ def study_links(store: Store, experiment_id: str, study: StudyView, parent: str)
 def shared_views(study: StudyView, parent: str, summary: StudySummary | None = None) -> dict[str, str]:
     """Tags of the experiment that hold the study's views; with a summary they show its metrics and settings too."""
     methods = summary.methods if summary else ()
-    outcomes = dict.fromkeys(outcome_name(name) for method in methods for name in method.estimates)
+    outcomes = dict.fromkeys(
+        outcome_name(name) for method in methods for name in method.estimates if name not in SIDE_METRICS
+    )
     searched = dict.fromkeys(safe_name(name) for method in methods for name in method.hyperparameters)
     runs = {
         "searchFilter": _filter(study),
@@ -64,6 +66,7 @@ def shared_views(study: StudyView, parent: str, summary: StudySummary | None = N
         "orderByAsc": False,
         "runsHiddenMode": "SHOW_ALL",
         "hideEmptyCharts": True,
+        "chartsSearchFilter": "shift_accuracy/",  # emptying the search box brings the other charts
     }
     return {_tag(parent, "runs"): _text(runs), _tag(parent, "curves"): _text(curves)}
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ipgl.tracking.client import connect, http_limits
 from ipgl.tracking.entries import (
-    LONGEST_TAG,
     PARAMETERS_PER_CALL,
     Point,
     bunches,
@@ -19,6 +18,7 @@ from ipgl.tracking.entries import (
     parameter_texts,
 )
 from ipgl.tracking.store import Store
+from ipgl.tracking.tags import LONGEST_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,6 +70,11 @@ class Writer:
         tags = {"mlflow.experimentKind": "custom_model_development"}
         with http_limits(retries=0):
             return str(self.client.create_experiment(name, location, tags))
+
+    def set_views(self, experiment_id: str, views: Mapping[str, str]) -> None:
+        """Store shared views in the experiment's tags."""
+        for name, view in views.items():
+            self.client.set_experiment_tag(experiment_id, name, view)
 
     def exists(self, run_id: str, execution: str) -> bool:
         """Whether this run is there, undeleted, and belongs to the execution."""

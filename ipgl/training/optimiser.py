@@ -57,6 +57,7 @@ class OptimiserDescent:
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         self._optimiser.step()
+        torch.clear_autocast_cache()  # it still holds low-precision copies of the weights before the step
 
     def schedule(self, factor: float) -> None:
         """Set the learning rates to `factor` times those that the optimiser began with."""

@@ -1,0 +1,80 @@
+"""Names, start times and tags of MLflow runs; tags are what its searches and its table's columns work on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ipgl.evaluation.result import RunResult
+from ipgl.tracking.base import RunView, StudyView
+from ipgl.tracking.colours import STUDY_COLOUR
+from ipgl.tracking.note import failure_line, failure_note, opening_note
+
+# Older servers refuse longer ones.
+LONGEST_TAG = 5000
+
+
+def study_tags(study: StudyView) -> dict[str, str]:
+    """Tags of the study's run, but for those that it is found by."""
+    return environment_tags(study.environment) | {
+        "ipgl.study": study.study,
+        "ipgl.status": "running",
+        "ipgl.config_hash": study.config_hash,
+        "ipgl.data_fingerprint": study.data_fingerprint,
+        "mlflow.note.content": opening_note(study),
+        "mlflow.runColor": STUDY_COLOUR,
+        "mlflow.source.name": "ipgl",
+    }
+
+
+def run_tags(study: StudyView, run: RunView, parent: str, colour: str) -> dict[str, str]:
+    """Tags of a trial's run when it begins, but for those that it is found by."""
+    return {
+        "ipgl.study": study.study,
+        "ipgl.kind": run.phase,
+        "ipgl.label": run.label,
+        "ipgl.method": run.method,
+        "ipgl.number": str(run.number),
+        "ipgl.seed": str(run.seed),
+        "ipgl.status": "running",
+        "mlflow.parentRunId": parent,
+        "mlflow.runColor": colour,
+        "mlflow.source.name": "ipgl",
+    }
+
+
+def end_tags(result: RunResult) -> dict[str, str]:
+    """Tags of a trial's run when it has ended, with the reason unless it was completed."""
+    tags = environment_tags(result.environment) | {
+        "ipgl.status": result.status,
+        "ipgl.config_hash": result.config_hash,
+        "ipgl.data_fingerprint": result.data_fingerprint,
+    }
+    if result.status == "stopped":
+        tags["ipgl.reason"] = "stopped early by the scheduler"
+    if result.failure is not None:
+        tags["ipgl.failure"] = result.failure.kind
+        tags["ipgl.reason"] = failure_line(result.failure)
+        tags["mlflow.note.content"] = failure_note(result.failure)
+    return tags
+
+
+def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
+    """`ipgl.environment.<name>` for each, and the git revision where MLflow's own column looks for it."""
+    tags = {f"ipgl.environment.{name}": text for name, text in environment.items() if text}
+    if revision := environment.get("git_revision"):
+        tags["mlflow.source.git.commit"] = revision
+    return tags
+
+
+def run_name(run: RunView) -> str:
+    """What people read in the table: `ipg seed 3` or `ipg trial 007`."""
+    return f"{run.label} seed {run.seed}" if run.phase == "final" else f"{run.label} trial {run.number:03d}"
+
+
+def run_start(run: RunView) -> float | None:
+    """When the run began, in seconds since the epoch, as far as storage knows."""
+    if run.started_at is not None:
+        return run.started_at
+    if run.result is not None and run.result.started_at:
+        return run.result.started_at
+    return run.rows[0]["time"] if run.rows else None

@@ -1,0 +1,48 @@
+"""The Markdown that stands on top of a study."""
+
+from __future__ import annotations
+
+import math
+
+from ipgl.evaluation.result import Failure
+from ipgl.tracking.note import failure_note, study_note
+
+
+def plain(note):
+    return note.replace("&emsp;", "")
+
+
+def test_question_table_and_winners(make):
+    summary = make.results(make.method("erm", 0.2), make.method("ipg", 0.5), chance=0.1).summary
+    assert plain(study_note(summary)).split("\n\n") == [
+        "Which method ignores colour?",
+        "| method | worst group | seeds |\n"
+        "| --- | ---: | ---: |\n"
+        "| **erm** | 20.0 (15.0 to 25.0) | 1 |\n"
+        "| **ipg** | 50.0 (45.0 to 55.0) | 1 |",
+        "Test results in percent: mean over seeds (95% interval). Guessing by class shares gives 10.0.",
+        "Winners by `pair_robust`, chosen without test data:",
+        "- **erm**: `strength = 2.5`; score 0.3 (3 completed, 1 stopped)\n"
+        "- **ipg**: `strength = 2.5`; score 0.3 (3 completed, 1 stopped)",
+    ]
+
+
+def test_nothing_completed(make):
+    lost = make.method("ipg", estimates={}, winner=None, score=math.nan, final_runs=(), counts={"failed": 4})
+    note = study_note(make.results(lost).summary)
+    assert "nothing to compare" in note
+    assert "- **ipg**: no search trial completed (4 failed)" in note
+
+
+def test_missing_and_unknown_values_are_named(make):
+    unknown = make.method("ipg", math.nan)
+    other = make.method("erm", estimates={})
+    note = plain(study_note(make.results(unknown, other).summary))
+    assert "| **ipg** | n/a | 1 |" in note
+    assert "| **erm** | n/a | 1 |" in note
+
+
+def test_failure_on_one_line():
+    note = failure_note(Failure(kind="OutOfMemory", message="no\nroom", step=3))
+    assert note.startswith("**OutOfMemory at step 3: no room**")
+    assert failure_note(Failure(kind="Lost", message="gone")).startswith("**Lost: gone**")
