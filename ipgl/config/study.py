@@ -95,6 +95,10 @@ class EvaluationSettings(Settings):
         min_length=1,
         description="Bias-conflicting shares at which curves are evaluated.",
     )
+    target_severity: Severity = Field(
+        0.9,
+        description="Severity whose test accuracy stands for robustness (`shifted_accuracy`); no choice reads it.",
+    )
     curves: tuple[Literal["mixture"], ...] = ("mixture",)
     confidence: float = Field(0.95, gt=0, lt=1, description="Level of every interval.")
     resamples: int = Field(2000, ge=100, description="Bootstrap resamples behind every interval.")

@@ -42,6 +42,12 @@ class TrainingSettings(Settings):
     evaluations: int = Field(
         10, ge=1, description="Evaluations and reports in a run, evenly spaced; the last is at its end."
     )
+    hopeless_after: int | None = Field(
+        3,
+        ge=1,
+        description="Evaluations in a row that show a collapsed or overshot model before a search trial stops; "
+        "null never stops one.",
+    )
     checkpoint_seconds: float = Field(
         10.0, ge=0, description="Least time between two checkpoints; 0 writes one at every evaluation."
     )

@@ -56,6 +56,10 @@ class ColoredMnistSettings(Settings):
         (0.8, 0.9), description="How often colour agrees with the label in the two training environments."
     )
     test_agreement: Probability = 0.5
+    greyscale: bool = Field(
+        False,
+        description="Both channels hold the grey digit: an oracle, to see what is possible without colour.",
+    )
     seed: int = Field(0, ge=0, description="Label noise, colours, and (for digits and domainbed) the split.")
     pairs: PairSettings = PairSettings()
 
@@ -87,7 +91,9 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
     grey = grey.float() / digits.peak
 
     def split(index: Tensor) -> Split:
-        return Split(paint(grey[index], colour[index]), label[index], colour[index], environment[index])
+        return Split(
+            _image(settings, grey[index], colour[index]), label[index], colour[index], environment[index]
+        )
 
     pair_order = torch.randperm(
         len(train), generator=torch.Generator().manual_seed(derive_seed(settings.pairs.seed, "pairs"))
@@ -96,7 +102,12 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
     def pairs(position: Tensor) -> PairSet:
         index = train[position]
         zeros = torch.zeros(len(index), dtype=torch.int64)
-        return PairSet(paint(grey[index], zeros), paint(grey[index], zeros + 1), label[index], position)
+        return PairSet(
+            _image(settings, grey[index], zeros),
+            _image(settings, grey[index], zeros + 1),
+            label[index],
+            position,
+        )
 
     counts = settings.pairs
     return Dataset(
@@ -109,6 +120,10 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         attribute_names=("colour 0", "colour 1"),
         fingerprint=_fingerprint(settings, digits, label, colour, pair_order),
     )
+
+
+def _image(settings: ColoredMnistSettings, grey: Tensor, colour: Tensor) -> Tensor:
+    return grey.unsqueeze(1).repeat(1, 2, 1, 1) if settings.greyscale else paint(grey, colour)
 
 
 def paint(grey: Tensor, colour: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ def derive_seed(seed: int, *names: str | int) -> int:
 class ShuffledOrder:
     """Shuffled passes over `size` items in steps of `batch_size`; the remainder of a pass is left out.
 
+    With `weights` (`[size]`, any scale) a pass is `size` draws with replacement in their proportion.
+
     With several workers every worker draws the same global order and takes each `workers`-th item of a
     step, so that the union over workers is what a single worker would see. A step is at most the whole pass,
     and a multiple of `workers`, so that every worker has equally many items.
@@ -30,6 +32,7 @@ class ShuffledOrder:
         device: torch.device | None = None,
         rank: int = 0,
         workers: int = 1,
+        weights: Tensor | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"`size >= 1` must hold, but got ({size=})")
@@ -41,6 +44,7 @@ class ShuffledOrder:
         self.steps_per_pass = size // self.batch_size
         self._size, self._seed, self._device = size, seed, device
         self._rank, self._workers = rank, workers
+        self._weights = None if weights is None else weights.detach().cpu().double().cumsum(dim=0)
         self._pass = -1
         self._order = torch.empty(0, dtype=torch.int64)
 
@@ -49,7 +53,12 @@ class ShuffledOrder:
         current, position = divmod(step, self.steps_per_pass)
         if current != self._pass:
             generator = torch.Generator().manual_seed(derive_seed(self._seed, current))
-            order = torch.randperm(self._size, generator=generator)
+            if self._weights is None:
+                order = torch.randperm(self._size, generator=generator)
+            else:
+                # By the inverse distribution function: multinomial is limited to 2^24 items.
+                points = torch.rand(self._size, generator=generator, dtype=torch.float64) * self._weights[-1]
+                order = torch.searchsorted(self._weights, points, right=True).clamp_max(self._size - 1)
             self._order = order.to(self._device) if self._device is not None else order
             self._pass = current
         start = position * self.batch_size

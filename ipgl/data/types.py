@@ -101,6 +101,7 @@ class Dataset:
     Attributes:
         pairs: Pairs that training may use.
         held_out_pairs: Pairs for the invariance condition's check; disjoint from `pairs`.
+        input_range: Least and largest value that an input may hold.
         fingerprint: SHA-256 over content and settings; equal fingerprints mean equal tensors.
     """
 
@@ -112,6 +113,7 @@ class Dataset:
     class_names: tuple[str, ...]
     attribute_names: tuple[str, ...]
     fingerprint: str
+    input_range: tuple[float, float] = (0.0, 1.0)
 
     @property
     def num_classes(self) -> int:

@@ -5,7 +5,7 @@ from ipgl.evaluation.metrics import group_metrics, group_results, pair_metrics, 
 from ipgl.evaluation.predict import predict_logits
 from ipgl.evaluation.result import CurvePoint, Failure, GroupCount, RunResult
 from ipgl.evaluation.selection import SELECTION_RULES
-from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
+from ipgl.evaluation.summary import Estimate, MethodSummary, RuleAudit, RuleChoice, StudyResults, StudySummary
 
 __all__ = [
     "SELECTION_RULES",
@@ -14,6 +14,8 @@ __all__ = [
     "Failure",
     "GroupCount",
     "MethodSummary",
+    "RuleAudit",
+    "RuleChoice",
     "RunResult",
     "StudyResults",
     "StudySummary",

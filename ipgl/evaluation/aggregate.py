@@ -56,6 +56,7 @@ def compare(tested: Mapping[str, Sequence[Tested]], settings: EvaluationSettings
     runs = [run for label in labels for run in tested[label]]
     groups = runs[0].run.groups
     weights = mixture_weights(groups, settings.severities)
+    target = mixture_weights(groups, [settings.target_severity])
     values = np.array([[group.accuracy for group in run.run.groups] for run in runs])
     samples = _resample(runs, settings)
     bounds = np.cumsum([0, *(len(tested[label]) for label in labels)])
@@ -66,6 +67,7 @@ def compare(tested: Mapping[str, Sequence[Tested]], settings: EvaluationSettings
         "average": lambda a: np.where(np.isnan(a), 0.0, a) @ shares,
         "group_mean": lambda a: a.mean(axis=-1),
         "worst_group": lambda a: a.min(axis=-1),
+        "shifted_accuracy": lambda a: weighted_accuracy(target, a)[..., 0],
         "area_mixture": lambda a: _area(weighted_accuracy(weights, a), settings.severities),
     }
     estimates: dict[str, dict[str, Estimate]] = {}

@@ -70,7 +70,7 @@ class RunResult(_Record):
         label: The method's name in the study file; `method` is the registry entry.
         trial: The run's key, unique in its study.
         number: Order in which the study started its trials.
-        status: `stopped` means that the scheduler ended a search trial early.
+        status: `stopped` means that a search trial ended early, by the scheduler or for `stop_reason`.
         score: The selection rule's value after the last evaluation; NaN if there was none.
         validation: Last validation metrics; no test data is in them.
         metrics: Test metrics; empty unless the run was completed.
@@ -89,6 +89,7 @@ class RunResult(_Record):
     seed: int
     status: Literal["completed", "stopped", "failed"]
     failure: Failure | None = None
+    stop_reason: str = ""
     score: MaybeNaN = math.nan
     hyperparameters: dict[str, Any] = {}
     validation: dict[str, MaybeNaN] = {}

@@ -23,6 +23,7 @@ class MethodSummary(BaseModel):
     """What the study found for one method.
 
     Attributes:
+        needs: What the method asks of the data beyond labels.
         winner: Key of the search trial that the selection rule chose; None if no trial completed.
         hyperparameters: The winner's searched values.
         score: The winner's value under the selection rule.
@@ -36,6 +37,7 @@ class MethodSummary(BaseModel):
 
     label: str
     method: str
+    needs: str = ""
     winner: str | None
     hyperparameters: dict[str, Any]
     score: MaybeNaN
@@ -45,12 +47,48 @@ class MethodSummary(BaseModel):
     counts: dict[str, int]
 
 
+class RuleChoice(BaseModel):
+    """The search trial that a selection rule would have chosen for one method.
+
+    Attributes:
+        shifted_accuracy: The trial's test accuracy at the study's target severity.
+        regret: How much less that is than the best completed trial's of the method.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: str
+    trial: str
+    shifted_accuracy: MaybeNaN
+    regret: MaybeNaN
+
+
+class RuleAudit(BaseModel):
+    """How a selection rule would have done, seen afterwards from the test split.
+
+    Attributes:
+        oracle: The rule itself reads test data.
+        trials: Completed search trials over all methods.
+        spearman: Rank correlation over them between the rule's value and the shifted test accuracy.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str
+    needs_groups: bool
+    oracle: bool
+    trials: int
+    spearman: MaybeNaN
+    choices: tuple[RuleChoice, ...]
+
+
 class StudySummary(BaseModel):
     """The whole study: what the table, the report and the tracking server's parent run show.
 
     Attributes:
         config: The study file as resolved, defaults included.
         differences: `"a - b"` -> difference in accuracy at each severity, with interval, for each pair of methods.
+        rules: What each selection rule would have chosen.
         chance: Accuracy of guessing by the test split's class shares.
         seconds: Wall time of all sessions of the study together.
     """
@@ -67,6 +105,7 @@ class StudySummary(BaseModel):
     environment: dict[str, str]
     methods: tuple[MethodSummary, ...]
     differences: dict[str, tuple[CurvePoint, ...]]
+    rules: tuple[RuleAudit, ...] = ()
     chance: MaybeNaN
     seconds: float
 

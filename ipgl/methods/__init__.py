@@ -1,6 +1,16 @@
 """Training methods: IPG and what it is compared with."""
 
-from ipgl.methods.base import Descent, Method, Needs, StepReport, Toolbox
+from ipgl.methods.base import Descent, DescentKind, Method, MethodBase, Needs, StepReport, Toolbox
 from ipgl.methods.registry import METHODS, MethodEntry
 
-__all__ = ["METHODS", "Descent", "Method", "MethodEntry", "Needs", "StepReport", "Toolbox"]
+__all__ = [
+    "METHODS",
+    "Descent",
+    "DescentKind",
+    "Method",
+    "MethodBase",
+    "MethodEntry",
+    "Needs",
+    "StepReport",
+    "Toolbox",
+]

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
-from ipgl.data import Batch, PairBatch
+from ipgl.config import Range
+from ipgl.data import Batch, Dataset, PairBatch
 from ipgl.models import Classifier
+
+DescentKind = Literal["task", "sgd", "adam"]
 
 
 class Descent(Protocol):
-    """One optimiser over the model's parameters."""
+    """One optimiser over a model's parameters."""
 
-    def __call__(self, loss: Tensor) -> None:
-        """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped."""
+    def __call__(self, loss: Tensor, scale: Tensor | None = None) -> None:
+        """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped.
+
+        `scale` (0-dim) multiplies the step itself, which differs from a scaled loss where the optimiser
+        normalises gradients away, as Adam does.
+        """
+
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """Gradients of `loss`, averaged over workers, in the parameters' order (zeros where there is none)."""
+
+    def along(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step from given gradients, clipped."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +37,25 @@ class Toolbox:
     """What the trainer lends to a method.
 
     Attributes:
+        model: The model that is trained.
+        dataset: The data; a method reads only what its `needs` declare.
+        total_steps: Steps of the whole run.
         descend: The task's optimiser, as the study file configures it.
-        corrective_descend: Plain gradient descent on the same parameters at the same scheduled learning rate;
-            it has neither momentum nor weight decay, so that a zero gradient changes nothing.
+        new_descent: Lends another optimiser at the task's scheduled learning rate: `task` is of the task's own kind
+            with its settings, `sgd` plain gradient descent (neither momentum nor weight decay, so that a zero
+            gradient changes nothing), `adam` likewise without weight decay. It optimises another model if one is
+            given. Its state is kept in checkpoints.
         sum_over_workers: Adds a small tensor up over all workers (the tensor itself with one worker).
+        restart: Puts the model back to its initial weights and forgets every optimiser's state.
     """
 
+    model: Classifier
+    dataset: Dataset
+    total_steps: int
     descend: Descent
-    corrective_descend: Descent
+    new_descent: Callable[[DescentKind, Classifier | None], Descent]
     sum_over_workers: Callable[[Tensor], Tensor]
+    restart: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -42,6 +65,9 @@ class Needs:
     pairs: bool = False
     groups: bool = False
     environments: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join(name for name, needed in vars(self).items() if needed) or "labels only"
 
 
 @dataclass(frozen=True)
@@ -58,11 +84,48 @@ class Method(Protocol):
     def pairs_per_step(self) -> int:
         """Invariance pairs that each step wants over all workers; 0 for none."""
 
+    @property
+    def sampling_weights(self) -> Tensor | None:
+        """How often each training example is drawn, up to a factor, `[N]`; None for shuffled passes."""
+
+    @property
+    def train_index(self) -> Tensor | None:
+        """Positions of the training split that steps may draw from, int64; None for all."""
+
+    @property
+    def restarts(self) -> bool:
+        """Whether it may ask for the initial weights again."""
+
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         """Update the model's parameters once from a batch and, where the method asks for them, pairs."""
+
+    def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, Tensor]:
+        """What is worth knowing once per evaluation but too dear for every step: 0-dim tensors by name."""
 
     def state_dict(self) -> dict[str, Any]:
         """State beside the optimisers' that a resumed run needs; tensors and plain values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+
+class MethodBase:
+    """What most methods have in common: no pairs, no special sampling, no state."""
+
+    needs: ClassVar[Needs] = Needs()
+    search_space: ClassVar[dict[str, Range]] = {}
+    pairs_per_step: int = 0
+    sampling_weights: Tensor | None = None
+    train_index: Tensor | None = None
+    restarts: bool = False
+
+    def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take back."""

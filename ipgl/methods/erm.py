@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import Settings
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import Needs, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, StepReport, Toolbox
 from ipgl.models import Classifier
 
 
@@ -16,11 +14,8 @@ class ErmSettings(Settings):
     """ERM has no settings of its own."""
 
 
-class Erm:
+class Erm(MethodBase):
     """Minimise the mean cross-entropy."""
-
-    needs = Needs()
-    pairs_per_step = 0
 
     def __init__(self, settings: ErmSettings, toolbox: Toolbox) -> None:
         self._descend = toolbox.descend
@@ -30,10 +25,3 @@ class Erm:
         loss = cross_entropy(model(batch.x), batch.y)
         self._descend(loss)
         return StepReport({"loss": loss.detach()})
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: ERM is stateless."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take back."""

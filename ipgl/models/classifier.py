@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 
 
@@ -13,12 +16,39 @@ class Classifier(nn.Module):
         head: Maps features `[B, d]` to logits `[B, K]`.
     """
 
-    def __init__(self, features: nn.Module, feature_size: int, num_classes: int) -> None:
+    def __init__(
+        self, features: nn.Module, feature_size: int, num_classes: int, hidden: Sequence[nn.Module] = ()
+    ) -> None:
+        """Put a head on a feature extractor.
+
+        Args:
+            features: Maps inputs to `[B, feature_size]`.
+            feature_size: d.
+            num_classes: K.
+            hidden: Modules of `features` whose outputs count as hidden layers, first to last. What follows them
+                must leave their outputs as they are (no in-place activation).
+        """
         super().__init__()
         self.features = features
         self.head = nn.Linear(feature_size, num_classes)
+        self._hidden = tuple(hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `[B, K]` of inputs `[B, ...]`."""
         logits: Tensor = self.head(self.features(x))
         return logits
+
+    @contextmanager
+    def recording_hidden(self) -> Iterator[list[Tensor]]:
+        """Collect the hidden layers' outputs of the forward passes inside, `[B, ...]` each, in forward order."""
+        outputs: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            outputs.append(output)
+
+        handles = [module.register_forward_hook(keep) for module in self._hidden]
+        try:
+            yield outputs
+        finally:
+            for handle in handles:
+                handle.remove()

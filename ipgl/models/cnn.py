@@ -40,7 +40,10 @@ def build_cnn(settings: CnnSettings, input_shape: tuple[int, ...], num_classes: 
     for number, (inside, outside) in enumerate(pairwise(channels)):
         layers += [
             nn.Conv2d(inside, outside, 3, stride=2 if number == 1 else 1, padding=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.GroupNorm(_GROUPS, outside),
         ]
-    return Classifier(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), wide, num_classes)
+    hidden = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    return Classifier(
+        nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), wide, num_classes, hidden
+    )

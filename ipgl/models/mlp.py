@@ -25,6 +25,7 @@ def build_mlp(settings: MlpSettings, input_shape: tuple[int, ...], num_classes: 
     size = math.prod(input_shape)
     for number in range(settings.depth):
         layers[f"linear{number}"] = nn.Linear(size, settings.width)
-        layers[f"relu{number}"] = nn.ReLU(inplace=True)
+        layers[f"relu{number}"] = nn.ReLU()
         size = settings.width
-    return Classifier(nn.Sequential(layers), size, num_classes)
+    hidden = [layer for layer in layers.values() if isinstance(layer, nn.Linear)]
+    return Classifier(nn.Sequential(layers), size, num_classes, hidden)

@@ -52,7 +52,8 @@ def _build(name: str, settings: ResnetSettings, input_shape: tuple[int, ...], nu
         )
     size = int(network.fc.in_features)
     network.fc = nn.Identity()
-    return Classifier(network, size, num_classes)
+    hidden = [network.layer1, network.layer2, network.layer3, network.layer4]
+    return Classifier(network, size, num_classes, hidden)
 
 
 def _imagenet_weights(url: str) -> dict[str, torch.Tensor]:
@@ -60,6 +61,11 @@ def _imagenet_weights(url: str) -> dict[str, torch.Tensor]:
     try:
         return torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # urllib, ssl and the hash check each raise their own
+        if file.exists():
+            raise DataError(
+                f"the ImageNet weights {file} cannot be read ({type(error).__name__}); "
+                "remove the file so that it is downloaded again"
+            ) from None
         raise DataError(
             f"the ImageNet weights {file.name} are not at {file} and could not be downloaded "
             f"({type(error).__name__}: {error}); put the file there (TORCH_HOME moves the folder), "

@@ -12,8 +12,10 @@ from importlib.metadata import version
 from typing import Any
 
 from ipgl.errors import StudyStateError
-from ipgl.evaluation import MethodSummary, RunResult, StudyResults, StudySummary
+from ipgl.evaluation import SELECTION_RULES, MethodSummary, RunResult, StudyResults, StudySummary
 from ipgl.evaluation.aggregate import Tested, compare
+from ipgl.evaluation.audit import audit_rules, best_run
+from ipgl.methods import METHODS
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import StudyPlan
 
@@ -26,14 +28,15 @@ def read_runs(folder: StudyFolder) -> list[tuple[TrialFolder, RunResult]]:
 def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None]:
     """Each label's best completed search trial under the study's selection rule.
 
-    The rule's value was computed from validation metrics; no test metric is read here. Trials that were
+    Every rule but an oracle, which says so by its name, reads validation metrics alone. Trials that were
     stopped early compete with nobody, since they have not been trained to the end. Ties go to the earlier.
     """
     winners: dict[str, str | None] = {}
     runs = [run for _, run in read_runs(folder) if run.phase == "search" and run.status == "completed"]
     for method in plan.methods:
-        own = [run for run in runs if run.label == method.label and not math.isnan(run.score)]
-        winners[method.label] = max(own, key=lambda run: (run.score, -run.number)).trial if own else None
+        own = [run for run in runs if run.label == method.label]
+        winner = best_run(own, SELECTION_RULES[plan.config.search.selection])
+        winners[method.label] = winner.trial if winner else None
     return winners
 
 
@@ -57,6 +60,7 @@ def summarise(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
             MethodSummary(
                 label=label,
                 method=method.method,
+                needs=str(METHODS[method.method].needs),
                 winner=winner.trial if winner else None,
                 hyperparameters=winner.hyperparameters if winner else {},
                 score=winner.score if winner else math.nan,
@@ -80,6 +84,7 @@ def summarise(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
             environment=study_environment(),
             methods=tuple(methods),
             differences=comparison.differences,
+            rules=audit_rules([run for _, run in ended], [method.label for method in plan.methods]),
             chance=_chance(tested[0].run) if tested else math.nan,
             seconds=float(state.get("seconds", 0.0)),
         ),

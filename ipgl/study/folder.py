@@ -36,6 +36,13 @@ from ipgl.files import write_atomically, write_text
 _T = TypeVar("_T", bound=BaseModel)
 
 
+class _Start(BaseModel):
+    """What `trial.json` holds."""
+
+    begun_at: float
+    config: TrialConfig
+
+
 @dataclass(frozen=True)
 class TrialFolder:
     """One run's folder; `number` is its place in the order in which the study's runs began, from 1."""
@@ -71,9 +78,13 @@ class TrialFolder:
             write_text(self.path / "trial.json", json.dumps(note))
 
     def read_start(self) -> TrialConfig | None:
-        """The configuration that `write_start` noted; None if the run was never begun."""
-        data = _read_json(self.path / "trial.json")
-        return TrialConfig.model_validate(data["config"]) if data else None
+        """The configuration that `write_start` noted; None if the run was never begun.
+
+        Raises:
+            StudyStateError: The file is damaged, or another version of ipgl wrote it.
+        """
+        start = _read_model(self.path / "trial.json", _Start)
+        return start.config if start else None
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Replace the history."""
@@ -125,7 +136,7 @@ class TrialFolder:
         try:
             with np.load(self.predictions, allow_pickle=False) as file:
                 return {name: file[name] for name in ("prediction", "label", "attribute")}
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged bytes
             raise StudyStateError(
                 f"{self.predictions}: the predictions cannot be read ({error}); "
                 f"remove {self.path} and resume the study to run it again"
@@ -173,7 +184,9 @@ class StudyFolder:
     def trials(self) -> list[TrialFolder]:
         """Every run that was begun, numbered in that order."""
         begun = [
-            (_read_json(path)["begun_at"], path.parent) for path in self.path.glob("trials/*/trial.json")
+            (start.begun_at, path.parent)
+            for path in self.path.glob("trials/*/trial.json")
+            if (start := _read_model(path, _Start))
         ]
         return [TrialFolder(path, number) for number, (_, path) in enumerate(sorted(begun), start=1)]
 

@@ -30,7 +30,8 @@ from ipgl.search import distributions, make_sampler
 from ipgl.study.events import Events
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
-from ipgl.study.ray_trial import SCORE, TrialFunction, quiet_environment
+from ipgl.study.ray_trial import SCORE, TrialFunction, quiet_environment, told
+from ipgl.study.trial import stopped_result
 
 
 @dataclass
@@ -120,7 +121,7 @@ class RayEngine:
                 sampler=make_sampler(search.sampler, seed, search.startup_trials),
             )
             for run in past.ended:
-                value = run.score if run.status != "failed" and math.isfinite(run.score) else 0.0
+                value = 0.0 if run.status == "failed" else told(run.score)
                 searcher.add_evaluated_point(run.hyperparameters, value)
         function = TrialFunction(self.plan, self.folder.path, "search", label=label)
         self._fit(function, left, searcher=searcher, scheduler=scheduler)
@@ -148,7 +149,7 @@ class RayEngine:
             trial = SimpleNamespace(trial_id=key)
             scheduler.on_trial_add(None, trial)
             for row in rows:
-                result = {SCORE: row[SCORE], "training_iteration": int(row["evaluation"])}
+                result = {SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])}
                 scheduler.on_trial_result(None, trial, result)
         return scheduler
 
@@ -253,30 +254,23 @@ class _Listener(tune.Callback):  # type: ignore[misc]
         result = folder.read_result()
         if result is None:
             rows = folder.read_history()
-            last = rows[-1] if rows else {}
             data = config.model_dump(mode="json")
-            result = RunResult(
+            base = RunResult(
                 study=config.study,
                 label=config.label,
                 method=config.method.name,
                 phase=config.phase,
                 trial=config.key,
                 seed=config.seed,
-                status="failed" if failure else "stopped",
+                status="failed",
                 failure=failure,
-                score=last.get(SCORE, math.nan),
                 hyperparameters=config.hyperparameters,
-                validation={
-                    name.removeprefix("validation/"): value
-                    for name, value in last.items()
-                    if name.startswith("validation/")
-                },
                 config=data,
                 config_hash=config_hash(data),
-                steps=int(last.get("step", 0)),
                 started_at=rows[0]["time"] if rows else time.time(),
                 finished_at=time.time(),
             )
+            result = base if failure else stopped_result(base, rows)
             folder.write_start(config)
             folder.write_result(result)
             folder.checkpoint.unlink(missing_ok=True)

@@ -56,8 +56,13 @@ class TrialFunction:
             result = folder.read_result() or _fit_on_workers(config, self.root)
         # The last row is told only now: a scheduler that ends the trial on it finds the result written. A
         # failed trial scores 0, the least that any rule gives, so that the search learns to stay away.
-        score = result.score if result.status == "completed" and math.isfinite(result.score) else 0.0
+        score = 0.0 if result.status == "failed" else told(result.score)
         tune.report({SCORE: score, "training_iteration": config.training.evaluations})
+
+
+def told(score: float) -> float:
+    """What searcher and scheduler are told: Optuna would wait for ever on a trial whose score is NaN."""
+    return score if math.isfinite(score) else 0.0
 
 
 def _run_in_process(config: TrialConfig, folder: TrialFolder) -> RunResult:
@@ -74,7 +79,7 @@ class _RowReporter:
     def report(self, row: dict[str, float]) -> None:
         number = int(row["evaluation"])
         if number < self._evaluations:
-            self._tell({SCORE: row[SCORE], "training_iteration": number})
+            self._tell({SCORE: told(row[SCORE]), "training_iteration": number})
 
 
 def _fit_on_workers(config: TrialConfig, root: Path) -> RunResult:

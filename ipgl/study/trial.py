@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 import traceback
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ipgl import __version__
 from ipgl.config import Component, TrialConfig, config_hash
-from ipgl.data import DATASETS, Dataset, aligned_attribute, derive_seed
+from ipgl.data import DATASETS, Dataset, Split, aligned_attribute, derive_seed
 from ipgl.errors import IpglError
 from ipgl.evaluation import (
     SELECTION_RULES,
     Failure,
+    GroupCount,
     RunResult,
     area_under_curve,
     group_metrics,
@@ -34,6 +37,7 @@ from ipgl.models import MODELS, Classifier
 from ipgl.registry import lookup
 from ipgl.study.folder import TrialFolder
 from ipgl.training import Collective, NonFiniteError, Reporter, TrainingOutcome, choose_device, place, train
+from ipgl.training.hopeless import hopeless, verdict
 
 
 def build_dataset(component: Component) -> Dataset:
@@ -74,7 +78,7 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
         return existing
     started = time.time()
     folder.write_start(config)
-    recorder = _Recorder(folder, reporter)
+    recorder = _Recorder(config, folder, reporter)
     base = RunResult(
         study=config.study,
         label=config.label,
@@ -93,6 +97,8 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
         result = _train_and_test(config, folder, recorder, base)
     except _StoppedByReporterError as stop:
         raise stop.reason from None
+    except _HopelessError as stop:
+        result = stopped_result(base, folder.read_history(), str(stop))
     except Exception as error:
         result = base.model_copy(
             update={
@@ -112,6 +118,33 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
     return result
 
 
+def stopped_result(base: RunResult, history: list[dict[str, float]], reason: str = "") -> RunResult:
+    """The record of a trial that ended early: what its last evaluation saw, and no test metrics."""
+    last = history[-1] if history else {}
+    return base.model_copy(
+        update={
+            "status": "stopped",
+            "stop_reason": reason,
+            "score": last.get("score", math.nan),
+            "validation": _validation(last),
+            "steps": int(last.get("step", 0)),
+            "finished_at": time.time(),
+        }
+    )
+
+
+def _validation(row: dict[str, float]) -> dict[str, float]:
+    return {
+        name.removeprefix("validation/"): value
+        for name, value in row.items()
+        if name.startswith("validation/")
+    }
+
+
+class _HopelessError(Exception):
+    """The run will not recover; the message says why."""
+
+
 class _StoppedByReporterError(Exception):
     """Carries what the reporter raised past the handler that records failures."""
 
@@ -122,8 +155,9 @@ class _StoppedByReporterError(Exception):
 class _Recorder:
     """Keeps the history on storage, then passes each row on."""
 
-    def __init__(self, folder: TrialFolder, reporter: Reporter) -> None:
-        self._folder, self._reporter = folder, reporter
+    def __init__(self, config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> None:
+        self._config, self._folder, self._reporter = config, folder, reporter
+        self._judged = (1, 1)
         self._rows: list[dict[str, float]] = []
         self._writes = Collective().rank == 0
 
@@ -136,6 +170,21 @@ class _Recorder:
             self._reporter.report(row)
         except Exception as error:
             raise _StoppedByReporterError(error) from None
+        self._judge()
+
+    def _judge(self) -> None:
+        if self._config.phase == "final":
+            return  # a winner's retraining is tested, however it turns out
+        training = self._config.training
+        size, classes = self._judged
+        verdicts = [verdict(_validation(row), size, classes) for row in self._rows]
+        reason = hopeless(verdicts, training.hopeless_after)
+        if reason and len(self._rows) < training.evaluations:
+            raise _HopelessError(reason)
+
+    def judge_by(self, examples: int, num_classes: int) -> None:
+        """Say how large the validation split is and how many classes it has."""
+        self._judged = examples, num_classes
 
 
 def _train_and_test(
@@ -145,12 +194,22 @@ def _train_and_test(
     device = choose_device(settings)
     dataset = place(_cached_dataset(config.dataset.model_dump_json()), device)
     model = build_model(config.model, dataset, config.seed).to(device)
-    score = lookup("selection rule", SELECTION_RULES, config.selection)
+    recorder.judge_by(len(dataset.validation), dataset.num_classes)
+    score = lookup("selection rule", SELECTION_RULES, config.selection).score
+    aligned = aligned_attribute(
+        dataset.train.y, dataset.train.attribute, dataset.num_classes, dataset.num_attributes
+    )
+
+    def groups_of(logits: Tensor, split: Split) -> tuple[GroupCount, ...]:
+        prediction = logits.argmax(dim=1).to(split.y.device)
+        return group_results(prediction, split.y, split.attribute, aligned, dataset.num_attributes)
+
     batch = settings.evaluation_batch_size
 
     def evaluate(model: Classifier) -> dict[str, float]:
         logits = predict_logits(model, dataset.validation.x, batch)
         metrics = prediction_metrics(logits, dataset.validation.y.to(device))
+        metrics["worst_group"] = group_metrics(groups_of(logits, dataset.validation))["worst_group"]
         pairs = dataset.held_out_pairs
         metrics |= pair_metrics(predict_logits(model, pairs.a, batch), predict_logits(model, pairs.b, batch))
         return {f"validation/{name}": value for name, value in metrics.items()} | {"score": score(metrics)}
@@ -167,31 +226,31 @@ def _train_and_test(
         config_hash=base.config_hash,
     )
     last = outcome.history[-1]
+    if Collective().rank == 0:
+        # A kill between a checkpoint and its report leaves a row out that the resumed run does not report again.
+        folder.write_history(outcome.history)
 
     test = dataset.test
-    prediction = predict_logits(model, test.x, batch).argmax(dim=1).to(test.y.device)
-    aligned = aligned_attribute(
-        dataset.train.y, dataset.train.attribute, dataset.num_classes, dataset.num_attributes
-    )
-    groups = group_results(prediction, test.y, test.attribute, aligned, dataset.num_attributes)
+    logits = predict_logits(model, test.x, batch)
+    groups = groups_of(logits, test)
     curve = mixture_curve(
         groups, evaluation.severities, confidence=evaluation.confidence, resamples=evaluation.resamples
     )
-    metrics = group_metrics(groups) | {"area_mixture": area_under_curve(curve)}
+    (target,) = mixture_curve(
+        groups, [evaluation.target_severity], confidence=evaluation.confidence, resamples=evaluation.resamples
+    )
+    metrics = group_metrics(groups)
+    metrics |= {"area_mixture": area_under_curve(curve), "shifted_accuracy": target.accuracy}
     if Collective().rank == 0:
         folder.write_predictions(
-            *(t.cpu().numpy().astype(np.int32) for t in (prediction, test.y, test.attribute))
+            *(t.cpu().numpy().astype(np.int32) for t in (logits.argmax(dim=1), test.y, test.attribute))
         )
         write_atomically(folder.model, lambda file: torch.save(model.state_dict(), file))
     return base.model_copy(
         update={
             "status": "completed",
             "score": last["score"],
-            "validation": {
-                name.removeprefix("validation/"): value
-                for name, value in last.items()
-                if name.startswith("validation/")
-            },
+            "validation": _validation(last),
             "metrics": metrics,
             "groups": groups,
             "curves": {"mixture": curve},

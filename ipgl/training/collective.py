@@ -29,20 +29,21 @@ class Collective:
         return tensor
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over workers, in one all-reduce of one flat buffer.
+        """Replace each gradient by its mean over workers.
 
         A parameter has a gradient on all workers or on none: they run the same computation on other data.
         """
-        if self.workers == 1:
+        self.average([p.grad for p in parameters if p.grad is not None])
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over workers, in one all-reduce of one flat buffer."""
+        if self.workers == 1 or not tensors:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not gradients:
-            return
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
         flat /= self.workers
-        pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(pieces, gradients, strict=True)])
+        pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(list(tensors), [p.view_as(t) for p, t in zip(pieces, tensors, strict=True)])
 
     def share_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Give every worker rank 0's buffers (running statistics differ, since each saw its own share)."""

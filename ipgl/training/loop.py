@@ -23,8 +23,8 @@ from ipgl.training.checkpoint import (
 )
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
-from ipgl.training.optimiser import OptimiserDescent, make_optimiser, schedule_factor
 from ipgl.training.reporter import Reporter
+from ipgl.training.workshop import Workshop
 
 Evaluate = Callable[[Classifier], dict[str, float]]
 _T = TypeVar("_T", Batch, PairBatch)
@@ -92,34 +92,29 @@ def train(
     """
     collective = Collective()
     device = next(model.parameters()).device
-    parameters = list(model.parameters())
-    task = OptimiserDescent(
-        make_optimiser(settings.optimiser, parameters), parameters, collective, settings.clip_norm
-    )
-    plain = torch.optim.SGD(parameters, lr=settings.optimiser.lr, fused=True)
-    corrective = OptimiserDescent(plain, parameters, collective, settings.clip_norm)
-    optimisers = {"task": task, "corrective": corrective}
-    method = build_method(Toolbox(task, corrective, collective.sum))
-
     data_device = dataset.train.y.device
     place = (data_device, collective.rank, collective.workers)
-    order = ShuffledOrder(len(dataset.train), settings.batch_size, derive_seed(seed, "order"), *place)
+    steps_per_pass = ShuffledOrder(len(dataset.train), settings.batch_size, 0, *place).steps_per_pass
+    total = settings.epochs * steps_per_pass
+    torch.manual_seed(derive_seed(seed, "training", collective.rank))
+    workshop = Workshop(model, dataset, settings, total, collective)
+    method = build_method(workshop.toolbox)
+    if method.restarts:
+        workshop.remember_initial_weights()
+    draw = _training_order(dataset, method, settings.batch_size, derive_seed(seed, "order"), place)
     pair_order = (
         ShuffledOrder(len(dataset.pairs), method.pairs_per_step, derive_seed(seed, "pairs"), *place)
         if method.pairs_per_step
         else None
     )
-    total = settings.epochs * order.steps_per_pass
     marks = set(evaluation_steps(total, settings.evaluations))
 
     done, history, seconds = 0, [], 0.0
-    torch.manual_seed(derive_seed(seed, "training", collective.rank))
     saved = load_checkpoint(checkpoint_path, config_hash) if checkpoint_path else None
     if saved:
         model.load_state_dict(saved.model)
         method.load_state_dict(saved.method)
-        for name, optimiser in optimisers.items():
-            optimiser.load_state_dict(saved.optimisers[name])
+        workshop.load_state_dict(saved.optimisers)
         restore_random_state(saved.rng)
         done, history, seconds = saved.step, list(saved.history), saved.seconds
 
@@ -127,10 +122,8 @@ def train(
     reports: list[StepReport] = []
     model.train()
     for step in range(done, total):
-        factor = schedule_factor(settings.schedule, step, total)
-        for optimiser in optimisers.values():
-            optimiser.schedule(factor)
-        batch = dataset.train.batch(order(step))
+        workshop.schedule(step)
+        batch = dataset.train.batch(draw(step))
         pairs = dataset.pairs.batch(pair_order(step)) if pair_order else None
         if data_device != device:
             batch, pairs = _move(batch, device), pairs and _move(pairs, device)
@@ -141,11 +134,15 @@ def train(
             row = {
                 "evaluation": float(len(history) + 1),
                 "step": float(step + 1),
-                "epoch": (step + 1) / order.steps_per_pass,
+                "epoch": (step + 1) / steps_per_pass,
                 "time": time.time(),
             }
             row |= _training_means(model, reports, step + 1, collective)
             reports.clear()
+            row |= {
+                f"diagnostic/{name}": float(value)
+                for name, value in method.diagnose(model, batch, pairs).items()
+            }
             collective.share_buffers(model.buffers())
             model.eval()
             row |= evaluate(model)
@@ -159,7 +156,7 @@ def train(
                         step=step + 1,
                         model=model.state_dict(),
                         method=method.state_dict(),
-                        optimisers={name: optimiser.state_dict() for name, optimiser in optimisers.items()},
+                        optimisers=workshop.state_dict(),
                         rng=random_state(),
                         history=history,
                         seconds=seconds + now - started,
@@ -170,6 +167,19 @@ def train(
             reporter.report(row)
     model.eval()
     return TrainingOutcome(history, total, seconds + time.monotonic() - started)
+
+
+def _training_order(
+    dataset: Dataset, method: Method, batch_size: int, seed: int, place: tuple[torch.device, int, int]
+) -> Callable[[int], torch.Tensor]:
+    """Which training examples each step sees: all, or as many draws from those that the method wants."""
+    if method.train_index is None:
+        return ShuffledOrder(len(dataset.train), batch_size, seed, *place, weights=method.sampling_weights)
+    # A full pass keeps its number of steps, so that all methods of a study do equally many.
+    index = method.train_index
+    weights = torch.zeros(len(dataset.train), dtype=torch.float64)
+    weights[index.cpu()] = 1.0
+    return ShuffledOrder(len(dataset.train), batch_size, seed, *place, weights=weights)
 
 
 def _training_means(

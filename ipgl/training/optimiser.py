@@ -35,7 +35,7 @@ def schedule_factor(settings: ScheduleSettings, step: int, total: int) -> float:
 
 
 class OptimiserDescent:
-    """One optimiser over all parameters: gradient, mean over workers, clip, step."""
+    """One optimiser over all parameters of a model: gradient, mean over workers, clip, step."""
 
     def __init__(
         self,
@@ -48,16 +48,51 @@ class OptimiserDescent:
         self._collective, self._clip_norm = collective, clip_norm
         self._base_rates = [float(group["lr"]) for group in optimiser.param_groups]
         self._factor = 1.0
+        # Plain gradient descent is linear in the gradient, so a step is scaled without touching the rates.
+        self._linear = isinstance(optimiser, torch.optim.SGD) and not any(
+            group["momentum"] or group["weight_decay"] for group in optimiser.param_groups
+        )
 
-    def __call__(self, loss: Tensor) -> None:
-        """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped."""
+    def __call__(self, loss: Tensor, scale: Tensor | None = None) -> None:
+        """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped.
+
+        `scale` (0-dim) multiplies the step itself, after clipping.
+        """
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         self._collective.average_gradients(self._parameters)
+        self._step(scale)
+
+    def gradients(self, loss: Tensor) -> list[Tensor]:
+        """Gradients of `loss`, averaged over workers, in the parameters' order (zeros where there is none)."""
+        found = torch.autograd.grad(loss, self._parameters, retain_graph=True, allow_unused=True)
+        gradients = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(self._parameters, found, strict=True)
+        ]
+        self._collective.average(gradients)
+        return gradients
+
+    def along(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step from given gradients, clipped."""
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._step(None)
+
+    def _step(self, scale: Tensor | None) -> None:
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
-        self._optimiser.step()
-        torch.clear_autocast_cache()  # it still holds low-precision copies of the weights before the step
+        if scale is None:
+            self._optimiser.step()
+        elif self._linear:
+            torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
+            self._optimiser.step()
+        else:
+            rates = [group["lr"] for group in self._optimiser.param_groups]
+            for group in self._optimiser.param_groups:
+                group["lr"] = group["lr"] * scale.to(torch.float32)
+            self._optimiser.step()
+            for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate
 
     def schedule(self, factor: float) -> None:
         """Set the learning rates to `factor` times those that the optimiser began with."""
@@ -65,6 +100,10 @@ class OptimiserDescent:
             self._factor = factor
             for group, rate in zip(self._optimiser.param_groups, self._base_rates, strict=True):
                 group["lr"] = rate * factor
+
+    def reset(self) -> None:
+        """Forget momenta and every other state."""
+        self._optimiser.state.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's state."""

@@ -1,74 +1,97 @@
 """Invariance Pair-Guided learning (Surner, Khelil, Bothmann; arXiv 2502.18975).
 
-From the paper: invariance pairs isolate the spurious attribute; a corrective gradient computed from the
-members' rationale matrices complements gradient descent in a second update; it is adaptive, led by a predefined
-invariance condition. Our reading: the measure `rho`, the adaptivities, `additive` and the `logit` discrepancy.
+From the paper: invariance pairs isolate the spurious attribute; a corrective gradient computed from the members'
+rationale matrices complements gradient descent in a second update; it is adaptive, led by a predefined
+invariance condition; IPG-AA adds adversarial augmentation. Ours: the measure `rho`, the forms of adaptivity, all
+updates but `sequential`, all discrepancies but `rationale`, the hidden layers' term, and augmenting pairs.
+
+One step, as the paper has it: `step` prepares the pairs, `SequentialUpdate` takes the two gradients.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field
-from torch import Tensor
+import torch
+from torch.nn.functional import cross_entropy
 
-from ipgl.config import Settings
+from ipgl.config import Choice, LogUniform, Range
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import Needs, StepReport, Toolbox
-from ipgl.methods.ipg.condition import ADAPTIVITIES, invariance_ratio, pair_moments
-from ipgl.methods.ipg.discrepancy import DISCREPANCIES
-from ipgl.methods.ipg.update import UPDATES, Correction
+from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
+from ipgl.methods.ipg.augment import adversarial, augmented
+from ipgl.methods.ipg.condition import collapsed
+from ipgl.methods.ipg.correction import Corrector
+from ipgl.methods.ipg.settings import IpgSettings
+from ipgl.methods.ipg.update import UPDATES
 from ipgl.models import Classifier
 
 
-class IpgSettings(Settings):
-    """Settings of `ipg`."""
-
-    update: Literal["sequential", "additive"] = "sequential"
-    discrepancy: Literal["rationale", "logit"] = "rationale"
-    adaptivity: Literal["off", "gate", "proportional"] = "gate"
-    strength: float = Field(
-        1.0, ge=0, description="Corrective step in units of the task's learning rate; 0 leaves ERM."
-    )
-    invariance_threshold: float = Field(
-        0.01,
-        ge=0,
-        description="The condition is rho <= this; rho: 0 alike, about 1 as different as strangers.",
-    )
-    pairs_per_step: int = Field(
-        64, ge=2, description="Pairs in one step over all workers; capped at their number."
-    )
-
-
-class Ipg:
+class Ipg(MethodBase):
     """Follow the task's gradient, and a corrective one for as long as the pairs violate the invariance condition."""
 
     needs = Needs(pairs=True)
+    search_space: ClassVar[dict[str, Range]] = {
+        "update": Choice(("sequential", "additive")),
+        "discrepancy": Choice(("rationale", "logit")),
+        "strength": LogUniform(1, 1000),
+        "hidden_weight": LogUniform(0.01, 10),
+    }
 
     def __init__(self, settings: IpgSettings, toolbox: Toolbox) -> None:
         self.pairs_per_step = settings.pairs_per_step
-        self._settings = settings
-        self._discrepancy = DISCREPANCIES[settings.discrepancy]
-        self._adaptivity = ADAPTIVITIES[settings.adaptivity]
-        self._sum_over_workers = toolbox.sum_over_workers
-        self._update = UPDATES[settings.update](self._correction, toolbox)
+        self._settings, self._toolbox = settings, toolbox
+        self._corrector = Corrector(settings, toolbox.sum_over_workers)
+        self._update = UPDATES[settings.update](settings, self._corrector, toolbox)
+        self._warmup_steps = settings.warmup_share * toolbox.total_steps
+        self._done = 0
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         """One update from a batch and invariance pairs."""
         assert pairs is not None, "the trainer gives pairs to a method that needs them"
-        return self._update(model, batch, pairs)
+        self._done += 1
+        if self._done % self._settings.every:
+            return self._plain_step(model, batch)
+        pairs = self._prepared(model, pairs)
+        strength = self._settings.strength * min(1.0, self._done / (self._warmup_steps + 1))
+        return self._update(model, batch, pairs, strength)
 
-    def _correction(self, model: Classifier, z_a: Tensor, z_b: Tensor) -> Correction:
-        discrepancy = self._discrepancy(z_a, z_b, model.head)
-        moments = pair_moments(model.head(z_a.detach()), model.head(z_b.detach()))
-        measure = invariance_ratio(self._sum_over_workers(moments)).to(discrepancy.dtype)
-        weight = self._adaptivity(measure, self._settings.invariance_threshold)
-        loss = self._settings.strength * weight * discrepancy
-        return Correction(loss, weight, discrepancy.detach(), measure)
+    def _prepared(self, model: Classifier, pairs: PairBatch) -> PairBatch:
+        pairs = augmented(pairs, self._settings.augment)
+        if self._settings.adversarial.steps:
+            low, high = self._toolbox.dataset.input_range
+            pairs = adversarial(
+                pairs, lambda moved: self._discrepancy(model, moved), self._settings.adversarial, low, high
+            )
+        return pairs
+
+    def _discrepancy(self, model: Classifier, pairs: PairBatch) -> torch.Tensor:
+        return self._corrector.discrepancy(model, *self._corrector.activations(model, [pairs.a, pairs.b]))
+
+    def _plain_step(self, model: Classifier, batch: Batch) -> StepReport:
+        logits = model(batch.x)
+        loss = cross_entropy(logits, batch.y)
+        self._toolbox.descend(loss)
+        return StepReport({"loss": loss.detach(), "collapsed": collapsed(logits)})
+
+    def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, torch.Tensor]:
+        """Norms of the task's and the corrective gradient (of D, unweighted) on one batch, and their cosine."""
+        assert pairs is not None, "the trainer gives pairs to a method that needs them"
+        descend = self._toolbox.descend
+        task = torch.cat([g.flatten() for g in descend.gradients(cross_entropy(model(batch.x), batch.y))])
+        corrective = torch.cat([g.flatten() for g in descend.gradients(self._discrepancy(model, pairs))])
+        norms = task.norm(), corrective.norm()
+        cosine = task @ corrective / (norms[0] * norms[1]).clamp_min(1e-30)
+        return {
+            "task_gradient_norm": norms[0],
+            "corrective_gradient_norm": norms[1],
+            "gradient_cosine": cosine,
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: these updates are stateless."""
-        return {}
+        """Steps done, and the update's own state."""
+        return {"done": self._done, "update": self._update.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take back."""
+        """Take back what `state_dict` gave."""
+        self._done = int(state["done"])
+        self._update.load_state_dict(state["update"])

@@ -1,107 +1,171 @@
-"""How the corrective gradient joins the task's gradient in one training step."""
+"""How the corrective gradient joins the task's gradient in one training step: one small strategy each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import StepReport, Toolbox
+from ipgl.methods.base import Descent, StepReport, Toolbox
 from ipgl.methods.ipg.condition import collapsed
+from ipgl.methods.ipg.correction import Correction, Corrector
+from ipgl.methods.ipg.settings import IpgSettings
 from ipgl.models import Classifier
-
-
-@dataclass(frozen=True)
-class Correction:
-    """What the pairs ask for.
-
-    Attributes:
-        loss: `strength * a * D`, through which the corrective gradient flows, 0-dim.
-        weight: The adaptivity `a`, the same on every worker, 0-dim, detached.
-        discrepancy: `D` on this worker's pairs, 0-dim, detached.
-        measure: What the invariance condition judges, over all workers' pairs, 0-dim, detached.
-    """
-
-    loss: Tensor
-    weight: Tensor
-    discrepancy: Tensor
-    measure: Tensor
-
-    @property
-    def known_to_be_zero(self) -> bool:
-        """True if the correction is nothing and finding that out is free (on a GPU it would be a wait)."""
-        return self.weight.device.type == "cpu" and not self.weight.item()
-
-
-CorrectionFunction: TypeAlias = Callable[[Classifier, Tensor, Tensor], Correction]
 
 
 class Update(Protocol):
     """One training step from a batch and pairs."""
 
-    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch) -> StepReport:
-        """Update the parameters."""
+    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
+        """Update the parameters; `strength` is the setting, scaled by the warm-up."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State that a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
 
 
-class SequentialUpdate:
+class _Stateless:
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take back."""
+
+
+class SequentialUpdate(_Stateless):
     """The paper's two steps: `theta' = theta - optimiser(grad L)`, then from `theta'` down `strength * a * grad D`.
 
-    The condition is judged at `theta'`. The second step is plain gradient descent: an adaptive optimiser would
-    normalise the gradient's size away and jump past invariance into the opposite correlation.
+    The condition is judged at `theta'`. The second step is plain gradient descent unless another optimiser is
+    asked for; an adaptive one normalises the gradient's size away, so there strength and `a` scale the step.
     """
 
-    def __init__(self, correction: CorrectionFunction, toolbox: Toolbox) -> None:
-        self._correction, self._toolbox = correction, toolbox
+    def __init__(self, settings: IpgSettings, corrector: Corrector, toolbox: Toolbox) -> None:
+        self._corrector, self._descend = corrector, toolbox.descend
+        kind = settings.corrective_optimiser
+        self._correct: Descent = toolbox.descend if kind == "task" else toolbox.new_descent(kind, None)
 
-    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch) -> StepReport:
+    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
         """Task step, then corrective step."""
         logits = model(batch.x)
         loss = cross_entropy(logits, batch.y)
-        self._toolbox.descend(loss)
+        self._descend(loss)
 
-        z_a, z_b = model.features(torch.cat([pairs.a, pairs.b])).chunk(2)
-        correction = self._correction(model, z_a, z_b)
-        if not correction.known_to_be_zero:
-            self._toolbox.corrective_descend(correction.loss)
-        return _report(loss, logits, correction)
+        correction = self._corrector(model, *self._corrector.activations(model, [pairs.a, pairs.b]))
+        if strength and not correction.known_to_be_zero:
+            self._correct(correction.discrepancy, strength * correction.weight)
+        return report(loss, logits, correction, strength)
 
 
-class AdditiveUpdate:
+class AdditiveUpdate(_Stateless):
     """One step down `L + strength * a * D` (our cheaper reading): one forward over batch and pairs together."""
 
-    def __init__(self, correction: CorrectionFunction, toolbox: Toolbox) -> None:
-        self._correction, self._toolbox = correction, toolbox
+    def __init__(self, settings: IpgSettings, corrector: Corrector, toolbox: Toolbox) -> None:
+        self._corrector, self._descend = corrector, toolbox.descend
 
-    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch) -> StepReport:
+    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
         """One joint step."""
-        sizes = [len(batch.y), len(pairs.y), len(pairs.y)]
-        z, z_a, z_b = model.features(torch.cat([batch.x, pairs.a, pairs.b])).split(sizes)
-        logits = model.head(z)
-        loss = cross_entropy(logits, batch.y)
-        correction = self._correction(model, z_a, z_b)
-        self._toolbox.descend(loss + correction.loss)
-        return _report(loss, logits, correction)
+        loss, logits, correction = _joint_forward(self._corrector, model, batch, pairs)
+        self._descend(loss + strength * correction.weight * correction.discrepancy)
+        return report(loss, logits, correction, strength)
 
 
-UPDATES: dict[str, Callable[[CorrectionFunction, Toolbox], Update]] = {
+class LagrangianUpdate:
+    """`additive` with a multiplier that rises while the condition is violated and falls while it holds (ours).
+
+    The threshold is what the user sets; the strength, at which the multiplier starts, finds itself. It moves by
+    a factor `exp(rate * e)` with the relative error `e = (measure - threshold) / max(measure, threshold)` in [-1, 1].
+    """
+
+    _RANGE = (1e-4, 1e6)
+
+    def __init__(self, settings: IpgSettings, corrector: Corrector, toolbox: Toolbox) -> None:
+        self._corrector, self._descend = corrector, toolbox.descend
+        self._threshold, self._rate = settings.invariance_threshold, settings.multiplier_rate
+        self._log_factor = torch.zeros((), device=toolbox.model.head.weight.device)
+
+    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
+        """Move the multiplier, then one joint step."""
+        loss, logits, correction = _joint_forward(self._corrector, model, batch, pairs)
+        larger = correction.measure.clamp_min(max(self._threshold, 1e-12))
+        self._log_factor = self._log_factor + self._rate * (correction.measure - self._threshold) / larger
+        multiplier = (
+            (strength * self._log_factor.exp()).clamp(*self._RANGE) if strength else self._log_factor * 0
+        )
+        self._descend(loss + multiplier * correction.discrepancy)
+        done = report(loss, logits, correction, strength)
+        return StepReport(done.scalars | {"multiplier": multiplier.detach()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The multiplier."""
+        return {"log_factor": self._log_factor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._log_factor = state["log_factor"].to(self._log_factor.device)
+
+
+class ProjectedUpdate(_Stateless):
+    """`additive`, but a task gradient that would raise D first loses that component while the condition is violated.
+
+    (Ours; the projection is that of gradient surgery, Yu et al. 2020, applied to the task's gradient alone.)
+    """
+
+    def __init__(self, settings: IpgSettings, corrector: Corrector, toolbox: Toolbox) -> None:
+        self._corrector, self._descend = corrector, toolbox.descend
+
+    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
+        """One step along the projected task gradient plus the weighted corrective gradient."""
+        loss, logits, correction = _joint_forward(self._corrector, model, batch, pairs)
+        corrective = self._descend.gradients(correction.discrepancy)
+        task = self._descend.gradients(loss)
+        along, size = _dot(task, corrective), _dot(corrective, corrective)
+        # A step down the task's gradient raises D exactly if the two gradients point apart.
+        lost = torch.where(
+            (correction.weight > 0) & (along < 0), along / size.clamp_min(1e-30), torch.zeros_like(along)
+        )
+        weight = strength * correction.weight - lost
+        self._descend.along([g + weight * c for g, c in zip(task, corrective, strict=True)])
+        return report(loss, logits, correction, strength)
+
+
+UPDATES: dict[str, Callable[[IpgSettings, Corrector, Toolbox], Update]] = {
     "sequential": SequentialUpdate,
     "additive": AdditiveUpdate,
+    "lagrangian": LagrangianUpdate,
+    "projected": ProjectedUpdate,
 }
 
 
-def _report(loss: Tensor, logits: Tensor, correction: Correction) -> StepReport:
+def report(loss: Tensor, logits: Tensor, correction: Correction, strength: float) -> StepReport:
+    """What a corrected step saw."""
+    active = (correction.weight > 0).float()
     return StepReport(
         {
             "loss": loss.detach(),
-            "discrepancy": correction.discrepancy,
-            "rho": correction.measure,
+            "discrepancy": correction.discrepancy.detach(),
+            "measure": correction.measure,
             "adaptivity": correction.weight,
-            "corrected": (correction.weight > 0).float(),
+            "multiplier": strength * correction.weight,
+            "corrected": active if strength else torch.zeros_like(active),
             "collapsed": collapsed(logits),
         }
     )
+
+
+def _joint_forward(
+    corrector: Corrector, model: Classifier, batch: Batch, pairs: PairBatch
+) -> tuple[Tensor, Tensor, Correction]:
+    task, a, b = corrector.activations(model, [batch.x, pairs.a, pairs.b])
+    logits = model.head(task.z)
+    return cross_entropy(logits, batch.y), logits, corrector(model, a, b)
+
+
+def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()

@@ -1,0 +1,112 @@
+"""Deep feature reweighting (Kirichenko et al. 2023): ERM features, then a last layer from balanced held-out data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ipgl.config import LogUniform, Settings
+from ipgl.data import Batch, PairBatch, derive_seed, group_index
+from ipgl.errors import DataError
+from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
+from ipgl.models import Classifier
+
+
+class DfrSettings(Settings):
+    """Settings of `dfr`."""
+
+    held_out_share: float = Field(
+        0.2, gt=0, lt=1, description="Share of the training split kept for the last layer."
+    )
+    inverse_regularisation: float = Field(
+        1.0, gt=0, description="C of the logistic regression; smaller is stronger."
+    )
+    subsets: int = Field(10, ge=1, description="Balanced subsets whose last layers are averaged.")
+
+
+class Dfr(MethodBase):
+    """Train on part of the training split by ERM; after the last step fit the head on the balanced rest.
+
+    The paper holds out half of the validation split; here validation stays untouched, because all methods of a
+    study are selected on it.
+    """
+
+    needs = Needs(groups=True)
+    search_space = {"inverse_regularisation": LogUniform(1e-3, 10)}
+
+    def __init__(self, settings: DfrSettings, toolbox: Toolbox) -> None:
+        self._settings, self._toolbox = settings, toolbox
+        train = toolbox.dataset.train
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(derive_seed(0, "dfr")))
+        kept = round(settings.held_out_share * len(train))
+        self._held_out = order[:kept].to(train.y.device)
+        self.train_index = order[kept:].to(train.y.device)
+        group = group_index(train.y, train.attribute, toolbox.dataset.num_attributes)[self._held_out]
+        if (
+            kept == 0
+            or group.bincount(minlength=toolbox.dataset.num_classes * toolbox.dataset.num_attributes).min()
+            < 2
+        ):
+            raise DataError(
+                "dfr needs at least 2 held-out training examples of every group, but one group has fewer; "
+                "raise held_out_share, or leave dfr out of a study whose training data lacks a group"
+            )
+        self._group = group
+        self._done = 0
+
+    def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
+        """One descent on the mean cross-entropy; the last step is followed by the new head."""
+        loss = cross_entropy(model(batch.x), batch.y)
+        self._toolbox.descend(loss)
+        self._done += 1
+        if self._done == self._toolbox.total_steps:
+            self._refit(model)
+        return StepReport({"loss": loss.detach()})
+
+    @torch.no_grad()
+    def _refit(self, model: Classifier) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        train = self._toolbox.dataset.train
+        device = model.head.weight.device
+        model.eval()
+        parts = torch.split(self._held_out, 2048)
+        z = torch.cat([model.features(train.x[part].to(device)).float().cpu() for part in parts]).double()
+        model.train()
+        mean, scale = z.mean(dim=0), z.std(dim=0).clamp_min(1e-8)
+        scaled, y = ((z - mean) / scale).numpy(), train.y[self._held_out].cpu().numpy()
+        weights, biases = [], []
+        for number in range(self._settings.subsets):
+            chosen = balanced_subset(self._group.cpu(), derive_seed(number, "dfr subset")).numpy()
+            fitted = LogisticRegression(C=self._settings.inverse_regularisation, max_iter=1000)
+            fitted.fit(scaled[chosen], y[chosen])
+            weights.append(fitted.coef_)
+            biases.append(fitted.intercept_)
+        weight = torch.from_numpy(np.mean(weights, axis=0)) / scale
+        bias = torch.from_numpy(np.mean(biases, axis=0)) - weight @ mean
+        if len(weight) == 1:  # two classes: one row of differences
+            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+        model.head.weight.copy_(weight)
+        model.head.bias.copy_(bias)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many steps are done."""
+        return {"done": self._done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._done = int(state["done"])
+
+
+def balanced_subset(group: Tensor, seed: int) -> Tensor:
+    """Positions of a random subset with as many examples of each group as the smallest one has, int64."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(group), generator=generator)
+    sizes = group.bincount()
+    smallest = int(sizes[sizes > 0].min())
+    return torch.cat([order[group[order] == number][:smallest] for number in torch.unique(group)])

@@ -1,0 +1,92 @@
+"""Learning from Failure (Nam et al. 2020): a second network that is made to be biased says which examples are hard."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ipgl.config import Settings, Uniform
+from ipgl.data import Batch, PairBatch
+from ipgl.methods.base import MethodBase, StepReport, Toolbox
+from ipgl.models import Classifier
+
+
+class LffSettings(Settings):
+    """Settings of `lff`."""
+
+    amplification: float = Field(
+        0.7, gt=0, le=1, description="q of the generalised cross-entropy; larger is more biased."
+    )
+    smoothing: float = Field(0.7, ge=0, lt=1, description="Momentum of each example's smoothed losses.")
+
+
+class Lff(MethodBase):
+    """Weigh each example by how much harder it is for the biased network: `l_b / (l_b + l_d)`.
+
+    Losses are smoothed per example and divided by their class's largest, as in the paper's code.
+    """
+
+    search_space = {"amplification": Uniform(0.3, 0.9), "smoothing": Uniform(0.3, 0.95)}
+
+    def __init__(self, settings: LffSettings, toolbox: Toolbox) -> None:
+        self._settings, self._toolbox = settings, toolbox
+        self._biased = copy.deepcopy(toolbox.model)
+        for module in self._biased.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        self._descend_biased = toolbox.new_descent("task", self._biased)
+        train = toolbox.dataset.train
+        device = next(toolbox.model.parameters()).device
+        self._labels = train.y.to(device)
+        self._smoothed = torch.zeros(2, len(train), device=device)  # biased, debiased
+        self._met = torch.zeros(len(train), dtype=torch.bool, device=device)
+
+    def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
+        """One descent of each network."""
+        biased, debiased = self._biased(batch.x), model(batch.x)
+        losses = cross_entropy(debiased, batch.y, reduction="none")
+        with torch.no_grad():
+            both = torch.stack([cross_entropy(biased, batch.y, reduction="none"), losses])
+            weight = self._relative_difficulty(both, batch)
+        self._descend_biased(generalised_cross_entropy(biased, batch.y, self._settings.amplification).mean())
+        self._toolbox.descend((weight * losses).mean())
+        return StepReport({"loss": losses.detach().mean(), "difficulty": weight.mean()})
+
+    def _relative_difficulty(self, losses: Tensor, batch: Batch) -> Tensor:
+        index, momentum = batch.index, self._settings.smoothing
+        followed = momentum * self._smoothed[:, index] + (1 - momentum) * losses
+        self._smoothed[:, index] = torch.where(self._met[index], followed, losses)
+        self._met[index] = True
+        largest = torch.stack(
+            [
+                self._smoothed[:, self._labels == label].amax(dim=1)
+                for label in range(self._toolbox.dataset.num_classes)
+            ],
+            dim=1,
+        )
+        biased, debiased = self._smoothed[:, index] / largest[:, batch.y].clamp_min(1e-8)
+        share: Tensor = biased / (biased + debiased + 1e-8)
+        return share
+
+    def state_dict(self) -> dict[str, Any]:
+        """The biased network and the smoothed losses; its optimiser is kept by the trainer."""
+        return {"biased": self._biased.state_dict(), "smoothed": self._smoothed, "met": self._met}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._biased.load_state_dict(state["biased"])
+        self._smoothed = state["smoothed"].to(self._smoothed.device)
+        self._met = state["met"].to(self._met.device)
+
+
+def generalised_cross_entropy(logits: Tensor, y: Tensor, q: float) -> Tensor:
+    """`(1 - p_y^q) / q` per example (Zhang and Sabuncu 2018), from logits `[B, K]` and labels `[B]`."""
+    probability = logits.softmax(dim=1).gather(1, y.unsqueeze(1)).squeeze(1)
+    result: Tensor = (1 - probability.clamp_min(1e-12) ** q) / q
+    return result

@@ -1,0 +1,79 @@
+"""RIDG, domain generalisation via rationale invariance (Chen et al., ICCV 2023).
+
+A sample's rationale matrix `R[j, k] = W[k, j] z[j]` is drawn towards its class's mean rationale, which follows the
+batches by momentum: `L + strength / B * sum_k sum_{n: y_n = k} ||R_n - mean_k||_F^2`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ipgl.config import LogUniform, Settings, Uniform
+from ipgl.data import Batch, PairBatch
+from ipgl.methods.base import MethodBase, StepReport, Toolbox
+from ipgl.models import Classifier
+
+
+class RidgSettings(Settings):
+    """Settings of `ridg`."""
+
+    strength: float = Field(0.01, ge=0, description="Weight of the rationale's spread.")
+    momentum: float = Field(
+        0.01, gt=0, le=1, description="Share of a batch in the mean rationale of its classes."
+    )
+
+
+class Ridg(MethodBase):
+    """Keep each class's rationales together; needs labels alone."""
+
+    search_space = {"strength": LogUniform(1e-3, 10), "momentum": Uniform(1e-3, 0.1)}
+
+    def __init__(self, settings: RidgSettings, toolbox: Toolbox) -> None:
+        self._settings, self._toolbox = settings, toolbox
+        head = toolbox.model.head
+        # Class, feature, logit; a class not met yet takes its first batch's mean as it is.
+        shape = (toolbox.dataset.num_classes, *head.weight.shape[::-1])
+        self._mean = torch.zeros(shape, device=head.weight.device, dtype=head.weight.dtype)
+        self._met = torch.zeros(shape[0], device=head.weight.device, dtype=torch.bool)
+
+    def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
+        """One descent on task loss and spread together."""
+        z = model.features(batch.x)
+        loss = cross_entropy(model.head(z), batch.y)
+        self._follow(self._class_means(z.detach(), model.head.weight.detach(), batch.y))
+        rationale = z.unsqueeze(2) * model.head.weight.T
+        spread = (rationale - self._mean[batch.y]).square().sum(dim=(1, 2)).mean()
+        self._toolbox.descend(loss + self._settings.strength * spread)
+        return StepReport({"loss": loss.detach(), "penalty": spread.detach()})
+
+    def _class_means(self, z: Tensor, weight: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean rationale of each class in the batch over all workers, and which classes are in it."""
+        count = torch.zeros(len(self._met), device=z.device, dtype=z.dtype).index_add_(
+            0, y, torch.ones_like(z[:, 0])
+        )
+        total = torch.zeros(len(self._met), z.shape[1], device=z.device, dtype=z.dtype).index_add_(0, y, z)
+        sums = self._toolbox.sum_over_workers(torch.cat([count.unsqueeze(1), total], dim=1))
+        count, total = sums[:, 0], sums[:, 1:]
+        mean_z = total / count.clamp_min(1).unsqueeze(1)
+        return mean_z.unsqueeze(2) * weight.T, count > 0
+
+    def _follow(self, batch: tuple[Tensor, Tensor]) -> None:
+        mean, present = batch
+        momentum = self._settings.momentum
+        followed = torch.where(self._met.view(-1, 1, 1), (1 - momentum) * self._mean + momentum * mean, mean)
+        self._mean = torch.where(present.view(-1, 1, 1), followed, self._mean)
+        self._met = self._met | present
+
+    def state_dict(self) -> dict[str, Any]:
+        """The mean rationales."""
+        return {"mean": self._mean, "met": self._met}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._mean = state["mean"].to(self._mean.device)
+        self._met = state["met"].to(self._met.device)

@@ -1,0 +1,38 @@
+"""Runs that will not recover, seen from validation metrics alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def verdict(validation: Mapping[str, float], examples: int, num_classes: int) -> str | None:
+    """What is wrong with a model, or None.
+
+    `collapsed`: one class is predicted for every validation example, which satisfies any invariance condition.
+    `overshot`: validation accuracy lies three standard errors below guessing, so the attribute is followed in the
+    wrong direction, as a correction does that jumps past invariance.
+
+    Args:
+        validation: `accuracy` and `collapsed`.
+        examples: Size of the validation split.
+        num_classes: K; guessing is right 1 / K of the time.
+    """
+    if validation["collapsed"]:
+        return "collapsed: one class is predicted for every validation example"
+    chance = 1 / num_classes
+    if validation["accuracy"] < chance - 3 * math.sqrt(chance * (1 - chance) / examples):
+        return f"overshot: validation accuracy {validation['accuracy']:.3f} is below guessing ({chance:.3f})"
+    return None
+
+
+def hopeless(verdicts: Sequence[str | None], patience: int | None) -> str | None:
+    """The reason to stop: the last verdict, if there was one after each of the last `patience` evaluations.
+
+    Args:
+        verdicts: One per evaluation so far.
+        patience: Evaluations in a row; None never stops.
+    """
+    if patience is None or len(verdicts) < patience or not all(verdicts[-patience:]):
+        return None
+    return f"{verdicts[-1]}, after {patience} evaluations in a row"

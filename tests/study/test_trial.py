@@ -1,0 +1,439 @@
+"""One trial from configuration to result, on the digits that scikit-learn ships."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from ipgl.config import (
+    Component,
+    EvaluationSettings,
+    OptimiserSettings,
+    ResourceSettings,
+    TrainingSettings,
+    TrialConfig,
+    config_hash,
+)
+from ipgl.errors import StudyStateError
+from ipgl.evaluation import group_metrics, predict_logits
+from ipgl.methods import METHODS
+from ipgl.models import MODELS
+from ipgl.registry import UnknownNameError
+from ipgl.study import trial as trial_module
+from ipgl.study.folder import TrialFolder
+from ipgl.study.trial import build_dataset, build_method, build_model, load_model, run_trial
+from ipgl.training import SilentReporter
+
+DATASET = Component(
+    name="colored_mnist", source="digits", pairs={"train": 60, "held_out": 40}, test_agreement=0.4
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.set_num_threads(threads)
+
+
+def config(method="ipg", **changes):
+    training = TrainingSettings(
+        epochs=3,
+        batch_size=100,
+        optimiser=OptimiserSettings(name="adam", lr=3e-3),
+        evaluations=4,
+        checkpoint_seconds=0.0,
+        device="cpu",
+    )
+    settings = {"strength": 2.0, "pairs_per_step": 20} if method == "ipg" else {}
+    fields = {
+        "study": "colours",
+        "label": method,
+        "phase": "search",
+        "seed": 0,
+        "hyperparameters": {"strength": 2.0} if method == "ipg" else {},
+        "dataset": DATASET,
+        "model": Component(name="mlp", width=16, depth=1),
+        "method": Component(name=method, **settings),
+        "training": training,
+        "evaluation": EvaluationSettings(severities=(0.0, 0.5, 1.0), resamples=100),
+        "resources": ResourceSettings(),
+        "selection": "pair_robust",
+    }
+    return TrialConfig(**(fields | changes))
+
+
+def training(**changes):
+    return config().training.model_copy(update=changes)
+
+
+class Rows:
+    """A reporter that keeps its rows, and may raise after one of them."""
+
+    def __init__(self, raise_after=0, error=None):
+        self.rows, self._raise_after, self._error = [], raise_after, error
+
+    def report(self, row):
+        self.rows.append(dict(row))
+        if len(self.rows) == self._raise_after:
+            raise self._error
+
+
+class StopHere(Exception):
+    """What a scheduler raises to end a run."""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.path.iterdir())
+
+
+def without_time(rows):
+    return [{name: value for name, value in row.items() if name != "time"} for row in rows]
+
+
+def state(folder):
+    return torch.load(folder.model, weights_only=True)
+
+
+def same_bits(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One undisturbed run: its configuration, folder, result and rows."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = TrialFolder(tmp_path_factory.mktemp("undisturbed") / "trial")
+    reporter = Rows()
+    result = run_trial(config(), folder, reporter)
+    torch.set_num_threads(threads)
+    return config(), folder, result, reporter.rows
+
+
+def test_a_completed_run(done):
+    run_config, folder, result, _ = done
+    assert names(folder) == ["history.json", "model.pt", "predictions.npz", "result.json", "trial.json"]
+    assert result.status == "completed"
+    assert result.failure is None
+    assert (result.study, result.label, result.method, result.phase, result.seed) == (
+        "colours",
+        "ipg",
+        "ipg",
+        "search",
+        0,
+    )
+    assert result.trial == run_config.key
+    assert result.hyperparameters == {"strength": 2.0}
+    assert result.config == run_config.model_dump(mode="json")
+    assert result.config_hash == config_hash(run_config.model_dump(mode="json"))
+    assert result.steps == 30  # three epochs over 1,000 digits in batches of 100
+    assert 0 < result.train_seconds < 60
+    assert result.started_at < result.finished_at
+    assert result.data_fingerprint == build_dataset(DATASET).fingerprint
+    assert {"ipgl", "python", "torch", "host", "device", "threads"} <= result.environment.keys()
+    assert result.environment["threads"] == "1"
+    assert folder.read_result() == result
+    assert folder.read_start() == run_config
+
+
+def test_its_history(done):
+    _, folder, result, rows = done
+    assert folder.read_history() == rows
+    assert [row["step"] for row in rows] == [8, 15, 22, 30]
+    for row in rows:
+        assert row["score"] == pytest.approx(
+            row["validation/accuracy"] * (1 - row["validation/flip_rate"]), rel=1e-12
+        )
+    assert result.score == rows[-1]["score"]
+    assert result.validation == {
+        name.removeprefix("validation/"): value
+        for name, value in rows[-1].items()
+        if name.startswith("validation/")
+    }
+
+
+def test_no_test_data_in_what_choices_are_made_from(done):
+    """Names say where a number is from; and labels of the test split changed afterwards change none of them."""
+    _, _, result, rows = done
+    assert set(result.validation) == {"accuracy", "nll", "collapsed", "flip_rate", "rho"}
+    for row in rows:
+        assert {name.split("/")[0] for name in row} == {
+            "evaluation",
+            "step",
+            "epoch",
+            "time",
+            "train",
+            "validation",
+            "score",
+        }
+
+
+def test_the_test_split_does_not_touch_training(done, tmp_path, monkeypatch):
+    _, folder, result, rows = done
+    dataset = build_dataset(DATASET)
+    test = type(dataset.test)(
+        torch.zeros_like(dataset.test.x), 1 - dataset.test.y, dataset.test.attribute, dataset.test.environment
+    )
+    spoilt = type(dataset)(**(vars(dataset) | {"test": test}))
+    monkeypatch.setattr(trial_module, "_cached_dataset", lambda component: spoilt)
+    other = TrialFolder(tmp_path / "trial")
+    found = run_trial(config(), other, SilentReporter())
+    assert same_bits(state(other), state(folder))
+    assert without_time(other.read_history()) == without_time(rows)
+    assert found.validation == result.validation
+    assert found.score == result.score
+    assert found.metrics != result.metrics
+
+
+def test_its_groups_and_metrics_follow_from_its_predictions(done):
+    _, folder, result, _ = done
+    stored = folder.read_predictions()
+    dataset = build_dataset(DATASET)
+    np.testing.assert_array_equal(stored["label"], dataset.test.y.numpy())
+    np.testing.assert_array_equal(stored["attribute"], dataset.test.attribute.numpy())
+    hit = stored["prediction"] == stored["label"]
+    for group in result.groups:
+        members = (stored["label"] == group.label) & (stored["attribute"] == group.attribute)
+        assert (group.count, group.correct) == (members.sum(), hit[members].sum())
+        assert group.aligned == (group.label == group.attribute)  # colour agrees with the label in training
+    assert sum(group.count for group in result.groups) == 500
+    accuracies = {(group.label, group.attribute): group.accuracy for group in result.groups}
+    assert result.metrics["average"] == pytest.approx(hit.mean())
+    assert result.metrics["worst_group"] == min(accuracies.values())
+    assert result.metrics["group_mean"] == pytest.approx(sum(accuracies.values()) / 4)
+    assert {name: result.metrics[name] for name in group_metrics(result.groups)} == group_metrics(
+        result.groups
+    )
+
+    prior = np.array([(stored["label"] == label).mean() for label in (0, 1)])
+    aligned = prior @ [accuracies[0, 0], accuracies[1, 1]]
+    conflicting = prior @ [accuracies[0, 1], accuracies[1, 0]]
+    curve = result.curves["mixture"]
+    expected = [aligned, (aligned + conflicting) / 2, conflicting]
+    assert [point.accuracy for point in curve] == pytest.approx(expected, rel=1e-12)
+    assert result.metrics["area_mixture"] == pytest.approx((aligned + conflicting) / 2, rel=1e-12)
+    assert list(result.curves) == ["mixture"]
+
+
+def test_the_loaded_model_predicts_what_is_stored(done):
+    _, folder, _, _ = done
+    model = load_model(folder.path)
+    assert not model.training
+    logits = predict_logits(model, build_dataset(DATASET).test.x, 2048)
+    np.testing.assert_array_equal(logits.argmax(dim=1).numpy(), folder.read_predictions()["prediction"])
+
+
+def test_loading_a_model_that_has_not_been_trained(tmp_path):
+    with pytest.raises(StudyStateError, match="there is no result; the run has not ended"):
+        load_model(tmp_path)
+
+
+def test_a_finished_run_is_returned_and_not_trained_again(done, monkeypatch):
+    run_config, folder, result, _ = done
+    monkeypatch.setattr(trial_module, "train", lambda *a, **k: pytest.fail("trained again"))
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    reporter = Rows()
+    assert run_trial(run_config, folder, reporter) == result
+    assert reporter.rows == []
+    assert {path: path.read_bytes() for path in folder.path.iterdir()} == before
+
+
+def test_equal_configurations_give_equal_models_and_other_seeds_do_not(done, tmp_path):
+    _, folder, result, _ = done
+    again, other = TrialFolder(tmp_path / "again"), TrialFolder(tmp_path / "other")
+    repeated = run_trial(config(), again, SilentReporter())
+    run_trial(config(seed=1), other, SilentReporter())
+    assert same_bits(state(again), state(folder))
+    assert repeated.metrics == result.metrics
+    assert repeated.curves == result.curves
+    assert not same_bits(state(other), state(folder))
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    dataset = build_dataset(DATASET)
+    first = build_model(config().model, dataset, 3)
+    torch.rand(7)
+    second, other = build_model(config().model, dataset, 3), build_model(config().model, dataset, 4)
+    assert same_bits(first.state_dict(), second.state_dict())
+    assert not same_bits(first.state_dict(), other.state_dict())
+
+
+# --- interrupted ---
+
+
+@pytest.mark.parametrize("method", ["erm", "ipg"])
+@pytest.mark.parametrize("stopped_after", [1, 2, 4])
+def test_what_the_reporter_raises_leaves_no_result_and_a_second_call_goes_on(tmp_path, method, stopped_after):
+    undisturbed = TrialFolder(tmp_path / "undisturbed")
+    expected = run_trial(config(method), undisturbed, SilentReporter())
+
+    folder, error = TrialFolder(tmp_path / "stopped"), StopHere("enough")
+    with pytest.raises(StopHere) as caught:
+        run_trial(config(method), folder, Rows(stopped_after, error))
+    assert caught.value is error
+    assert names(folder) == ["checkpoint.pt", "history.json", "trial.json"]
+    assert len(folder.read_history()) == stopped_after
+
+    reporter = Rows()
+    result = run_trial(config(method), folder, reporter)
+    assert [row["evaluation"] for row in reporter.rows] == list(range(stopped_after + 1, 5))
+    assert result.status == "completed"
+    assert same_bits(state(folder), state(undisturbed))
+    assert result.metrics == expected.metrics
+    assert result.score == expected.score
+    assert without_time(folder.read_history()) == without_time(undisturbed.read_history())
+    assert names(folder) == names(undisturbed)
+    np.testing.assert_array_equal(
+        folder.read_predictions()["prediction"], undisturbed.read_predictions()["prediction"]
+    )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
+def test_the_end_of_the_process_is_no_failure(tmp_path, error):
+    folder = TrialFolder(tmp_path / "trial")
+    with pytest.raises(type(error)):
+        run_trial(config(), folder, Rows(2, error))
+    assert folder.read_result() is None
+    assert run_trial(config(), folder, SilentReporter()).status == "completed"
+
+
+def test_killed_before_the_first_checkpoint(done, tmp_path):
+    _, undisturbed, _, _ = done
+    folder = TrialFolder(tmp_path / "trial")
+    slow = config(training=training(checkpoint_seconds=1e6))
+    with pytest.raises(StopHere):
+        run_trial(slow, folder, Rows(2, StopHere()))
+    assert names(folder) == ["history.json", "trial.json"]
+    reporter = Rows()
+    run_trial(slow, folder, reporter)
+    assert [row["evaluation"] for row in reporter.rows] == [1, 2, 3, 4]
+    assert len(folder.read_history()) == 4
+    assert same_bits(state(folder), state(undisturbed))
+
+
+@pytest.mark.parametrize("row", [1, 2, 4])
+def test_killed_between_checkpoint_and_history_no_row_is_lost(done, tmp_path, monkeypatch, row):
+    _, undisturbed, _, _ = done
+    folder = TrialFolder(tmp_path / "trial")
+    write = TrialFolder.write_history
+
+    def die(self, rows):
+        if len(rows) == row:
+            raise KeyboardInterrupt
+        write(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialFolder, "write_history", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_trial(config(), folder, SilentReporter())
+    run_trial(config(), folder, SilentReporter())
+    assert without_time(folder.read_history()) == without_time(undisturbed.read_history())
+    assert same_bits(state(folder), state(undisturbed))
+
+
+# --- failed ---
+
+
+def test_numbers_that_run_away_are_a_recorded_failure(tmp_path):
+    folder = TrialFolder(tmp_path / "trial")
+    hot = config(training=training(optimiser=OptimiserSettings(name="sgd", lr=1e30)))
+    reporter = Rows()
+    result = run_trial(hot, folder, reporter)
+    assert result.status == "failed"
+    assert result.failure.kind == "NonFiniteError"
+    # One step throws the weights to about 1e28 in both layers; their product is no float32 any more.
+    assert result.failure.step == 2
+    assert "the training loss must stay finite" in result.failure.message
+    assert "at step 2;" in result.failure.message
+    assert result.failure.traceback == ""
+    assert math.isnan(result.score)
+    assert (result.metrics, result.groups, result.curves, result.validation) == ({}, (), {}, {})
+    assert result.hyperparameters == {"strength": 2.0}
+    assert result.finished_at >= result.started_at > 0
+    assert reporter.rows == []
+    assert names(folder) == ["result.json", "trial.json"]
+    assert json.loads(folder.result.read_text())["failure"]["step"] == 2
+
+
+def test_a_fault_is_a_recorded_failure_with_its_stack(tmp_path):
+    folder = TrialFolder(tmp_path / "trial")
+    dataset = Component(name="colored_mnist", source="digits", pairs={"train": 0, "held_out": 40})
+    result = run_trial(config(dataset=dataset), folder, SilentReporter())
+    assert result.status == "failed"
+    assert result.failure.kind == "ValueError"
+    assert result.failure.message == "`size >= 1` must hold, but got (size=0)"
+    assert result.failure.step is None
+    assert "Traceback" in result.failure.traceback
+    assert "order.py" in result.failure.traceback
+
+
+def test_what_the_user_can_mend_needs_no_stack(tmp_path):
+    folder = TrialFolder(tmp_path / "trial")
+    dataset = Component(name="colored_mnist", source="digits", pairs={"train": 990, "held_out": 40})
+    result = run_trial(config(dataset=dataset), folder, SilentReporter())
+    assert result.status == "failed"
+    assert result.failure.kind == "DataError"
+    assert "train=990, held_out=40, digits=1000" in result.failure.message
+    assert result.failure.traceback == ""
+
+
+def test_a_failed_run_is_not_tried_again(tmp_path, monkeypatch):
+    folder = TrialFolder(tmp_path / "trial")
+    broken = config(model=Component(name="no_such_model"))
+    first = run_trial(broken, folder, SilentReporter())
+    assert first.status == "failed"
+    assert first.failure.kind == "UnknownNameError"
+    monkeypatch.setattr(trial_module, "train", lambda *a, **k: pytest.fail("trained again"))
+    assert run_trial(broken, folder, SilentReporter()).failure == first.failure
+
+
+def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ZeroDivisionError("no groups")
+
+    monkeypatch.setattr(trial_module, "group_results", refuse)
+    folder = TrialFolder(tmp_path / "trial")
+    result = run_trial(config(), folder, SilentReporter())
+    assert (result.status, result.failure.kind, result.failure.message) == (
+        "failed",
+        "ZeroDivisionError",
+        "no groups",
+    )
+    assert len(folder.read_history()) == 4
+    assert not folder.checkpoint.exists()
+
+
+# --- building ---
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: build_dataset(Component(name="mnist")), "unknown dataset 'mnist'"),
+        (lambda: build_model(Component(name="mlq"), build_dataset(DATASET), 0), "did you mean 'mlp'"),
+        (lambda: build_method(Component(name="imp"), None), "unknown method 'imp'"),
+    ],
+)
+def test_an_unknown_name_lists_the_choices(build, message):
+    with pytest.raises(UnknownNameError, match=message):
+        build()
+
+
+def test_every_model_trains_with_every_method(tmp_path):
+    for model in sorted(set(MODELS) - {"resnet18", "resnet50"}):
+        for method in sorted(METHODS):
+            run_config = config(
+                method,
+                model=Component(name=model, width=8),
+                training=training(epochs=1, evaluations=1),
+            )
+            result = run_trial(run_config, TrialFolder(tmp_path / f"{model}-{method}"), SilentReporter())
+            assert result.status == "completed", result.failure

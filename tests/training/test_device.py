@@ -1,0 +1,63 @@
+"""Which device a trial uses, and in which precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ipgl.config import TrainingSettings
+from ipgl.errors import ResourceError
+from ipgl.training import choose_device, place
+from ipgl.training.device import autocast
+
+
+@pytest.mark.parametrize(
+    ("setting", "available", "expected"),
+    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cuda", True, "cuda"), ("cpu", True, "cpu")],
+)
+def test_device(monkeypatch, setting, available, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert choose_device(TrainingSettings(device=setting)).type == expected
+
+
+def test_a_missing_gpu_is_an_error_that_names_the_key(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ResourceError) as caught:
+        choose_device(TrainingSettings(device="cuda"))
+    assert str(caught.value) == (
+        "training.device is cuda, but this process sees no GPU; set resources.use_gpu: true so that "
+        "trials are given one, or training.device: auto"
+    )
+
+
+def test_on_the_cpu_data_stay_where_they_are(toys):
+    dataset = toys.dataset()
+    assert place(dataset, torch.device("cpu")) is dataset
+
+
+@pytest.mark.parametrize(("free", "moves"), [(10**9, True), (100, False)])
+def test_data_move_to_a_gpu_with_room_for_them(monkeypatch, toys, free, moves):
+    dataset, moved = toys.dataset(), []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**10))
+    monkeypatch.setattr(type(dataset), "to", lambda self, device: moved.append(device) or self)
+    place(dataset, torch.device("cuda"))
+    assert moved == ([torch.device("cuda")] if moves else [])
+
+
+def test_data_may_take_half_of_the_free_memory(monkeypatch, toys):
+    # float32 inputs of 4 and three int64 per example in 50 + 20 + 20 of them: 16 + 24 bytes; 20 + 10 pairs of
+    # two inputs and two int64: 48 bytes. In all 90 * 40 + 30 * 48 = 5,040 bytes.
+    dataset, moved = toys.dataset(), []
+    monkeypatch.setattr(type(dataset), "to", lambda self, device: moved.append(device) or self)
+    for free in (10_079, 10_080):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**10))
+        place(dataset, torch.device("cuda"))
+        assert len(moved) == (free == 10_080)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_precision(precision, dtype):
+    layer = torch.nn.Linear(2, 2)
+    with autocast(TrainingSettings(precision=precision), torch.device("cpu")):
+        assert layer(torch.ones(1, 2)).dtype == dtype
+    assert layer(torch.ones(1, 2)).dtype == torch.float32

@@ -1,0 +1,601 @@
+"""The training loop against a plain one, interrupted and resumed, and where numbers run away."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from ipgl.config import OptimiserSettings, ScheduleSettings
+from ipgl.data import ShuffledOrder, derive_seed
+from ipgl.errors import StudyStateError
+from ipgl.methods import StepReport
+from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
+
+STEPS = 12  # 4 epochs of 3
+
+
+def fit(toys, method=None, *, path=None, reporter=None, seed=0, model=None, dataset=None, **changes):
+    """Train, and hand back model, outcome and reporter."""
+    dataset = dataset or toys.dataset()
+    model = model or toys.model()
+    reporter = reporter or toys.Rows()
+    outcome = train(
+        model,
+        method or toys.method("erm"),
+        dataset,
+        toys.settings(**changes),
+        seed=seed,
+        evaluate=toys.accuracy(dataset),
+        reporter=reporter,
+        checkpoint_path=path,
+        config_hash="this run",
+    )
+    return model, outcome, reporter
+
+
+def same_bits(model, other):
+    return all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def without_time(rows):
+    return [{name: value for name, value in row.items() if name != "time"} for row in rows]
+
+
+def assert_same(found, expected):
+    """Nested dicts, lists, tensors and values, equal to the last bit."""
+    assert type(found) is type(expected)
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_same(found[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert_same(mine, theirs)
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected)
+    else:
+        assert found == expected
+
+
+# --- when to evaluate ---
+
+
+@pytest.mark.parametrize(
+    ("total", "evaluations", "expected"),
+    [
+        (100, 4, [25, 50, 75, 100]),
+        (10, 3, [3, 7, 10]),
+        (7, 1, [7]),
+        (3, 3, [1, 2, 3]),
+        (5, 10, [1, 2, 3, 4, 5]),
+        (1, 5, [1]),
+    ],
+)
+def test_evaluation_steps(total, evaluations, expected):
+    assert evaluation_steps(total, evaluations) == expected
+
+
+def test_evaluation_steps_always_end_with_the_last():
+    for total, evaluations in itertools.product(range(1, 30), range(1, 35)):
+        steps = evaluation_steps(total, evaluations)
+        assert steps[-1] == total
+        assert steps[0] >= 1
+        assert len(set(steps)) == len(steps) == min(total, evaluations)
+
+
+# --- against a plain loop ---
+
+
+def naive_run(toys, dtype, strength, seed):
+    """Sequential IPG (logit, proportional) with SGD, momentum, decay and a cosine, written out."""
+    dataset, lr, momentum, decay, threshold = toys.dataset(dtype), 0.2, 0.9, 0.01, 0.02
+    theta = [p.detach().clone().requires_grad_() for p in toys.model(dtype).parameters()]
+    buffers = [torch.zeros_like(p) for p in theta]
+    order = ShuffledOrder(50, 16, derive_seed(seed, "order"))
+    pair_order = ShuffledOrder(20, 8, derive_seed(seed, "pairs"))
+    losses = []
+
+    def logits(x):
+        return torch.tanh(x @ theta[0].T + theta[1]) @ theta[2].T + theta[3]
+
+    for step in range(STEPS):
+        rate = lr * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+        chosen = order(step)
+        loss = cross_entropy(logits(dataset.train.x[chosen]), dataset.train.y[chosen])
+        losses.append(loss.item())
+        for number, gradient in enumerate(torch.autograd.grad(loss, theta)):
+            buffers[number] = momentum * buffers[number] + gradient + decay * theta[number].detach()
+        theta = [(p - rate * b).detach().requires_grad_() for p, b in zip(theta, buffers, strict=True)]
+
+        chosen = pair_order(step)
+        u_a, u_b = logits(dataset.pairs.a[chosen]), logits(dataset.pairs.b[chosen])
+        u_a, u_b = u_a - u_a.mean(dim=1, keepdim=True), u_b - u_b.mean(dim=1, keepdim=True)
+        value = (u_a - u_b).square().sum(dim=1).mean()
+        members = torch.cat([u_a, u_b]).detach()
+        variance = (members - members.mean(dim=0)).square().sum() / (len(members) - 1)
+        rho = value.item() / 2 / variance.item()
+        a = max(0.0, (rho - threshold) / rho)
+        found = torch.autograd.grad(value, theta[:3])
+        corrective = [*found, torch.zeros_like(theta[3])]
+        theta = [
+            (p - rate * strength * a * g).detach().requires_grad_()
+            for p, g in zip(theta, corrective, strict=True)
+        ]
+    return theta, losses
+
+
+def test_a_whole_run_equals_a_plain_loop(toys):
+    dtype = torch.float64
+    theta, losses = naive_run(toys, dtype, strength=0.5, seed=3)
+    model, outcome, reporter = fit(
+        toys,
+        toys.method(
+            "ipg",
+            discrepancy="logit",
+            adaptivity="proportional",
+            strength=0.5,
+            invariance_threshold=0.02,
+            pairs_per_step=8,
+        ),
+        dataset=toys.dataset(dtype),
+        model=toys.model(dtype),
+        seed=3,
+        optimiser=OptimiserSettings(name="sgd", lr=0.2, momentum=0.9, weight_decay=0.01),
+        schedule=ScheduleSettings(name="cosine"),
+        evaluations=2,
+    )
+    for found, expected in zip(model.parameters(), theta, strict=True):
+        torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-9, atol=1e-11)
+    # Each row holds the mean loss of its six steps; reports are kept in single precision.
+    means = [sum(losses[:6]) / 6, sum(losses[6:]) / 6]
+    assert [row["train/loss"] for row in outcome.history] == pytest.approx(means, rel=1e-5)
+    assert reporter.rows == outcome.history
+    assert outcome.steps == STEPS
+
+
+def test_rows(toys):
+    _, outcome, _ = fit(toys, evaluations=5)
+    assert [row["step"] for row in outcome.history] == [2, 5, 7, 10, 12]
+    assert [row["evaluation"] for row in outcome.history] == [1, 2, 3, 4, 5]
+    assert [row["epoch"] for row in outcome.history] == pytest.approx([2 / 3, 5 / 3, 7 / 3, 10 / 3, 4])
+    for row in outcome.history:
+        assert set(row) == {
+            "evaluation",
+            "step",
+            "epoch",
+            "time",
+            "train/loss",
+            "validation/accuracy",
+        }
+        assert all(isinstance(value, float) for value in row.values())
+    times = [row["time"] for row in outcome.history]
+    assert times == sorted(times)
+
+
+def test_learning_lowers_the_loss(toys):
+    _, outcome, _ = fit(toys, epochs=30)
+    assert outcome.history[-1]["train/loss"] < 0.6 * outcome.history[0]["train/loss"]
+
+
+def test_the_model_trains_in_training_mode_and_ends_in_evaluation_mode(toys):
+    modes = []
+
+    class Watcher(Method):
+        def step(self, model, batch, pairs):
+            modes.append(model.training)
+            return super().step(model, batch, pairs)
+
+    model, _, _ = fit(toys, Watcher)
+    assert modes == [True] * STEPS
+    assert not model.training
+
+
+# --- seeds and data order ---
+
+
+class Method:
+    """A stand-in that steps as ERM does and writes down what it was given."""
+
+    pairs_per_step = 6
+
+    def __init__(self, toolbox):
+        self.toolbox, self.batches, self.pair_batches = toolbox, [], []
+
+    def step(self, model, batch, pairs):
+        self.batches.append(batch.index.tolist())
+        self.pair_batches.append(pairs.a[:, 0].tolist())
+        loss = cross_entropy(model(batch.x), batch.y)
+        self.toolbox.descend(loss)
+        return StepReport({"loss": loss.detach()})
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        assert state == {}
+
+
+def given(toys, **changes):
+    methods = []
+
+    def build(toolbox):
+        methods.append(Method(toolbox))
+        return methods[0]
+
+    model, outcome, _ = fit(toys, build, **changes)
+    return model, outcome, methods[0]
+
+
+def test_the_order_does_not_depend_on_the_evaluations(toys):
+    models, methods = [], []
+    for evaluations in (1, 5):
+        model, _, method = given(toys, evaluations=evaluations)
+        models.append(model)
+        methods.append(method)
+    assert methods[0].batches == methods[1].batches
+    assert methods[0].pair_batches == methods[1].pair_batches
+    assert same_bits(*models)
+
+
+def test_every_epoch_is_a_pass_without_repetition(toys):
+    _, _, method = given(toys)
+    epochs = [list(itertools.chain(*method.batches[start : start + 3])) for start in range(0, STEPS, 3)]
+    assert [len(set(epoch)) for epoch in epochs] == [48] * 4
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert [len(batch) for batch in method.pair_batches] == [6] * STEPS
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(toys):
+    ipg = toys.method("ipg", pairs_per_step=8)
+    model, outcome, _ = fit(toys, ipg, seed=1)
+    again, repeated, _ = fit(toys, ipg, seed=1)
+    other, different, _ = fit(toys, ipg, seed=2)
+    assert same_bits(model, again)
+    assert without_time(outcome.history) == without_time(repeated.history)
+    assert not same_bits(model, other)
+    assert without_time(outcome.history) != without_time(different.history)
+
+
+def test_more_pairs_than_there_are_are_capped(toys):
+    _, _, method = given(toys, dataset=toys.dataset(pairs=4))
+    assert [len(batch) for batch in method.pair_batches] == [4] * STEPS
+
+
+def test_a_method_without_pairs_is_given_none(toys):
+    seen = []
+
+    class Lone(Method):
+        pairs_per_step = 0
+
+        def step(self, model, batch, pairs):
+            seen.append(pairs)
+            loss = cross_entropy(model(batch.x), batch.y)
+            return StepReport({"loss": loss.detach()})
+
+    fit(toys, Lone, dataset=toys.dataset(pairs=0))
+    assert seen == [None] * STEPS
+
+
+# --- interrupted and resumed ---
+
+METHODS = {
+    "erm": ("erm", {}),
+    "sequential": ("ipg", {"pairs_per_step": 8, "adaptivity": "proportional"}),
+    "additive": ("ipg", {"pairs_per_step": 8, "update": "additive", "discrepancy": "logit", "strength": 3}),
+}
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path, method, optimiser):
+    name, settings = METHODS[method]
+    options = {
+        "optimiser": OptimiserSettings(name=optimiser, lr=0.05, weight_decay=0.01, momentum=0.9),
+        "schedule": ScheduleSettings(name="cosine", warmup_share=0.2),
+        "evaluations": 5,
+    }
+    build = toys.method(name, **settings)
+    path = tmp_path / "checkpoint.pt"
+
+    class Copier(toys.Rows):
+        def report(self, row):
+            super().report(row)
+            shutil.copy(path, tmp_path / f"after-{len(self.rows)}.pt")
+
+    model, outcome, _ = fit(toys, build, path=path, reporter=Copier(), **options)
+    end = torch.load(path, weights_only=True)
+    assert end["step"] == STEPS
+
+    for number in range(1, 6):
+        copy = tmp_path / f"after-{number}.pt"
+        assert torch.load(copy, weights_only=True)["step"] == [2, 5, 7, 10, 12][number - 1]
+        # Other initial weights and another global seed: all that counts comes from the checkpoint.
+        start = toys.model(seed=99)
+        torch.manual_seed(1234)
+        resumed, rest, reporter = fit(toys, build, path=copy, model=start, **options)
+        assert same_bits(resumed, model)
+        assert without_time(rest.history) == without_time(outcome.history)
+        assert [row["evaluation"] for row in reporter.rows] == list(range(number + 1, 6))
+        assert not resumed.training
+        last = torch.load(copy, weights_only=True)
+        for part in ("step", "model", "method", "optimisers", "rng", "config_hash"):
+            assert_same(last[part], end[part])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
+def test_killed_in_the_middle(toys, tmp_path, method, killed_after):
+    name, settings = METHODS[method]
+    build = toys.method(name, **settings)
+    expected, outcome, _ = fit(toys, build)
+
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(toys.Stop):
+        fit(toys, build, path=path, reporter=toys.Rows(raise_after=killed_after))
+    model, resumed, _ = fit(toys, build, path=path)
+    assert same_bits(model, expected)
+    assert without_time(resumed.history) == without_time(outcome.history)
+
+
+def test_killed_again_and_again(toys, tmp_path):
+    build = toys.method("ipg", pairs_per_step=8)
+    expected, outcome, _ = fit(toys, build)
+    path = tmp_path / "checkpoint.pt"
+    for _ in range(4):
+        with pytest.raises(toys.Stop):
+            fit(toys, build, path=path, reporter=toys.Rows(raise_after=1))
+    model, resumed, reporter = fit(toys, build, path=path)
+    assert reporter.rows == []  # the fourth attempt died after the last evaluation
+    assert same_bits(model, expected)
+    assert without_time(resumed.history) == without_time(outcome.history)
+
+
+def test_a_method_s_own_state_is_restored(toys, tmp_path):
+    """A stand-in whose loss is scaled by a counter ends elsewhere if the counter starts anew."""
+
+    class Counting(Method):
+        count = 0
+
+        def step(self, model, batch, pairs):
+            self.count += 1
+            loss = cross_entropy(model(batch.x), batch.y) * self.count
+            self.toolbox.descend(loss)
+            return StepReport({"loss": loss.detach()})
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    class Forgetful(Counting):
+        def load_state_dict(self, state):
+            pass
+
+    expected, _, _ = fit(toys, Counting)
+    ends = {}
+    for kind in (Counting, Forgetful):
+        path = tmp_path / f"{kind.__name__}.pt"
+        with pytest.raises(toys.Stop):
+            fit(toys, kind, path=path, reporter=toys.Rows(raise_after=2))
+        ends[kind], _, _ = fit(toys, kind, path=path)
+    assert same_bits(ends[Counting], expected)
+    assert not same_bits(ends[Forgetful], expected)
+
+
+def test_random_draws_go_on_where_they_were(toys, tmp_path):
+    """Dropout draws from the global generator: its state is part of the checkpoint."""
+
+    def model():
+        built = toys.model()
+        built.features.append(torch.nn.Dropout(0.5))
+        return built
+
+    expected, _, _ = fit(toys, model=model())
+    other_seed, _, _ = fit(toys, model=model(), seed=1)
+    assert not same_bits(expected, other_seed)
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(toys.Stop):
+        fit(toys, path=path, model=model(), reporter=toys.Rows(raise_after=2))
+    resumed, _, _ = fit(toys, path=path, model=model())
+    assert same_bits(resumed, expected)
+
+
+def test_how_often_checkpoints_are_written(toys, tmp_path):
+    seldom, never = tmp_path / "seldom.pt", tmp_path / "never.pt"
+    _, outcome, _ = fit(toys, path=seldom)
+    assert torch.load(seldom, weights_only=True)["step"] == STEPS
+    fit(toys, path=never, checkpoint_seconds=1e6)
+    assert not never.exists()
+    assert sorted(tmp_path.iterdir()) == [seldom]
+    assert outcome.seconds > 0
+
+
+def test_seconds_count_all_attempts(toys, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(toys.Stop):
+        fit(toys, path=path, reporter=toys.Rows(raise_after=2))
+    saved = torch.load(path, weights_only=True)
+    assert 0 < saved["seconds"] < 60
+    torch.save(saved | {"seconds": 1000.0}, path)
+    _, outcome, _ = fit(toys, path=path)
+    assert 1000 < outcome.seconds < 1060
+
+
+def test_a_damaged_checkpoint_is_refused(toys, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"half a checkpoint")
+    with pytest.raises(StudyStateError, match=r"checkpoint\.pt: the checkpoint cannot be read"):
+        fit(toys, path=path)
+
+
+def test_a_checkpoint_of_another_run_is_refused(toys, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    fit(toys, path=path)
+    torch.save(torch.load(path, weights_only=True) | {"config_hash": "that run"}, path)
+    with pytest.raises(StudyStateError, match="another configuration"):
+        fit(toys, path=path)
+
+
+# --- where numbers run away ---
+
+
+def faulty(step_of_fault, value=math.nan, spoil_parameters=False):
+    """A method whose loss, or one of whose parameters, is `value` at one step (1-based)."""
+
+    class Faulty(Method):
+        def __init__(self, toolbox):
+            super().__init__(toolbox)
+            self.count = 0
+
+        def step(self, model, batch, pairs):
+            self.count += 1
+            loss = torch.tensor(1.0)
+            if self.count == step_of_fault:
+                if spoil_parameters:
+                    with torch.no_grad():
+                        model.head.bias[0] = value
+                else:
+                    loss = torch.tensor(value)
+            return StepReport({"loss": loss})
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    return Faulty
+
+
+@pytest.mark.parametrize(("value", "shown"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
+@pytest.mark.parametrize("step", [1, 6, 7, 12])
+def test_the_first_loss_that_is_not_finite_is_named(toys, step, value, shown):
+    reporter = toys.Rows()
+    with pytest.raises(NonFiniteError) as caught:
+        fit(toys, faulty(step, value), reporter=reporter, evaluations=2)
+    assert caught.value.step == step
+    assert str(caught.value) == (
+        f"the training loss must stay finite, but it is {shown} at step {step}; "
+        "lower the learning rate or the correction strength, or set training.clip_norm"
+    )
+    assert [row["step"] for row in reporter.rows] == ([] if step <= 6 else [6.0])
+
+
+def test_the_step_is_named_in_a_resumed_run_too(toys, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(toys.Stop):
+        fit(toys, faulty(8), path=path, reporter=toys.Rows(raise_after=2))
+    with pytest.raises(NonFiniteError) as caught:
+        fit(toys, faulty(8), path=path)
+    assert caught.value.step == 8
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_parameters_that_are_not_finite_are_named(toys, value):
+    with pytest.raises(NonFiniteError) as caught:
+        fit(toys, faulty(5, value, spoil_parameters=True))
+    assert caught.value.step == 6
+    assert str(caught.value).startswith("parameters must stay finite, but some are not after step 6;")
+
+
+def test_nothing_of_a_run_away_interval_is_kept(toys, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(NonFiniteError):
+        fit(toys, faulty(8), path=path)
+    saved = torch.load(path, weights_only=True)
+    assert saved["step"] == 6
+    assert [row["step"] for row in saved["history"]] == [3, 6]
+
+
+@pytest.mark.parametrize("evaluations", [1, 3, 12])
+def test_an_absurd_rate_is_caught_at_its_first_step(toys, evaluations):
+    rate, dataset, model = 3e38, toys.dataset(), toys.model()
+    order = ShuffledOrder(50, 16, derive_seed(0, "order"))
+    first = 0
+    for step in range(STEPS):
+        batch = dataset.train.batch(order(step))
+        loss = cross_entropy(model(batch.x), batch.y)
+        if not math.isfinite(loss.item()):
+            first = step + 1
+            break
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for p, gradient in zip(model.parameters(), gradients, strict=True):
+                p -= rate * gradient
+    assert 1 < first < STEPS
+
+    with pytest.raises(NonFiniteError) as caught:
+        fit(toys, optimiser=OptimiserSettings(name="sgd", lr=rate, momentum=0.0), evaluations=evaluations)
+    assert caught.value.step == first
+
+
+# --- precision ---
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mixed_precision_on_the_cpu(toys, method):
+    name, settings = METHODS[method]
+    model, outcome, _ = fit(toys, toys.method(name, **settings), precision="bfloat16", epochs=20)
+    full, in_full, _ = fit(toys, toys.method(name, **settings), epochs=20)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert all(math.isfinite(value) for row in outcome.history for value in row.values())
+    assert outcome.history[-1]["train/loss"] < outcome.history[0]["train/loss"]
+    assert not same_bits(model, full)  # it was not single precision after all
+    assert outcome.history[-1]["train/loss"] == pytest.approx(in_full.history[-1]["train/loss"], rel=0.1)
+
+
+def test_mixed_precision_is_for_steps_alone(toys):
+    active = []
+
+    class Watcher(Method):
+        def step(self, model, batch, pairs):
+            active.append(torch.is_autocast_enabled("cpu"))
+            return super().step(model, batch, pairs)
+
+    dataset = toys.dataset()
+
+    def evaluate(model):
+        active.append(torch.is_autocast_enabled("cpu"))
+        return {}
+
+    train(
+        toys.model(),
+        Watcher,
+        dataset,
+        toys.settings(precision="bfloat16", epochs=1, evaluations=1),
+        seed=0,
+        evaluate=evaluate,
+        reporter=SilentReporter(),
+    )
+    assert active == [True, True, True, False]
+
+
+def test_the_second_step_sees_the_first_in_mixed_precision(toys):
+    """With strength 0 the parameters stay where the task step left them, so rho can be measured again there."""
+    from ipgl.methods.ipg import invariance_ratio, pair_moments
+
+    dataset = toys.dataset()
+    model, outcome, _ = fit(
+        toys,
+        toys.method("ipg", strength=0.0, pairs_per_step=20),
+        precision="bfloat16",
+        epochs=1,
+        batch_size=50,
+        evaluations=1,
+        optimiser=OptimiserSettings(name="sgd", lr=1.0),
+        dataset=dataset,
+    )
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = invariance_ratio(pair_moments(model(dataset.pairs.a), model(dataset.pairs.b))).item()
+    assert outcome.history[-1]["train/rho"] == pytest.approx(expected, rel=0.02)
+    with torch.inference_mode():
+        start = toys.model()
+        before = invariance_ratio(pair_moments(start(dataset.pairs.a), start(dataset.pairs.b))).item()
+    assert before != pytest.approx(expected, rel=0.2)

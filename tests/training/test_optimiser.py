@@ -1,0 +1,187 @@
+"""Optimisers and learning-rate schedules, by hand."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ipgl.config import OptimiserSettings, ScheduleSettings
+from ipgl.training.collective import Collective
+from ipgl.training.optimiser import OptimiserDescent, make_optimiser, schedule_factor
+
+HALF_ROOT = 0.5 * (1 + math.sqrt(0.5))  # (1 + cos(pi / 4)) / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "warmup_share", "expected"),
+    [
+        ("constant", 0.0, [1.0, 1.0, 1.0, 1.0]),
+        ("cosine", 0.0, [1.0, HALF_ROOT, 0.5, 1 - HALF_ROOT]),
+        ("linear", 0.0, [1.0, 0.75, 0.5, 0.25]),
+        # Two of four steps rise: 1/3, 2/3; the rest is the schedule over the two steps that remain.
+        ("constant", 0.5, [1 / 3, 2 / 3, 1.0, 1.0]),
+        ("cosine", 0.5, [1 / 3, 2 / 3, 1.0, 0.5]),
+        ("linear", 0.5, [1 / 3, 2 / 3, 1.0, 0.5]),
+    ],
+)
+def test_schedule(name, warmup_share, expected):
+    settings = ScheduleSettings(name=name, warmup_share=warmup_share)
+    assert [schedule_factor(settings, step, 4) for step in range(4)] == pytest.approx(expected, rel=1e-12)
+
+
+def test_warm_up_shorter_than_a_step():
+    # 0.1 of 4 steps is 0.4 of a step: the first is at 1 / 1.4, and 3.6 steps remain for the descent.
+    settings = ScheduleSettings(name="linear", warmup_share=0.1)
+    found = [schedule_factor(settings, step, 4) for step in range(4)]
+    assert found == pytest.approx([1 / 1.4, 1 - 0.6 / 3.6, 1 - 1.6 / 3.6, 1 - 2.6 / 3.6], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize("warmup_share", [0.0, 0.1, 0.3, 0.99])
+@pytest.mark.parametrize("total", [1, 2, 7, 30])
+def test_every_step_moves_and_none_exceeds_the_rate(name, warmup_share, total):
+    settings = ScheduleSettings(name=name, warmup_share=warmup_share)
+    factors = [schedule_factor(settings, step, total) for step in range(total)]
+    assert all(0 < factor <= 1 for factor in factors)
+    peak = factors.index(max(factors))
+    assert factors[: peak + 1] == sorted(factors[: peak + 1])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+
+
+def parameter(value):
+    return nn.Parameter(torch.tensor([value], dtype=torch.float64))
+
+
+def descent(parameters, clip_norm=None, **settings):
+    optimiser = make_optimiser(OptimiserSettings(**settings), parameters)
+    return OptimiserDescent(optimiser, parameters, Collective(), clip_norm)
+
+
+def test_sgd_with_momentum_and_decay_by_hand():
+    # Gradient 1 + 0.1 * 2 = 1.2, so p = 2 - 0.5 * 1.2 = 1.4; then 1 + 0.14 + 0.9 * 1.2 = 2.22, p = 1.4 - 1.11.
+    p = parameter(2.0)
+    step = descent([p], name="sgd", lr=0.5, momentum=0.9, weight_decay=0.1)
+    step(p.sum())
+    assert p.item() == pytest.approx(1.4, rel=1e-12)
+    step(p.sum())
+    assert p.item() == pytest.approx(0.29, rel=1e-12)
+
+
+def test_adam_by_hand():
+    # The first step is lr * g / (|g| + 1e-8), whatever the size of g: decay is part of Adam's g.
+    p = parameter(2.0)
+    descent([p], name="adam", lr=0.5, weight_decay=0.1)(3 * p.sum())
+    assert p.item() == pytest.approx(2 - 0.5 * 3.2 / (3.2 + 1e-8), rel=1e-12)
+
+
+def test_adamw_by_hand():
+    # Decay apart from the gradient: p (1 - lr * decay), then the step.
+    p = parameter(2.0)
+    descent([p], name="adamw", lr=0.5, weight_decay=0.1)(3 * p.sum())
+    assert p.item() == pytest.approx(2 * 0.95 - 0.5 * 3 / (3 + 1e-8), rel=1e-12)
+
+
+def test_momentum_is_sgd_s_alone():
+    kinds = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }
+    for name, kind in kinds.items():
+        optimiser = make_optimiser(OptimiserSettings(name=name, momentum=0.3), [parameter(1.0)])
+        assert type(optimiser) is kind
+        assert optimiser.param_groups[0].get("momentum") == (0.3 if name == "sgd" else None)
+
+
+def test_the_gradient_is_clipped_over_all_parameters():
+    # The gradient (3, 4) has norm 5; clipped to 1 it is (0.6, 0.8), up to torch's 1e-6 in the divisor.
+    p, q = parameter(0.0), parameter(0.0)
+    descent([p, q], clip_norm=1.0, name="sgd", lr=1.0, momentum=0.0)((3 * p + 4 * q).sum())
+    assert [p.item(), q.item()] == pytest.approx([-0.6, -0.8], rel=1e-6)
+
+
+def test_a_short_gradient_is_not_clipped():
+    p, q = parameter(0.0), parameter(0.0)
+    descent([p, q], clip_norm=5.1, name="sgd", lr=1.0, momentum=0.0)((3 * p + 4 * q).sum())
+    assert [p.item(), q.item()] == [-3.0, -4.0]
+
+
+def test_gradients_do_not_add_up_over_steps():
+    p = parameter(0.0)
+    step = descent([p], name="sgd", lr=1.0, momentum=0.0)
+    step(p.sum())
+    step(p.sum())
+    assert p.item() == -2.0
+
+
+def test_a_parameter_outside_the_loss_stays():
+    p, q = parameter(1.0), parameter(1.0)
+    step = descent([p, q], name="sgd", lr=1.0, momentum=0.0)
+    step((p + q).sum())
+    step(p.sum())
+    assert [p.item(), q.item()] == [-1.0, 0.0]
+
+
+def test_schedule_scales_the_rate_that_the_optimiser_began_with():
+    p = parameter(0.0)
+    step = descent([p], name="sgd", lr=2.0, momentum=0.0)
+    positions = []
+    for factor in (0.5, 0.5, 0.25, 1.0):
+        step.schedule(factor)
+        step(p.sum())
+        positions.append(p.item())
+    assert positions == [-1.0, -2.0, -2.5, -4.5]
+
+
+def test_restored_state_does_not_bring_its_rate():
+    p = parameter(0.0)
+    old = descent([p], name="sgd", lr=2.0, momentum=0.0)
+    old.schedule(0.25)
+    state = old.state_dict()
+    assert state["param_groups"][0]["lr"] == 0.5
+
+    new = descent([p], name="sgd", lr=2.0, momentum=0.0)
+    new.load_state_dict(state)
+    new.schedule(1.0)
+    new(p.sum())
+    assert p.item() == -2.0
+    new.schedule(0.5)
+    new(p.sum())
+    assert p.item() == -3.0
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_restored_state_goes_on_with_the_same_bits(name):
+    def three(step, p):
+        for number in range(3):
+            step((p * (number + 1)).square().sum())
+
+    p = parameter(2.0)
+    step = descent([p], name=name, lr=0.01)
+    three(step, p)
+    q = nn.Parameter(p.detach().clone())
+    other = descent([q], name=name, lr=0.01)
+    other.load_state_dict(copy.deepcopy(step.state_dict()))  # as from the disk
+    three(step, p)
+    three(other, q)
+    assert p.item() == q.item()
+
+
+def test_a_forward_pass_after_a_step_sees_the_new_weights_under_autocast():
+    """Autocast keeps low-precision copies of the weights; a method with two gradients needs fresh ones."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(4, 3), torch.randn(5, 4)
+    parameters = list(layer.parameters())
+    step = descent(parameters, name="sgd", lr=1.0, momentum=0.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before = layer(x)
+        step(before.square().sum())
+        found = layer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = layer(x)
+    assert not torch.equal(expected, before)
+    assert torch.equal(found, expected)
