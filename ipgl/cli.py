@@ -126,6 +126,14 @@ def show(
 
 
 @app.command()
+def methods() -> None:
+    """List the methods: what each needs, where it is from, and the ranges recommended for its settings."""
+    from ipgl.study.overview import methods_table
+
+    _console().print(methods_table())
+
+
+@app.command()
 def ui(
     storage: StorageOption = Path("runs"),
     uri: Annotated[str | None, typer.Option(help="MLflow store; default: the storage folder's own.")] = None,

@@ -123,6 +123,13 @@ def parse_range(value: Any) -> Range | None:
         raise RangeError(f"both bounds must be finite, but got {arguments!r}") from None
 
 
+def as_data(space: Range) -> str:
+    """A range as a study file writes it: `{log_uniform: [0.1, 100]}`."""
+    kind = next(name for name, cls in RANGES.items() if type(space) is cls)
+    values = space.values if isinstance(space, Choice) else (space.low, space.high)
+    return f"{{{kind}: [{', '.join(map(str, values))}]}}"
+
+
 def contains(space: Range, value: Scalar) -> bool:
     """Whether `value` is one that a search over `space` could draw."""
     if isinstance(space, Choice):

@@ -54,13 +54,17 @@ class GroupDro(MethodBase):
         zeros = torch.zeros_like(self._weights)
         count = zeros.index_add(0, group, torch.ones_like(losses))
         total = zeros.index_add(0, group, losses)
-        everywhere = self._toolbox.sum_over_workers(torch.stack([total.detach(), count]))
+        # The third row counts the workers.
+        everywhere = self._toolbox.sum_over_workers(
+            torch.stack([total.detach(), count, torch.ones_like(count)])
+        )
         present = everywhere[1] > 0
         loss_of_group = everywhere[0] / everywhere[1].clamp_min(1)
         rise = torch.where(present, loss_of_group + self._adjustment, torch.zeros_like(loss_of_group))
         weights = self._weights * (self._settings.step_size * rise).exp()
         self._weights = weights / weights.sum()
-        own = total / count.clamp_min(1)
+        # Averaged over workers this is the groups' loss, though a worker's share may lack a group.
+        own = total * everywhere[2] / everywhere[1].clamp_min(1)
         self._toolbox.descend((self._weights * own).sum())
         return StepReport({"loss": losses.detach().mean(), "worst_group_loss": loss_of_group.max()})
 

@@ -42,9 +42,10 @@ class Lff(MethodBase):
                 reset()
         self._descend_biased = toolbox.new_descent("task", self._biased)
         train = toolbox.dataset.train
-        device = next(toolbox.model.parameters()).device
+        head = toolbox.model.head.weight
+        device = head.device
         self._labels = train.y.to(device)
-        self._smoothed = torch.zeros(2, len(train), device=device)  # biased, debiased
+        self._smoothed = torch.zeros(2, len(train), device=device, dtype=head.dtype)  # biased, debiased
         self._met = torch.zeros(len(train), dtype=torch.bool, device=device)
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:

@@ -53,6 +53,7 @@ class Ridg(MethodBase):
 
     def _class_means(self, z: Tensor, weight: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Mean rationale of each class in the batch over all workers, and which classes are in it."""
+        z = z.to(weight.dtype)  # in mixed precision a sum of ones would stop at 256
         count = torch.zeros(len(self._met), device=z.device, dtype=z.dtype).index_add_(
             0, y, torch.ones_like(z[:, 0])
         )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from ipgl.evaluation.summary import StudyResults, StudySummary
+from ipgl.files import write_text
+from ipgl.report.convergence import convergence_figure, convergence_table, diagnosed_runs
 from ipgl.report.failures import MAX_FAILURES, failure_rows
 from ipgl.report.figures import learning_figure, robustness_figure, trials_figure
 from ipgl.report.reading import empty_groups
@@ -28,6 +28,7 @@ from ipgl.report.tables import (
     learning_table,
     method_rows,
     result_columns,
+    rules_table,
     trials_table,
 )
 from ipgl.report.text import findings
@@ -69,6 +70,15 @@ def render_report(results: StudyResults) -> str:
         robustness=_plot("robustness", robustness_figure(results), curve_table(results)),
         trials=_plot("trials", trials_figure(results), trials_table(results)),
         learning=_plot("learning", learning_figure(results), learning_table(results)),
+        convergence=[
+            _plot(
+                f"convergence-{place}",
+                convergence_figure(rows, f"How {method.label} converged"),
+                convergence_table(rows, key),
+            )
+            for place, (method, key, rows) in enumerate(diagnosed_runs(results))
+        ],
+        rules=rules_table(results),
         failures=failures[:MAX_FAILURES],
         causes_left_out=len(failures[MAX_FAILURES:]),
         failed_runs=sum(len(failure.runs) for failure in failures),
@@ -91,18 +101,8 @@ def write_report(results: StudyResults, path: Path) -> Path:
     Returns:
         `path`.
     """
-    text = render_report(results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_text(path, render_report(results))
 
 
 def _plot(name: str, figure: go.Figure, table: DataTable) -> Plot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ipgl.evaluation.result import RunResult
@@ -30,6 +31,7 @@ from ipgl.report.wording import (
     number,
     percent,
     percent_range,
+    points,
     setting,
     whole_percent,
 )
@@ -71,6 +73,7 @@ class MethodRow:
 
     label: str
     method: str
+    needs: str
     colour: str
     cells: tuple[Cell, ...]
     seeds: int
@@ -98,6 +101,7 @@ def method_rows(results: StudyResults) -> list[MethodRow]:
         MethodRow(
             label=method.label,
             method=method.method,
+            needs=method.needs,
             colour=styles[method.label].colour,
             cells=tuple(_cell(*value, best=value[0] == top) for value, top in zip(row, best, strict=True)),
             seeds=len(method.final_runs),
@@ -152,6 +156,39 @@ def trials_table(results: StudyResults) -> DataTable:
     )
     columns = ("Trial", "Method", "Outcome", "Score", "Validation accuracy", "Flip rate", "Hyperparameters")
     return DataTable("Search trials, in the order in which they started", columns, rows, frozenset({3, 4, 5}))
+
+
+def rules_table(results: StudyResults) -> DataTable:
+    """What each selection rule would have chosen, and what that was worth on the test split."""
+    labels = [method.label for method in results.summary.methods]
+    rows = []
+    for audit in results.summary.rules:
+        regrets = {choice.label: choice.regret for choice in audit.choices}
+        worst = max((value for value in regrets.values() if finite(value)), default=math.nan)
+        mean = sum(regrets.values()) / len(regrets) if regrets else math.nan
+        needs = (
+            "the test split (an oracle)"
+            if audit.oracle
+            else "validation groups"
+            if audit.needs_groups
+            else "pairs"
+        )
+        rows.append(
+            (
+                audit.rule,
+                "labels" if audit.rule == "average" else needs,
+                f"{audit.spearman:.3f}" if finite(audit.spearman) else MISSING,
+                points(mean) if finite(mean) else MISSING,
+                points(worst) if finite(worst) else MISSING,
+                str(audit.trials),
+            )
+        )
+    return DataTable(
+        f"Selection rules over {len(labels)} methods",
+        ("Rule", "Reads", "Spearman", "Mean regret", "Largest regret", "Trials"),
+        tuple(rows),
+        frozenset({2, 3, 4, 5}),
+    )
 
 
 def learning_table(results: StudyResults) -> DataTable:

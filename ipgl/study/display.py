@@ -13,9 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ipgl.config import TrialConfig
-from ipgl.evaluation import CurvePoint, Estimate, RunResult, StudySummary
+from ipgl.evaluation import SELECTION_RULES, CurvePoint, Estimate, RunResult, StudySummary
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
+
+# Differences grow with the square of the methods; beyond this the report's curves say it better.
+_MOST_DIFFERENCES = 4
 
 
 class LiveDisplay:
@@ -110,33 +113,58 @@ def _duration(seconds: float) -> str:
     )
 
 
-def results_table(summary: StudySummary) -> Table:
-    """One row per method: accuracy (percent, with interval) at the ends of the curve and in the worst group."""
+_WIDE = 115
+
+
+def results_table(summary: StudySummary, width: int = _WIDE) -> Table:
+    """One row per method: accuracy (percent, with interval) along the curve and in the worst group.
+
+    On a terminal of fewer than 115 columns each interval stands below its mean.
+    """
+    between = " " if width >= _WIDE else "\n"
     points = next((method.curves["mixture"] for method in summary.methods if method.curves), ())
     shown = _shown_severities(points)
     table = Table(
         title=f"{summary.study}: test accuracy in percent, {summary.confidence:.0%} interval",
-        caption=f"Means over final seeds. Winners chosen by {summary.selection}; no choice read test data.",
+        caption=f"agrees q%: where the attribute agrees with the label q% of the time. Means over final seeds.\n"
+        f"Winners chosen by {summary.selection}{_reading(summary)}.",
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
+    table.add_column("needs")
     for severity in shown:
-        table.add_column(f"attribute agrees\nwith label {100 * (1 - severity):.0f}%", justify="right")
-    table.add_column("worst group", justify="right")
+        table.add_column(f"agrees {100 * (1 - severity):.0f}%", justify="right", no_wrap=True)
+    table.add_column("worst group", justify="right", no_wrap=True)
     table.add_column("seeds", justify="right")
-    table.add_column("winner's settings", overflow="fold")
     for method in summary.methods:
         curve = {point.severity: point for point in method.curves.get("mixture", ())}
-        settings = "\n".join(f"{key}: {_short(value)}" for key, value in method.hyperparameters.items())
         table.add_row(
             method.label,
-            *(_cell(curve.get(severity)) for severity in shown),
-            _cell(method.estimates.get("worst_group")),
+            method.needs,
+            *(_cell(curve.get(severity), between) for severity in shown),
+            _cell(method.estimates.get("worst_group"), between),
             str(len(method.final_runs)),
-            settings or ("-" if method.winner else "no trial completed"),
         )
     return table
+
+
+def _reading(summary: StudySummary) -> str:
+    if SELECTION_RULES[summary.selection].oracle:
+        return ", an ORACLE: it read the test split, which no honest choice may"
+    return "; no choice read test data"
+
+
+def audit_line(summary: StudySummary) -> str | None:
+    """How the study's rule ranked the search trials, seen afterwards; None where it cannot be told."""
+    audit = next((audit for audit in summary.rules if audit.rule == summary.selection), None)
+    if audit is None or math.isnan(audit.spearman):
+        return None
+    target = 1 - summary.config["evaluation"]["target_severity"]
+    return (
+        f"Looking back, {audit.rule} ranked the {audit.trials} completed search trials as the test accuracy at "
+        f"{target:.0%} agreement did with Spearman {audit.spearman:.3f}"
+    )
 
 
 def difference_lines(summary: StudySummary) -> list[str]:
@@ -159,17 +187,28 @@ def _shown_severities(points: Iterable[CurvePoint]) -> list[float]:
     return wanted or severities[:: max(1, len(severities) - 1)]
 
 
-def _cell(value: CurvePoint | Estimate | None) -> str:
+def _cell(value: CurvePoint | Estimate | None, between: str) -> str:
     if value is None:
         return "-"
     mean = value.accuracy if isinstance(value, CurvePoint) else value.mean
     if math.isnan(mean):
         return "no examples"
-    return f"{100 * mean:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+    return f"{100 * mean:.1f}{between}[{100 * value.low:.1f}, {100 * value.high:.1f}]"
 
 
 def print_results(console: Console, summary: StudySummary) -> None:
     """Print the table of results and the differences between methods."""
-    console.print(results_table(summary))
-    for line in difference_lines(summary):
-        console.print(line, highlight=False)
+    console.print(results_table(summary, console.width))
+    for method in summary.methods:
+        settings = ", ".join(f"{key}={_short(value)}" for key, value in method.hyperparameters.items())
+        if method.winner is None:
+            console.print(
+                f"{method.label}: no search trial completed, so there is no winner", highlight=False
+            )
+        elif settings:
+            console.print(f"{method.label} won with {settings}", highlight=False, soft_wrap=True)
+    if len(summary.methods) <= _MOST_DIFFERENCES:
+        for line in difference_lines(summary):
+            console.print(line, highlight=False)
+    if audit := audit_line(summary):
+        console.print(audit, highlight=False, soft_wrap=True)

@@ -1,13 +1,16 @@
-"""The studies in a storage folder, at a glance."""
+"""What there is, at a glance: the studies in a storage folder, and the methods of the registry."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
+from ipgl.config.ranges import as_data
 from ipgl.errors import StudyStateError
+from ipgl.methods import METHODS
 from ipgl.study.folder import StudyFolder
 
 
@@ -21,9 +24,22 @@ def studies_table(folders: Sequence[StudyFolder]) -> Table:
             state = folder.read_state() or {}
             results = [result for trial in folder.trials() if (result := trial.read_result())]
         except StudyStateError as error:
-            table.add_row(folder.name, f"damaged: {error}", "", "", "")
+            table.add_row(folder.name, escape(f"damaged: {error}"), "", "", "")
             continue
         begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.get("created_at", 0)))
         failed = sum(result.status == "failed" for result in results)
         table.add_row(folder.name, state.get("phase", "unknown"), begun, str(len(results)), str(failed))
+    return table
+
+
+def methods_table() -> Table:
+    """One row per method of the registry."""
+    table = Table(
+        caption="Copy a recommended range into a study file under `methods`.", caption_justify="left"
+    )
+    for name in ("method", "needs", "source", "recommended ranges"):
+        table.add_column(name, overflow="fold")
+    for name, entry in METHODS.items():
+        ranges = "\n".join(escape(f"{key}: {as_data(found)}") for key, found in entry.search_space.items())
+        table.add_row(name, str(entry.needs), entry.source, ranges or "-")
     return table

@@ -19,7 +19,14 @@ from ipgl.config import read_document
 from ipgl.errors import StudyStateError
 from ipgl.evaluation import StudyResults
 from ipgl.files import write_atomically
-from ipgl.report import learning_figure, robustness_figure, trials_figure, write_report
+from ipgl.report import (
+    convergence_figure,
+    diagnosed_runs,
+    learning_figure,
+    robustness_figure,
+    trials_figure,
+    write_report,
+)
 from ipgl.study.check import check_by_building
 from ipgl.study.collect import choose_winners, summarise
 from ipgl.study.events import AllEvents, Events
@@ -150,6 +157,8 @@ def _run(plan: StudyPlan, folder: StudyFolder, watcher: Events, address: str | N
                 "trials": trials_figure(results),
                 "learning": learning_figure(results),
             }
+            for method, key, rows in diagnosed_runs(results):
+                figures[f"convergence-{method.label}"] = convergence_figure(rows, f"How {key} converged")
             sync.close(results, [folder.source, folder.summary, folder.report], figures)
             note("finished")
     except BaseException:

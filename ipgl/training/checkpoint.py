@@ -53,9 +53,7 @@ def load_checkpoint(path: Path, config_hash: str) -> Checkpoint | None:
         return None
     try:
         checkpoint = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-    except (
-        Exception
-    ) as error:  # the unpickler lets through whatever damaged bytes make its instructions raise
+    except Exception as error:  # damaged bytes make the unpickler raise errors of many kinds
         raise StudyStateError(
             f"{path}: the checkpoint cannot be read ({type(error).__name__}: {error}); "
             "remove it so that the run starts from its beginning"

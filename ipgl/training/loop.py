@@ -186,10 +186,12 @@ def _training_means(
     model: Classifier, reports: list[StepReport], step: int, collective: Collective
 ) -> dict[str, float]:
     """Means of the steps since the last evaluation; the one place where the host waits for the device."""
-    names = list(reports[0].scalars)
-    table = torch.stack([torch.stack([r.scalars[name].float() for name in names]) for r in reports])
-    table = collective.sum(table) / collective.workers
-    losses = table[:, names.index("loss")]
+    # A step reports what it saw: where only every so many-th step is corrected, the others have less to say.
+    names = list(dict.fromkeys(name for r in reports for name in r.scalars))
+    columns = [torch.stack([r.scalars[name].float() for r in reports if name in r.scalars]) for name in names]
+    flat = collective.sum(torch.cat(columns)) / collective.workers
+    columns = list(torch.split(flat, [len(column) for column in columns]))
+    losses = columns[names.index("loss")]
     if not losses.isfinite().all():
         bad = int((~losses.isfinite()).nonzero()[0])
         first = step - len(reports) + 1 + bad
@@ -204,7 +206,8 @@ def _training_means(
             "lower the learning rate or the correction strength, or set training.clip_norm",
             step,
         )
-    return {f"train/{name}": value for name, value in zip(names, table.mean(dim=0).tolist(), strict=True)}
+    means = torch.stack([column.mean() for column in columns]).tolist()
+    return {f"train/{name}": value for name, value in zip(names, means, strict=True)}
 
 
 def _move(part: _T, device: torch.device) -> _T:

@@ -81,6 +81,12 @@ class OptimiserDescent:
     def _step(self, scale: Tensor | None) -> None:
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self._take_step(scale)
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            # Autocast keeps the weights that it has cast, and a second forward pass would see the old ones.
+            torch.clear_autocast_cache()
+
+    def _take_step(self, scale: Tensor | None) -> None:
         if scale is None:
             self._optimiser.step()
         elif self._linear:

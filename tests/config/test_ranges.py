@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipgl.config import Choice, Int, LogInt, LogUniform, RangeError, Uniform, parse_range
@@ -167,6 +167,7 @@ raw_ranges = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(raw_ranges)
 def test_a_range_keeps_exactly_what_was_written(raw):
     found = parse_range(raw)
@@ -178,6 +179,7 @@ def test_a_range_keeps_exactly_what_was_written(raw):
     assert parse_range({kind: written}) == found
 
 
+@settings(deadline=None)
 @given(raw_ranges)
 def test_every_probe_is_one_that_the_search_could_draw(raw):
     found = parse_range(raw)

@@ -253,6 +253,7 @@ class TestFingerprint:
             {"train_agreements": [0.8, 0.85]},
             {"train_agreements": [0.7, 0.9]},
             {"test_agreement": 0.1},
+            {"greyscale": True},
             {"seed": 1},
             {"pairs": pairs | {"train": 399}},
             {"pairs": pairs | {"held_out": 299}},
@@ -292,6 +293,22 @@ def test_irm_takes_every_second_pixel_of_mnist_and_all_of_the_small_digits(build
     expected = torch.from_numpy(np.ascontiguousarray(digits.images[:1000, ::2, ::2])).float() / 16
     assert torch.equal(dataset.train.x.sum(dim=1), expected)
     assert build(source="mnist", convention="domainbed").input_shape == (2, 8, 8)
+
+
+class TestGreyscale:
+    """An oracle: the colour decides nothing, but labels and groups are those of the coloured data."""
+
+    def test_both_channels_hold_the_digit(self, irm, build):
+        grey = build(greyscale=True)
+        for ours, theirs in zip(splits(grey), splits(irm), strict=True):
+            digit = theirs.x.sum(dim=1)
+            assert torch.equal(ours.x, torch.stack([digit, digit], dim=1))
+            for name in ("y", "attribute", "environment"):
+                assert torch.equal(getattr(ours, name), getattr(theirs, name))
+
+    def test_members_of_a_pair_are_the_same(self, build):
+        pairs = build(greyscale=True).pairs
+        assert torch.equal(pairs.a, pairs.b)
 
 
 def test_paint_by_hand():

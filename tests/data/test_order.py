@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipgl.data import ShuffledOrder, derive_seed
@@ -70,6 +70,7 @@ class TestOneWorker:
 
 
 class TestSeveralWorkers:
+    @settings(deadline=None)
     @given(st.integers(1, 4), st.integers(1, 40), st.integers(1, 60), st.integers(0, 30))
     def test_they_share_each_batch_equally(self, workers, per_worker, spare, step):
         batch = workers * per_worker

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import nn
 
-from ipgl.config import OptimiserSettings
-from ipgl.data import Batch, PairBatch
+from ipgl.config import OptimiserSettings, TrainingSettings
+from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
 from ipgl.methods import Toolbox
 from ipgl.models import Classifier
 from ipgl.training.collective import Collective
-from ipgl.training.optimiser import OptimiserDescent, make_optimiser
+from ipgl.training.workshop import Workshop
 
 
 @pytest.fixture(autouse=True)
@@ -25,19 +25,70 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def lend_toolbox(model: nn.Module, name: str = "sgd", lr: float = 0.1, momentum: float = 0.0) -> Toolbox:
-    """The optimisers that `train` lends, on one worker."""
-    parameters = list(model.parameters())
-    settings = OptimiserSettings(name=name, lr=lr, momentum=momentum)
-    collective = Collective()
-    task = OptimiserDescent(make_optimiser(settings, parameters), parameters, collective)
-    corrective = OptimiserDescent(torch.optim.SGD(parameters, lr=lr, fused=True), parameters, collective)
-    return Toolbox(task, corrective, collective.sum)
+def toy_data(size: int = 32, seed: int = 0) -> tuple[Batch, PairBatch]:
+    """Classes apart by their first input; the second is the attribute, which a pair's members differ in.
+
+    Labels, attributes and environments are as even as can be; pair i is made from example i.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    position = torch.arange(size)
+    y, attribute, environment = position % 2, position // 2 % 2, position // 4 % 2
+    noise = 0.2 * torch.randn(size, generator=generator)
+    x = torch.stack([2.0 * y - 1, 2.0 * attribute - 1, noise], dim=1)
+    a, b = x[: size // 2].clone(), x[: size // 2].clone()
+    a[:, 1], b[:, 1] = -1.0, 1.0
+    return Batch(x, y, attribute, environment, position), PairBatch(a, b, y[: size // 2])
 
 
-def make_batch(x: torch.Tensor, y: torch.Tensor) -> Batch:
+def make_dataset(
+    train: Batch | None = None,
+    pairs: PairBatch | None = None,
+    source: torch.Tensor | None = None,
+    *,
+    size: int = 0,
+) -> Dataset:
+    """A data set around one batch and its pairs, or of `size` toy examples; two classes and two attributes."""
+    if size:
+        train, pairs = toy_data(size)
+        source = torch.arange(len(pairs.y))
+    train = train or hand_batch()
+    pairs = pairs or hand_pairs()
+    split = Split(train.x, train.y, train.attribute, train.environment)
+    source = torch.full_like(pairs.y, -1) if source is None else source
+    pair_set = PairSet(pairs.a, pairs.b, pairs.y, source)
+    names = ("0", "1")
+    return Dataset(split, split, split, pair_set, pair_set, names, names, "toy")
+
+
+def lend_toolbox(
+    model: Classifier,
+    name: str = "sgd",
+    lr: float = 0.1,
+    momentum: float = 0.0,
+    total_steps: int = 100,
+    dataset: Dataset | None = None,
+) -> Toolbox:
+    """What `train` lends, on one worker."""
+    settings = TrainingSettings(optimiser=OptimiserSettings(name=name, lr=lr, momentum=momentum))
+    workshop = Workshop(model, dataset or make_dataset(), settings, total_steps, Collective())
+    workshop.remember_initial_weights()
+    return workshop.toolbox
+
+
+def make_batch(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    attribute: torch.Tensor | None = None,
+    environment: torch.Tensor | None = None,
+) -> Batch:
     zeros = torch.zeros_like(y)
-    return Batch(x, y, zeros, zeros, torch.arange(len(y)))
+    return Batch(
+        x,
+        y,
+        zeros if attribute is None else attribute,
+        zeros if environment is None else environment,
+        torch.arange(len(y)),
+    )
 
 
 def hand_model() -> Classifier:
@@ -60,7 +111,9 @@ def hand_pairs() -> PairBatch:
 class Toys:
     """The builders by name, so that one fixture hands them all to a test."""
 
-    toolbox: Callable[..., Toolbox] = staticmethod(lend_toolbox)
+    toolbox = staticmethod(lend_toolbox)
+    dataset = staticmethod(make_dataset)
+    data = staticmethod(toy_data)
     batch = staticmethod(make_batch)
     hand_model = staticmethod(hand_model)
     hand_batch = staticmethod(hand_batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from html.parser import HTMLParser
 
@@ -110,7 +111,7 @@ def test_the_highest_mean_is_marked(two_methods):
 
 
 def test_each_figure_has_its_table(two_methods):
-    _, curves, trials, learning = page(two_methods).tables
+    _, curves, trials, learning, *_ = page(two_methods).tables
     assert curves[0] == ["Bias-conflicting", "Agreement", "erm", "ipg"]
     assert curves[3] == ["90%", "10%", "25.2% (23.0 to 27.4)", "66.4% (64.1 to 68.7)"]
     assert trials[1] == ["0", "erm", "completed, winner", "0.200", "85.0%", "75.0%", "lr 0.001"]
@@ -316,7 +317,7 @@ def test_a_failed_write_leaves_the_old_file(two_methods, tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(html.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_report(two_methods, path)
     assert path.read_text(encoding="utf-8") == "old"

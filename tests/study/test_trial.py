@@ -163,7 +163,7 @@ def test_its_history(done):
 def test_no_test_data_in_what_choices_are_made_from(done):
     """Names say where a number is from; and labels of the test split changed afterwards change none of them."""
     _, _, result, rows = done
-    assert set(result.validation) == {"accuracy", "nll", "collapsed", "flip_rate", "rho"}
+    assert set(result.validation) == {"accuracy", "nll", "collapsed", "flip_rate", "rho", "worst_group"}
     for row in rows:
         assert {name.split("/")[0] for name in row} == {
             "evaluation",
@@ -171,6 +171,7 @@ def test_no_test_data_in_what_choices_are_made_from(done):
             "epoch",
             "time",
             "train",
+            "diagnostic",
             "validation",
             "score",
         }
@@ -399,7 +400,7 @@ def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise ZeroDivisionError("no groups")
 
-    monkeypatch.setattr(trial_module, "group_results", refuse)
+    monkeypatch.setattr(trial_module, "mixture_curve", refuse)
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(), folder, SilentReporter())
     assert (result.status, result.failure.kind, result.failure.message) == (

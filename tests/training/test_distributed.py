@@ -20,7 +20,18 @@ WORKERS = 2
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "erm": ("erm", {}),
     "ipg": ("ipg", {"pairs_per_step": 8, "adaptivity": "gate", "invariance_threshold": 0.1, "strength": 2.0}),
+    "additive": ("ipg", {"pairs_per_step": 8, "update": "additive", "discrepancy": "logit", "strength": 2.0}),
+    "lagrangian": ("ipg", {"pairs_per_step": 8, "update": "lagrangian", "invariance_threshold": 0.1}),
+    "projected": ("ipg", {"pairs_per_step": 8, "update": "projected", "adaptivity": "off"}),
+    "discrepancy": ("ipg", {"pairs_per_step": 8, "measure": "discrepancy", "adaptivity": "proportional"}),
+    "clp": ("clp", {"pairs_per_step": 8}),
+    "ridg": ("ridg", {"strength": 1.0}),
+    "group_dro": ("group_dro", {"balanced": False, "step_size": 0.1}),
+    "jtt": ("jtt", {}),
+    "lff": ("lff", {}),
 }
+# What these do to a batch depends on which examples a worker sees together.
+NOT_SHARED_OUT = {"lff"}
 
 
 class Stop(Exception):

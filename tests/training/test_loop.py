@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.data import ShuffledOrder, derive_seed
 from ipgl.errors import StudyStateError
-from ipgl.methods import StepReport
+from ipgl.methods import METHODS as REGISTRY
+from ipgl.methods import MethodBase, StepReport
 from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
 
 STEPS = 12  # 4 epochs of 3
@@ -178,6 +179,48 @@ def test_rows(toys):
     assert times == sorted(times)
 
 
+@pytest.mark.parametrize("evaluations", [2, 4, 12])
+def test_a_mean_is_over_the_steps_that_report_the_name(toys, evaluations):
+    """A method need not report the same names in each step: here `even` comes with every second one."""
+
+    class Alternating(Method):
+        count = 0
+
+        def step(self, model, batch, pairs):
+            self.count += 1
+            scalars = {"loss": torch.tensor(float(self.count))}
+            if self.count % 2 == 0:
+                scalars["even"] = torch.tensor(10.0 * self.count)
+            return StepReport(scalars)
+
+    _, outcome, _ = fit(toys, Alternating, evaluations=evaluations)
+    size = STEPS // evaluations
+    for number, row in enumerate(outcome.history):
+        steps = range(number * size + 1, (number + 1) * size + 1)
+        assert row["train/loss"] == pytest.approx(sum(steps) / size)
+        even = [step for step in steps if step % 2 == 0]
+        if even:
+            assert row["train/even"] == pytest.approx(10 * sum(even) / len(even))
+        else:
+            assert "train/even" not in row
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_a_method_that_corrects_now_and_then(toys, every):
+    _, outcome, _ = fit(toys, toys.method("ipg", every=every, pairs_per_step=8))
+    assert len(outcome.history) == 4
+    assert any("train/measure" in row for row in outcome.history)
+
+
+def test_diagnostics_join_the_row_and_leave_the_run_alone(toys):
+    plain, outcome, _ = fit(toys, toys.method("ipg", pairs_per_step=8), evaluations=1)
+    often, diagnosed, _ = fit(toys, toys.method("ipg", pairs_per_step=8), evaluations=12)
+    names = {"task_gradient_norm", "corrective_gradient_norm", "gradient_cosine"}
+    for row in (*outcome.history, *diagnosed.history):
+        assert {name.removeprefix("diagnostic/") for name in row if name.startswith("diagnostic/")} == names
+    assert same_bits(plain, often)
+
+
 def test_learning_lowers_the_loss(toys):
     _, outcome, _ = fit(toys, epochs=30)
     assert outcome.history[-1]["train/loss"] < 0.6 * outcome.history[0]["train/loss"]
@@ -199,7 +242,7 @@ def test_the_model_trains_in_training_mode_and_ends_in_evaluation_mode(toys):
 # --- seeds and data order ---
 
 
-class Method:
+class Method(MethodBase):
     """A stand-in that steps as ERM does and writes down what it was given."""
 
     pairs_per_step = 6
@@ -325,6 +368,50 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
         assert not resumed.training
         last = torch.load(copy, weights_only=True)
         for part in ("step", "model", "method", "optimisers", "rng", "config_hash"):
+            assert_same(last[part], end[part])
+
+
+UPDATES = {
+    "lagrangian": {"update": "lagrangian"},
+    "projected": {"update": "projected"},
+    "own adam": {"corrective_optimiser": "adam", "adaptivity": "proportional"},
+    "task": {"corrective_optimiser": "task", "warmup_share": 0.5},
+    "now and then": {"every": 2},
+    "mixed": {"augment": {"mix": 0.4}},
+    "adversarial": {"adversarial": {"steps": 2, "random_start": True}},
+}
+OF_ALL = [
+    *((name, {"held_out_share": 0.5} if name == "dfr" else {}) for name in sorted(REGISTRY)),
+    *(("ipg", {"pairs_per_step": 8, **settings}) for settings in UPDATES.values()),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), OF_ALL, ids=[*sorted(REGISTRY), *UPDATES])
+def test_every_method_resumes_from_any_checkpoint(toys, tmp_path, name, settings):
+    path, build = tmp_path / "checkpoint.pt", toys.method(name, **settings)
+    options = {
+        "dataset": toys.dataset(train=100),
+        "optimiser": OptimiserSettings(name="adam", lr=0.02),
+        "batch_size": 20,
+        "epochs": 2,
+    }
+
+    class Copier(toys.Rows):
+        def report(self, row):
+            super().report(row)
+            shutil.copy(path, tmp_path / f"after-{len(self.rows)}.pt")
+
+    model, outcome, _ = fit(toys, build, path=path, reporter=Copier(), **options)
+    end = torch.load(path, weights_only=True)
+    assert [row["step"] for row in outcome.history] == [2, 5, 8, 10]
+    for number in range(1, 5):
+        copy = tmp_path / f"after-{number}.pt"
+        torch.manual_seed(1234)
+        resumed, rest, _ = fit(toys, build, path=copy, model=toys.model(seed=99), **options)
+        assert same_bits(resumed, model)
+        assert without_time(rest.history) == without_time(outcome.history)
+        last = torch.load(copy, weights_only=True)
+        for part in ("step", "model", "method", "optimisers", "rng"):
             assert_same(last[part], end[part])
 
 
@@ -594,7 +681,7 @@ def test_the_second_step_sees_the_first_in_mixed_precision(toys):
     )
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         expected = invariance_ratio(pair_moments(model(dataset.pairs.a), model(dataset.pairs.b))).item()
-    assert outcome.history[-1]["train/rho"] == pytest.approx(expected, rel=0.02)
+    assert outcome.history[-1]["train/measure"] == pytest.approx(expected, rel=0.02)
     with torch.inference_mode():
         start = toys.model()
         before = invariance_ratio(pair_moments(start(dataset.pairs.a), start(dataset.pairs.b))).item()

@@ -49,8 +49,8 @@ def _moved(pairs: PairBatch, settings: AugmentSettings) -> PairBatch:
     mirror = 1 - 2 * torch.randint(0, 2 if settings.flip else 1, (count,), device=device)
     cos, sin = angle.cos() * size, angle.sin() * size
     rows = (
-        torch.stack([mirror * cos, -sin, 2 * across / width], dim=1),
-        torch.stack([mirror * sin, cos, 2 * down / height], dim=1),
+        torch.stack([mirror * cos, -sin * (height / width), 2 * across / width], dim=1),
+        torch.stack([mirror * sin * (width / height), cos, 2 * down / height], dim=1),
     )
     theta = torch.stack(rows, dim=1).to(pairs.a.dtype)
     grid = affine_grid(theta, list(pairs.a.shape), align_corners=False)

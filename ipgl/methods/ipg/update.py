@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -89,15 +90,17 @@ class LagrangianUpdate:
         self._corrector, self._descend = corrector, toolbox.descend
         self._threshold, self._rate = settings.invariance_threshold, settings.multiplier_rate
         self._log_factor = torch.zeros((), device=toolbox.model.head.weight.device)
+        # The factor itself stops at the ends: wound up beyond them it would answer too late.
+        start = math.log(settings.strength) if settings.strength else 0.0
+        self._log_range = tuple(math.log(end) - start for end in self._RANGE)
 
     def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
         """Move the multiplier, then one joint step."""
         loss, logits, correction = _joint_forward(self._corrector, model, batch, pairs)
         larger = correction.measure.clamp_min(max(self._threshold, 1e-12))
-        self._log_factor = self._log_factor + self._rate * (correction.measure - self._threshold) / larger
-        multiplier = (
-            (strength * self._log_factor.exp()).clamp(*self._RANGE) if strength else self._log_factor * 0
-        )
+        error = (correction.measure - self._threshold) / larger
+        self._log_factor = (self._log_factor + self._rate * error).clamp(*self._log_range)
+        multiplier = strength * self._log_factor.exp()
         self._descend(loss + multiplier * correction.discrepancy)
         done = report(loss, logits, correction, strength)
         return StepReport(done.scalars | {"multiplier": multiplier.detach()})
@@ -130,7 +133,7 @@ class ProjectedUpdate(_Stateless):
         lost = torch.where(
             (correction.weight > 0) & (along < 0), along / size.clamp_min(1e-30), torch.zeros_like(along)
         )
-        weight = strength * correction.weight - lost
+        weight = strength * correction.weight - (lost if strength else 0.0)
         self._descend.along([g + weight * c for g, c in zip(task, corrective, strict=True)])
         return report(loss, logits, correction, strength)
 

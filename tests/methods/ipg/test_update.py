@@ -12,6 +12,7 @@ from torch import nn
 from ipgl.data import PairBatch
 from ipgl.methods.erm import Erm, ErmSettings
 from ipgl.methods.ipg import Ipg, IpgSettings
+from ipgl.methods.ipg.update import UPDATES
 from ipgl.models import Classifier
 
 INPUTS, FEATURES, CLASSES, LR = 5, 4, 3, 0.3
@@ -19,7 +20,8 @@ INPUTS, FEATURES, CLASSES, LR = 5, 4, 3, 0.3
 
 def make_model(dtype=torch.float64):
     torch.manual_seed(3)
-    return Classifier(nn.Sequential(nn.Linear(INPUTS, FEATURES), nn.Tanh()), FEATURES, CLASSES).to(dtype)
+    layer = nn.Linear(INPUTS, FEATURES)
+    return Classifier(nn.Sequential(layer, nn.Tanh()), FEATURES, CLASSES, hidden=[layer]).to(dtype)
 
 
 def make_data(toys, seed=0, dtype=torch.float64):
@@ -52,12 +54,23 @@ def task_loss(theta, batch):
     return (values.exp().sum(dim=1).log() - chosen).mean()
 
 
-def discrepancy(name, theta, pairs):
-    if name == "rationale":
-        matrices = [torch.einsum("kj,pj->pkj", theta[2], features(theta, x)) for x in (pairs.a, pairs.b)]
-        return (matrices[0] - matrices[1]).square().sum(dim=(1, 2)).mean()
-    centred = [u - u.mean(dim=1, keepdim=True) for u in (logits(theta, pairs.a), logits(theta, pairs.b))]
-    return (centred[0] - centred[1]).square().sum(dim=1).mean()
+def discrepancy(name, theta, pairs, hidden_weight=0.0):
+    z_a, z_b = features(theta, pairs.a), features(theta, pairs.b)
+    weight = theta[2] - theta[2].mean(dim=0) if name == "centred_rationale" else theta[2]
+    if name in ("rationale", "centred_rationale"):
+        matrices = torch.einsum("kj,pj->pkj", weight, z_a) - torch.einsum("kj,pj->pkj", weight, z_b)
+        value = matrices.square().sum(dim=(1, 2)).mean()
+    elif name == "logit":
+        centred = [u - u.mean(dim=1, keepdim=True) for u in (logits(theta, pairs.a), logits(theta, pairs.b))]
+        value = (centred[0] - centred[1]).square().sum(dim=1).mean()
+    elif name == "probability":
+        p, q = logits(theta, pairs.a).softmax(dim=1), logits(theta, pairs.b).softmax(dim=1)
+        m = (p + q) / 2
+        value = ((p * (p / m).log() + q * (q / m).log()).sum(dim=1) / 2).mean()
+    else:
+        value = (1 - (z_a * z_b).sum(dim=1) / (z_a.norm(dim=1) * z_b.norm(dim=1))).mean()
+    hidden = ((pairs.a - pairs.b) @ theta[0].T).square().sum(dim=1).mean()
+    return value + hidden_weight * hidden
 
 
 def rho(theta, pairs):
@@ -93,7 +106,10 @@ def assert_equal_to(model, theta):
         torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-11, atol=1e-13)
 
 
-VARIANTS = [(d, a) for d in ("rationale", "logit") for a in ("off", "gate", "proportional")]
+VARIANTS = [
+    *((kind, adapt) for kind in ("rationale", "logit") for adapt in ("off", "gate", "proportional")),
+    *((kind, "proportional") for kind in ("centred_rationale", "probability", "feature")),
+]
 
 
 @pytest.mark.parametrize(("kind", "adapt"), VARIANTS)
@@ -113,7 +129,7 @@ def test_sequential_step(toys, kind, adapt):
 
     assert_equal_to(model, second)
     assert report.scalars["loss"].item() == pytest.approx(loss.item(), rel=1e-12)
-    assert report.scalars["rho"].item() == pytest.approx(measure, rel=1e-10)
+    assert report.scalars["measure"].item() == pytest.approx(measure, rel=1e-10)
     assert report.scalars["discrepancy"].item() == pytest.approx(value.item(), rel=1e-12)
     assert report.scalars["adaptivity"].item() == pytest.approx(a, rel=1e-10)
     assert report.scalars["corrected"].item() == 1.0
@@ -134,7 +150,7 @@ def test_additive_step_is_one_step_on_the_sum(toys, kind, adapt):
     loss, value = task_loss(theta, batch), discrepancy(kind, theta, pairs)
     assert_equal_to(model, moved(theta, [LR * g for g in gradient(loss + 0.4 * a * value, theta)]))
     assert report.scalars["loss"].item() == pytest.approx(loss.item(), rel=1e-12)
-    assert report.scalars["rho"].item() == pytest.approx(measure, rel=1e-10)
+    assert report.scalars["measure"].item() == pytest.approx(measure, rel=1e-10)
     assert report.scalars["discrepancy"].item() == pytest.approx(value.item(), rel=1e-12)
 
 
@@ -150,7 +166,7 @@ def test_sequential_by_hand(toys):
         assert model.head.bias.tolist() == pytest.approx([0.05, -0.05], rel=1e-12)
         # c = (.005, .02) and both differences are 1.
         assert report.scalars["discrepancy"].item() == pytest.approx(0.025, rel=1e-12)
-        assert report.scalars["rho"].item() == pytest.approx(1.0, rel=1e-12)
+        assert report.scalars["measure"].item() == pytest.approx(1.0, rel=1e-12)
         assert report.scalars["loss"].item() == pytest.approx(math.log(2), rel=1e-12)
 
 
@@ -180,6 +196,212 @@ def test_the_corrective_step_is_plain_descent_beside_adam(toys):
     assert_equal_to(model, moved(first, [0.01 * 0.4 * g for g in corrective]))
 
 
+def test_another_optimiser_of_its_own(toys):
+    # A fresh Adam's first step is `lr` in every coordinate that D has a gradient in; strength and `a` scale it.
+    model, (batch, pairs) = make_model(), make_data(toys)
+    theta = leaves(parameters_of(model))
+    settings = IpgSettings(
+        strength=0.4, adaptivity="proportional", invariance_threshold=0.05, corrective_optimiser="adam"
+    )
+    Ipg(settings, toys.toolbox(model, "sgd", lr=0.01)).step(model, batch, pairs)
+    first = moved(theta, [0.01 * g for g in gradient(task_loss(theta, batch), theta)])
+    a = adaptivity("proportional", rho(first, pairs), 0.05)
+    corrective = gradient(discrepancy("rationale", first, pairs), first)
+    expected = moved(first, [0.01 * 0.4 * a * g / (g.abs() + 1e-8) for g in corrective])
+    for found, wanted in zip(model.parameters(), expected, strict=True):
+        # The scaled rate is a single-precision tensor.
+        torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-6, atol=1e-9)
+
+
+def test_the_task_s_own_optimiser_for_both_steps(toys):
+    # SGD with momentum 0.9: the second step's direction is 0.9 times the first gradient plus its own. The bias,
+    # in which D has no gradient at all, is left alone.
+    model, (batch, pairs) = make_model(), make_data(toys)
+    theta = leaves(parameters_of(model))
+    settings = IpgSettings(strength=0.4, adaptivity="off", corrective_optimiser="task")
+    Ipg(settings, toys.toolbox(model, "sgd", lr=0.1, momentum=0.9)).step(model, batch, pairs)
+    task = gradient(task_loss(theta, batch), theta)
+    first = moved(theta, [0.1 * g for g in task])
+    corrective = gradient(discrepancy("rationale", first, pairs), first)
+    steps = [0.1 * 0.4 * (0.9 * g + c) for g, c in zip(task, corrective, strict=True)]
+    expected = moved(first, [*steps[:3], torch.zeros_like(steps[3])])
+    for found, wanted in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-6, atol=1e-9)
+
+
+def test_lagrangian_steps(toys):
+    """The multiplier starts at the strength and moves by exp(rate * (m - t) / max(m, t)) before each step."""
+    for threshold in (0.05, 1.5):  # violated throughout, and held throughout
+        model = make_model()
+        settings = IpgSettings(
+            update="lagrangian", strength=0.4, invariance_threshold=threshold, multiplier_rate=0.3
+        )
+        method = Ipg(settings, toys.toolbox(model, lr=LR))
+        theta, multiplier = leaves(parameters_of(model)), 0.4
+        for step in range(4):
+            batch, pairs = make_data(toys, seed=step)
+            report = method.step(model, batch, pairs)
+            measure = rho(theta, pairs)
+            multiplier *= math.exp(0.3 * (measure - threshold) / max(measure, threshold))
+            joint = task_loss(theta, batch) + multiplier * discrepancy("rationale", theta, pairs)
+            theta = moved(theta, [LR * g for g in gradient(joint, theta)])
+            assert report.scalars["multiplier"].item() == pytest.approx(multiplier, rel=1e-6)
+            for found, wanted in zip(model.parameters(), theta, strict=True):
+                torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-6, atol=1e-8)
+        assert (multiplier > 0.4) == (threshold == 0.05)
+
+
+def test_the_lagrangian_multiplier_survives_the_disk(toys):
+    settings = IpgSettings(update="lagrangian", multiplier_rate=0.3)
+    model = make_model()
+    method = Ipg(settings, toys.toolbox(model, lr=LR))
+    for step in range(3):
+        method.step(model, *make_data(toys, seed=step))
+    resumed = Ipg(settings, toys.toolbox(model, lr=LR))
+    resumed.load_state_dict(method.state_dict())
+    fresh = Ipg(settings, toys.toolbox(model, lr=LR))
+    state = parameters_of(model)
+    found = []
+    for one in (method, resumed, fresh):
+        with torch.no_grad():
+            for p, kept in zip(model.parameters(), state, strict=True):
+                p.copy_(kept)
+        found.append(one.step(model, *make_data(toys, seed=3)).scalars["multiplier"].item())
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_projected_step(toys, seed):
+    model, (batch, pairs) = make_model(), make_data(toys, seed=seed)
+    theta = leaves(parameters_of(model))
+    settings = IpgSettings(
+        update="projected", strength=0.4, adaptivity="proportional", invariance_threshold=0.05
+    )
+    Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+
+    a = adaptivity("proportional", rho(theta, pairs), 0.05)
+    task = gradient(task_loss(theta, batch), theta)
+    corrective = gradient(discrepancy("rationale", theta, pairs), theta)
+    g, c = (torch.cat([part.flatten() for part in parts]) for parts in (task, corrective))
+    if g @ c < 0:  # a step down the task's gradient would raise D: that component is taken out
+        g = g - (g @ c) / (c @ c) * c
+        assert abs(g @ c) < 1e-12
+    step = g + 0.4 * a * c
+    sizes = [p.numel() for p in theta]
+    steps = [s.view_as(p) for s, p in zip(step.split(sizes), theta, strict=True)]
+    assert_equal_to(model, moved(theta, [LR * s for s in steps]))
+
+
+def test_the_projection_s_cases_are_both_met(toys):
+    signs = set()
+    for seed in range(6):
+        model, (batch, pairs) = make_model(), make_data(toys, seed=seed)
+        theta = leaves(parameters_of(model))
+        task = gradient(task_loss(theta, batch), theta)
+        corrective = gradient(discrepancy("rationale", theta, pairs), theta)
+        dot = sum((x * y).sum().item() for x, y in zip(task, corrective, strict=True))
+        signs.add(dot < 0)
+    assert signs == {True, False}
+
+
+def test_a_held_condition_is_not_projected(toys):
+    for seed in range(6):
+        model, (batch, pairs) = make_model(), make_data(toys, seed=seed)
+        theta = leaves(parameters_of(model))
+        settings = IpgSettings(update="projected", invariance_threshold=10.0)
+        Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+        assert_equal_to(model, moved(theta, [LR * g for g in gradient(task_loss(theta, batch), theta)]))
+
+
+@pytest.mark.parametrize("update", ["sequential", "additive"])
+def test_hidden_layers_may_count_too(toys, update):
+    model, (batch, pairs) = make_model(), make_data(toys)
+    theta = leaves(parameters_of(model))
+    settings = IpgSettings(update=update, strength=0.4, adaptivity="off", hidden_weight=0.3)
+    report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+    task = gradient(task_loss(theta, batch), theta)
+    at = theta if update == "additive" else moved(theta, [LR * g for g in task])
+    value = discrepancy("rationale", at, pairs, hidden_weight=0.3)
+    corrective = gradient(value, at)
+    expected = moved(theta, [LR * (g + 0.4 * c) for g, c in zip(task, corrective, strict=True)])
+    assert_equal_to(model, expected)
+    assert report.scalars["discrepancy"].item() == pytest.approx(value.item(), rel=1e-12)
+
+
+def test_the_condition_may_judge_the_discrepancy(toys):
+    model, (batch, pairs) = make_model(), make_data(toys)
+    theta = leaves(parameters_of(model))
+    value = discrepancy("rationale", theta, pairs).item()
+    for factor, expected in ((0.9, 0.1), (1.1, 0.0)):  # a threshold 10% below and above what is found
+        model = make_model()
+        settings = IpgSettings(
+            update="additive",
+            measure="discrepancy",
+            adaptivity="proportional",
+            invariance_threshold=factor * value,
+        )
+        report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+        assert report.scalars["measure"].item() == pytest.approx(value, rel=1e-12)
+        assert report.scalars["adaptivity"].item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_discrepancy_is_judged_as_a_mean_over_workers(toys):
+    model, (batch, pairs) = make_model(), make_data(toys)
+    toolbox = replace(
+        toys.toolbox(model), sum_over_workers=lambda own: own + torch.tensor([3.0, 1.0], dtype=torch.float64)
+    )
+    report = Ipg(IpgSettings(update="additive", measure="discrepancy"), toolbox).step(model, batch, pairs)
+    own = report.scalars["discrepancy"].item()
+    assert report.scalars["measure"].item() == pytest.approx((own + 3.0) / 2, rel=1e-12)
+
+
+def test_strength_rises_over_the_warm_up(toys):
+    # 0.4 of 10 steps: 1/5, 2/5, ... 4/5 of the strength, then all of it.
+    model = make_model()
+    settings = IpgSettings(strength=2.0, adaptivity="off", warmup_share=0.4)
+    method = Ipg(settings, toys.toolbox(model, total_steps=10))
+    reports = [method.step(model, *make_data(toys, seed=step)) for step in range(7)]
+    found = [report.scalars["multiplier"].item() for report in reports]
+    assert found == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, 2.0, 2.0])
+
+
+def test_the_warm_up_goes_on_after_a_restart(toys):
+    model = make_model()
+    settings = IpgSettings(strength=2.0, adaptivity="off", warmup_share=0.4)
+    method = Ipg(settings, toys.toolbox(model, total_steps=10))
+    for step in range(3):
+        method.step(model, *make_data(toys, seed=step))
+    resumed = Ipg(settings, toys.toolbox(model, total_steps=10))
+    resumed.load_state_dict(method.state_dict())
+    assert resumed.step(model, *make_data(toys)).scalars["multiplier"].item() == pytest.approx(1.6)
+
+
+def test_every_third_step_is_corrected(toys):
+    corrected, plain = make_model(), make_model()
+    ipg = Ipg(IpgSettings(every=3, adaptivity="off"), toys.toolbox(corrected))
+    erm = Erm(ErmSettings(), toys.toolbox(plain))
+    for step in range(1, 7):
+        batch, pairs = make_data(toys, seed=step)
+        report = ipg.step(corrected, batch, pairs)
+        erm.step(plain, batch, None)
+        assert ("discrepancy" in report.scalars) == (step % 3 == 0)
+        same = all(torch.equal(p, q) for p, q in zip(corrected.parameters(), plain.parameters(), strict=True))
+        assert same == (step < 3)
+
+
+def test_diagnosis(toys):
+    model, (batch, pairs) = make_model(), make_data(toys)
+    theta = leaves(parameters_of(model))
+    found = Ipg(IpgSettings(), toys.toolbox(model)).diagnose(model, batch, pairs)
+    task = torch.cat([g.flatten() for g in gradient(task_loss(theta, batch), theta)])
+    corrective = torch.cat([g.flatten() for g in gradient(discrepancy("rationale", theta, pairs), theta)])
+    assert found["task_gradient_norm"].item() == pytest.approx(task.norm().item(), rel=1e-10)
+    assert found["corrective_gradient_norm"].item() == pytest.approx(corrective.norm().item(), rel=1e-10)
+    cosine = torch.nn.functional.cosine_similarity(task, corrective, dim=0).item()
+    assert found["gradient_cosine"].item() == pytest.approx(cosine, rel=1e-10)
+    assert_equal_to(model, theta)  # looking changes nothing
+
+
 def run(toys, method, model, optimiser, momentum=0.0, steps=6):
     method = method(toys.toolbox(model, optimiser, lr=0.05, momentum=momentum))
     for step in range(steps):
@@ -202,10 +424,13 @@ def test_no_correction_is_erm(toys, settings, optimiser, momentum):
     sequential = run(toys, lambda t: Ipg(settings, t), make_model(torch.float32), optimiser, momentum)
     assert all(torch.equal(mine, erm) for mine, erm in zip(sequential, plain, strict=True))
 
-    joint = replace_update(settings, "additive")
-    additive = run(toys, lambda t: Ipg(joint, t), make_model(torch.float32), optimiser, momentum)
-    for mine, erm in zip(additive, plain, strict=True):
-        torch.testing.assert_close(mine, erm, rtol=1e-4, atol=1e-5)
+    for update in ("additive", "projected"):
+        other = replace_update(settings, update)
+        joint = run(
+            toys, lambda t, other=other: Ipg(other, t), make_model(torch.float32), optimiser, momentum
+        )
+        for mine, erm in zip(joint, plain, strict=True):
+            torch.testing.assert_close(mine, erm, rtol=1e-4, atol=1e-5)
 
     # The same comparison with a correction fails, so it can.
     violated = settings.model_copy(
@@ -215,33 +440,41 @@ def test_no_correction_is_erm(toys, settings, optimiser, momentum):
     assert not torch.allclose(corrected[2], plain[2], rtol=1e-4, atol=1e-5)
 
 
+def test_no_strength_is_erm_for_the_lagrangian_too(toys):
+    settings = IpgSettings(update="lagrangian", strength=0.0)
+    plain = run(toys, lambda t: Erm(ErmSettings(), t), make_model(torch.float32), "sgd", 0.9)
+    found = run(toys, lambda t: Ipg(settings, t), make_model(torch.float32), "sgd", 0.9)
+    for mine, erm in zip(found, plain, strict=True):
+        torch.testing.assert_close(mine, erm, rtol=1e-4, atol=1e-5)
+
+
 def replace_update(settings, update):
     return settings.model_copy(update={"update": update})
 
 
 def test_a_closed_gate_costs_no_backward_pass(toys):
-    def refuse(loss):
+    def refuse(loss, scale=None):
         raise AssertionError("nothing is to be corrected")
 
     model, (batch, pairs) = make_model(), make_data(toys)
-    toolbox = replace(toys.toolbox(model), corrective_descend=refuse)
+    toolbox = replace(toys.toolbox(model), new_descent=lambda kind, model: refuse)
     Ipg(IpgSettings(invariance_threshold=10.0), toolbox).step(model, batch, pairs)
     with pytest.raises(AssertionError, match="nothing is to be corrected"):
         Ipg(IpgSettings(invariance_threshold=0.0), toolbox).step(model, batch, pairs)
 
 
-@pytest.mark.parametrize("update", ["sequential", "additive"])
+@pytest.mark.parametrize("update", sorted(UPDATES))
 def test_the_condition_is_judged_over_all_workers(toys, update):
     # The stand-in for the sum over workers adds another worker's pairs, which are all alike.
     model, (batch, pairs) = make_model(), make_data(toys)
     other = torch.tensor([6.0, 0.0, 600.0, 0.0, 0.0, 0.0], dtype=torch.float64)
     toolbox = replace(toys.toolbox(model, lr=LR), sum_over_workers=lambda moments: moments + other)
     report = Ipg(IpgSettings(update=update, invariance_threshold=0.1), toolbox).step(model, batch, pairs)
-    assert report.scalars["rho"].item() < 0.1
+    assert report.scalars["measure"].item() < 0.1
     assert report.scalars["corrected"].item() == 0.0
 
 
-@pytest.mark.parametrize("update", ["sequential", "additive"])
+@pytest.mark.parametrize("update", ["sequential", "additive", "lagrangian", "projected"])
 def test_corrections_shrink_the_discrepancy(toys, update):
     found = {}
     for strength in (0.0, 2.0):
@@ -253,11 +486,19 @@ def test_corrections_shrink_the_discrepancy(toys, update):
     assert found[2.0][-1] < 0.3 * found[0.0][-1]
 
 
-@pytest.mark.parametrize("update", ["sequential", "additive"])
+@pytest.mark.parametrize("update", sorted(UPDATES))
 def test_report(toys, update):
     model, (batch, pairs) = make_model(), make_data(toys)
     report = Ipg(IpgSettings(update=update), toys.toolbox(model)).step(model, batch, pairs)
-    assert set(report.scalars) == {"loss", "discrepancy", "rho", "adaptivity", "corrected", "collapsed"}
+    assert set(report.scalars) == {
+        "loss",
+        "discrepancy",
+        "measure",
+        "adaptivity",
+        "multiplier",
+        "corrected",
+        "collapsed",
+    }
     for value in report.scalars.values():
         assert value.shape == ()
         assert value.isfinite()
@@ -278,6 +519,11 @@ def test_report(toys, update):
         ("discrepancy", "pixels"),
         ("adaptivity", "on"),
         ("stregth", 1.0),
+        ("hidden_weight", -1),
+        ("warmup_share", 1.0),
+        ("every", 0),
+        ("multiplier_rate", 0),
+        ("corrective_optimiser", "adamw"),
     ],
 )
 def test_settings_refuse(key, value):
@@ -290,3 +536,8 @@ def test_settings_refuse(key, value):
 )
 def test_settings_take_the_ends_of_their_ranges(key, value):
     assert getattr(IpgSettings.model_validate({key: value}), key) == value
+
+
+def test_a_corrective_optimiser_belongs_to_the_sequential_update():
+    with pytest.raises(ValueError, match="corrective_optimiser belongs to update: sequential"):
+        IpgSettings(update="additive", corrective_optimiser="adam")
