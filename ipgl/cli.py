@@ -120,9 +120,7 @@ def show(
         return
     print_results(_console(), summarise(stored_plan(folder), folder).summary)
     if state["phase"] != "finished":
-        print(
-            f"The study has not finished; go on with it by: ipgl study resume {name}{_storage_option(storage)}"
-        )
+        print(f"The study has not finished; go on with it by: {folder.command('resume')}")
 
 
 @app.command()
@@ -157,8 +155,7 @@ def _watch(plan: Any, folder: Any, action: Any) -> None:
         with LiveDisplay(plan, folder, console) as display:
             finished = action(display)
     except KeyboardInterrupt:
-        option = _storage_option(plan.config.storage)
-        print(f"\nStopped. Nothing finished is lost; go on with: ipgl study resume {folder.name}{option}")
+        print(f"\nStopped. Nothing finished is lost; go on with: {folder.command('resume')}")
         sys.exit(130)
     print_results(console, finished.results.summary)
     for warning in finished.warnings:
@@ -166,11 +163,6 @@ def _watch(plan: Any, folder: Any, action: Any) -> None:
     for title, link in finished.links.items():
         console.print(f"{title}: {link}", highlight=False, soft_wrap=True)
     console.print(f"open the report: {finished.folder.report}", highlight=False, soft_wrap=True)
-
-
-def _storage_option(storage: str | Path) -> str:
-    """What a command needs beside the study's name to find it."""
-    return f" --storage {storage}" if str(storage) != "runs" else ""
 
 
 def _folder(name: str, storage: Path) -> Any:

@@ -61,9 +61,13 @@ class Lff(MethodBase):
 
     def _relative_difficulty(self, losses: Tensor, batch: Batch) -> Tensor:
         index, momentum = batch.index, self._settings.smoothing
-        followed = momentum * self._smoothed[:, index] + (1 - momentum) * losses
-        self._smoothed[:, index] = torch.where(self._met[index], followed, losses)
-        self._met[index] = True
+        own = torch.zeros(3, len(self._met), device=losses.device, dtype=losses.dtype)
+        own[:2, index], own[2, index] = losses, 1.0
+        everywhere = self._toolbox.sum_over_workers(own)  # every worker follows all examples
+        seen = everywhere[2] > 0
+        followed = momentum * self._smoothed + (1 - momentum) * everywhere[:2]
+        self._smoothed = torch.where(seen, torch.where(self._met, followed, everywhere[:2]), self._smoothed)
+        self._met = self._met | seen
         largest = torch.stack(
             [
                 self._smoothed[:, self._labels == label].amax(dim=1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from ipgl.config import TrialConfig, dotted
+from ipgl.config.document import KeyPath
 from ipgl.data import Dataset, group_counts
-from ipgl.errors import IpglError
+from ipgl.errors import DataError, IpglError
 from ipgl.evaluation import SELECTION_RULES
 from ipgl.methods import METHODS
 from ipgl.study.plan import MethodPlan, StudyPlan
-from ipgl.study.trial import build_dataset, build_model
+from ipgl.study.trial import build_model, cached_dataset
 
 
 def check_by_building(plan: StudyPlan) -> None:
@@ -19,28 +21,45 @@ def check_by_building(plan: StudyPlan) -> None:
         IpglError: Data or weights are missing or damaged, or a method's needs are not met.
     """
     for method in plan.methods:
-        sampled = {key: found.probes[0] for key, found in method.space.items()}
-        config = plan.trial(method.label, sampled, "search", plan.config.search.seed)
-        dataset = build_dataset(config.dataset)
-        _check_needs(plan, method, dataset)
-        if METHODS[method.method].needs.pairs and not len(dataset.pairs):
-            raise IpglError(
-                f"{plan.document.source}:{plan.document.line_of(('methods', method.label))}: methods.{method.label}: "
-                f"{method.method} needs invariance pairs, but dataset.pairs gives none for training; "
-                "set dataset.pairs.train to 2 or more"
-            )
-        try:
-            build_model(config.model, dataset, config.seed)
-        except ValueError as error:
-            line = plan.document.line_of(("model", "name"))
-            raise IpglError(f"{plan.document.source}:{line}: model: {error}") from None
+        first = {key: found.probes[0] for key, found in method.space.items()}
+        # Every value that a search could give the data set; models and methods are checked by their settings.
+        varied = [
+            first | {key: probe}
+            for key, found in method.space.items()
+            if key.startswith("dataset.")
+            for probe in found.probes
+        ]
+        for sampled in varied or [first]:
+            _build(plan, method, plan.trial(method.label, sampled, "search", plan.config.search.seed))
+
+
+def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> None:
+    path: KeyPath = ("methods", method.label, "dataset")
+    path = path if path in plan.document.lines else ("dataset",)
+    try:
+        dataset = cached_dataset(config.dataset.model_dump_json())
+    except DataError as error:
+        raise DataError(f"{_place(plan, path)}: {error}") from None
+    _check_needs(plan, method, dataset)
+    try:
+        build_model(config.model, dataset, config.seed)
+    except ValueError as error:
+        raise IpglError(f"{_place(plan, ('model',))}: {error}") from None
+
+
+def _place(plan: StudyPlan, path: KeyPath) -> str:
+    return f"{plan.document.source}:{plan.document.line_of(path)}: {dotted(path)}"
 
 
 def _check_needs(plan: StudyPlan, method: MethodPlan, dataset: Dataset) -> None:
     """Refuse a method whose groups or environments the training data does not have, and a rule without its groups."""
-    needs, place = METHODS[method.method].needs, f"methods.{method.label}: {method.method}"
-    line = plan.document.line_of(("methods", method.label))
-    where = f"{plan.document.source}:{line}: {place}"
+    needs = METHODS[method.method].needs
+    where = f"{_place(plan, ('methods', method.label))}: {method.method}"
+    if needs.pairs and not len(dataset.pairs):
+        raise IpglError(
+            f"{where} needs invariance pairs, but dataset.pairs gives none for training; "
+            "set dataset.pairs.train to 2 or more"
+        )
     if needs.groups and dataset.num_attributes < 2:
         raise IpglError(
             f"{where} needs group labels, but the data set has one attribute value; leave the method out"
@@ -56,8 +75,7 @@ def _check_needs(plan: StudyPlan, method: MethodPlan, dataset: Dataset) -> None:
     counts = group_counts(validation.y, validation.attribute, dataset.num_classes, dataset.num_attributes)
     if SELECTION_RULES[rule].needs_groups and not counts.min():
         empty = [divmod(int(i), dataset.num_attributes) for i in (counts.flatten() == 0).nonzero()]
-        line = plan.document.line_of(("search", "selection"))
         raise IpglError(
-            f"{plan.document.source}:{line}: search.selection: {rule} needs validation examples of every group, but "
+            f"{_place(plan, ('search', 'selection'))}: {rule} needs validation examples of every group, but "
             f"(label, attribute) {', '.join(map(str, empty))} has none; use pair_robust, which needs no groups"
         )

@@ -102,7 +102,7 @@ def final_runs_json(folder: StudyFolder) -> str:
     runs = [run for _, run in read_runs(folder) if run.phase == "final" and run.status == "completed"]
     if not runs:
         raise StudyStateError(
-            f"{folder.path}: no final run has been completed yet; `ipgl study resume {folder.name}` goes on with it"
+            f"{folder.path}: no final run has been completed yet; `{folder.command('resume')}` goes on with it"
         )
     fields = {"metrics", "groups", "curves", "seed", "trial"}
     entries: list[dict[str, Any]] = []

@@ -119,7 +119,7 @@ _WIDE = 115
 def results_table(summary: StudySummary, width: int = _WIDE) -> Table:
     """One row per method: accuracy (percent, with interval) along the curve and in the worst group.
 
-    On a terminal of fewer than 115 columns each interval stands below its mean.
+    On a terminal of fewer than 115 columns each interval stands below its mean, and `needs` is left out.
     """
     between = " " if width >= _WIDE else "\n"
     points = next((method.curves["mixture"] for method in summary.methods if method.curves), ())
@@ -132,7 +132,8 @@ def results_table(summary: StudySummary, width: int = _WIDE) -> Table:
         caption_justify="left",
     )
     table.add_column("method", no_wrap=True)
-    table.add_column("needs")
+    if width >= _WIDE:
+        table.add_column("needs")
     for severity in shown:
         table.add_column(f"agrees {100 * (1 - severity):.0f}%", justify="right", no_wrap=True)
     table.add_column("worst group", justify="right", no_wrap=True)
@@ -141,7 +142,7 @@ def results_table(summary: StudySummary, width: int = _WIDE) -> Table:
         curve = {point.severity: point for point in method.curves.get("mixture", ())}
         table.add_row(
             method.label,
-            method.needs,
+            *([method.needs] if width >= _WIDE else []),
             *(_cell(curve.get(severity), between) for severity in shown),
             _cell(method.estimates.get("worst_group"), between),
             str(len(method.final_runs)),

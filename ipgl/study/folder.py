@@ -153,6 +153,12 @@ class StudyFolder:
     def name(self) -> str:
         return self.path.name
 
+    def command(self, verb: str) -> str:
+        """What to type for this study: `ipgl study resume NAME`, with its storage folder if that is not the default."""
+        storage = self.path.parent
+        option = "" if storage == Path("runs").resolve() else f" --storage {storage}"
+        return f"ipgl study {verb} {self.name}{option}"
+
     @property
     def source(self) -> Path:
         return self.path / "study.yaml"
@@ -220,7 +226,7 @@ class StudyFolder:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise StudyStateError(
@@ -231,7 +237,7 @@ def _read_json(path: Path) -> Any:
 def _read_model(path: Path, kind: type[_T]) -> _T | None:
     try:
         return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

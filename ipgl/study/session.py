@@ -33,7 +33,7 @@ from ipgl.study.events import AllEvents, Events
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan, make_plan
 from ipgl.study.sync import TrackerSync
-from ipgl.tracking import make_tracker
+from ipgl.tracking import Tracker, make_tracker
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,13 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
         KeyboardInterrupt: It was interrupted; `resume_study` goes on.
     """
     folder = storage_folder(plan)
-    state = folder.read_state()
-    if state is not None:
-        done = state["phase"] == "finished"
-        advice = (
-            f"see it with `ipgl study show {folder.name}`, or"
-            if done
-            else f"go on with it by `ipgl study resume {folder.name}`, or"
-        )
-        raise StudyStateError(
-            f"{folder.path}: a study's name may be used once in a storage folder, and {folder.name!r} is "
-            f"{'finished' if done else 'begun'}; {advice} change `name` in {plan.document.source}, or remove the folder"
-        )
+    _refuse_name_in_use(plan, folder)
     check_by_building(plan)
     _create(folder)
+    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
+    tracker.check()
     with _locked(folder):
+        _refuse_name_in_use(plan, folder)  # another process may have begun it meanwhile
         write_atomically(folder.source, lambda file: file.write(plan.document.text.encode()))
         execution = f"{plan.config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         folder.write_state(
@@ -88,7 +80,23 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
                 "phase": "search",
             }
         )
-        return _run(plan, folder, watcher, address)
+        return _run(plan, folder, watcher, tracker, address)
+
+
+def _refuse_name_in_use(plan: StudyPlan, folder: StudyFolder) -> None:
+    state = folder.read_state()
+    if state is None:
+        return
+    done = state["phase"] == "finished"
+    advice = (
+        f"see it with `{folder.command('show')}`"
+        if done
+        else f"go on with it by `{folder.command('resume')}`"
+    )
+    raise StudyStateError(
+        f"{folder.path}: a study's name may be used once in a storage folder, and {folder.name!r} is "
+        f"{'finished' if done else 'begun'}; {advice}, or change `name` in {plan.document.source}, or remove the folder"
+    )
 
 
 def resume_study(folder: StudyFolder, watcher: Events, address: str | None = None) -> Finished:
@@ -106,8 +114,10 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
             "restore it, or start another study with the changed file"
         )
     check_by_building(plan)
+    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
+    tracker.check()
     with _locked(folder):
-        return _run(plan, folder, watcher, address)
+        return _run(plan, folder, watcher, tracker, address)
 
 
 def stored_plan(folder: StudyFolder) -> StudyPlan:
@@ -133,9 +143,9 @@ def require_state(folder: StudyFolder) -> dict[str, Any]:
     return state
 
 
-def _run(plan: StudyPlan, folder: StudyFolder, watcher: Events, address: str | None) -> Finished:
-    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
-    tracker.check()
+def _run(
+    plan: StudyPlan, folder: StudyFolder, watcher: Events, tracker: Tracker, address: str | None
+) -> Finished:
     state = require_state(folder)
     started, before = time.monotonic(), float(state["seconds"])
 

@@ -192,7 +192,7 @@ def _train_and_test(
 ) -> RunResult:
     settings, evaluation = config.training, config.evaluation
     device = choose_device(settings)
-    dataset = place(_cached_dataset(config.dataset.model_dump_json()), device)
+    dataset = place(cached_dataset(config.dataset.model_dump_json()), device)
     model = build_model(config.model, dataset, config.seed).to(device)
     recorder.judge_by(len(dataset.validation), dataset.num_classes)
     score = lookup("selection rule", SELECTION_RULES, config.selection).score
@@ -263,8 +263,8 @@ def _train_and_test(
 
 
 @lru_cache(maxsize=2)
-def _cached_dataset(component: str) -> Dataset:
-    # A worker process runs many trials on one data set: building it once is most of a small trial's time.
+def cached_dataset(component: str) -> Dataset:
+    """`build_dataset` of a component as JSON, remembered: a process runs many trials on one data set."""
     return build_dataset(Component.model_validate_json(component))
 
 

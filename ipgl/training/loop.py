@@ -96,7 +96,9 @@ def train(
     place = (data_device, collective.rank, collective.workers)
     steps_per_pass = ShuffledOrder(len(dataset.train), settings.batch_size, 0, *place).steps_per_pass
     total = settings.epochs * steps_per_pass
-    torch.manual_seed(derive_seed(seed, "training", collective.rank))
+    torch.manual_seed(
+        derive_seed(seed, "training", 0)
+    )  # what a method draws when built is alike on all workers
     workshop = Workshop(model, dataset, settings, total, collective)
     method = build_method(workshop.toolbox)
     if method.restarts:
@@ -118,6 +120,7 @@ def train(
         restore_random_state(saved.rng)
         done, history, seconds = saved.step, list(saved.history), saved.seconds
 
+    _draw_apart(collective, seed, done)
     started = saved_at = time.monotonic()
     reports: list[StepReport] = []
     model.train()
@@ -164,9 +167,16 @@ def train(
                     ),
                 )
                 saved_at = time.monotonic()
+            _draw_apart(collective, seed, step + 1)
             reporter.report(row)
     model.eval()
     return TrainingOutcome(history, total, seconds + time.monotonic() - started)
+
+
+def _draw_apart(collective: Collective, seed: int, step: int) -> None:
+    """Give each worker but the first random numbers of its own, from a state that a resumed run finds again."""
+    if collective.rank:  # the first worker's state is the one that checkpoints keep
+        torch.manual_seed(derive_seed(seed, "training", collective.rank, step))
 
 
 def _training_order(

@@ -77,5 +77,6 @@ class Workshop:
     def _restart(self) -> None:
         assert self._initial is not None, "the trainer keeps the initial weights of a method that restarts"
         self._model.load_state_dict(self._initial)
+        torch.clear_autocast_cache()  # it may hold the weights before, cast to low precision
         for descent in self._lent:
             descent.reset()

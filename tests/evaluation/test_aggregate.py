@@ -62,7 +62,13 @@ def test_all_right_and_all_wrong_have_intervals_without_width():
         SETTINGS,
     )
     follower, oracle = found.estimates["follower"], found.estimates["oracle"]
-    expected = {"average": 0.5, "group_mean": 0.5, "worst_group": 0.0, "area_mixture": 0.5, "shifted_accuracy": 0.1}
+    expected = {
+        "average": 0.5,
+        "group_mean": 0.5,
+        "worst_group": 0.0,
+        "area_mixture": 0.5,
+        "shifted_accuracy": 0.1,
+    }
     for name, value in expected.items():
         assert (follower[name].mean, follower[name].low, follower[name].high) == pytest.approx((value,) * 3)
         assert (oracle[name].mean, oracle[name].low, oracle[name].high) == pytest.approx((1.0,) * 3)

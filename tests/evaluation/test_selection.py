@@ -36,7 +36,9 @@ def test_the_rules_disagree_where_the_attribute_is_followed():
 
 @pytest.mark.parametrize("rule", sorted(SELECTION_RULES))
 def test_what_is_unknown_stays_unknown(rule):
-    assert math.isnan(SELECTION_RULES[rule].score({"accuracy": math.nan, "flip_rate": 0.1, "worst_group": math.nan}))
+    assert math.isnan(
+        SELECTION_RULES[rule].score({"accuracy": math.nan, "flip_rate": 0.1, "worst_group": math.nan})
+    )
 
 
 def run_of(number=1, accuracy=0.8, flip_rate=0.0, worst=0.5, shifted=0.6, status="completed"):
@@ -84,7 +86,9 @@ def test_audit_by_hand():
     assert audits["average"].spearman == pytest.approx(-0.5)
     assert audits["worst_group"].spearman == pytest.approx(1.0)
     assert {audit.trials for audit in audits.values()} == {3}
-    chosen = {rule: (audit.choices[0].trial, round(audit.choices[0].regret, 12)) for rule, audit in audits.items()}
+    chosen = {
+        rule: (audit.choices[0].trial, round(audit.choices[0].regret, 12)) for rule, audit in audits.items()
+    }
     assert chosen == {
         "pair_robust": ("m-2", 0.05),
         "average": ("m-1", 0.5),

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from ipgl.data import Batch, PairBatch
 from ipgl.methods import METHODS, Needs, StepReport
 from ipgl.models import Classifier
+
+STEPS = 60
 
 
 def toy_model():
     torch.manual_seed(11)
-    return Classifier(nn.Sequential(nn.Linear(3, 6), nn.ReLU()), 6, 2)
+    layer = nn.Linear(3, 6)
+    return Classifier(nn.Sequential(layer, nn.ReLU()), 6, 2, hidden=[layer])
 
 
-def toy_data(seed=0):
-    """Classes apart by their first input; the second is the attribute, which a pair's members differ in."""
-    generator = torch.Generator().manual_seed(seed)
-    y = torch.arange(32) % 2
-    attribute = (torch.arange(32) // 2) % 2
-    noise = 0.2 * torch.randn(32, generator=generator)
-    x = torch.stack([2.0 * y - 1, 2.0 * attribute - 1, noise], dim=1)
-    a, b = x[:16].clone(), x[:16].clone()
-    a[:, 1], b[:, 1] = -1.0, 1.0
-    batch = Batch(x, y, attribute, torch.arange(32) % 2, torch.arange(32))
-    return batch, PairBatch(a, b, y[:16])
+def scrambled(values):
+    return (torch.rand(len(values), generator=torch.Generator().manual_seed(9)) < 0.5).long()
 
 
 @pytest.fixture(params=sorted(METHODS))
@@ -40,18 +35,19 @@ def entry(request):
 class TestContract:
     """Every method, with the settings that a study file gets if it says nothing."""
 
-    def build(self, entry, toys, model):
+    def build(self, entry, toys, model, dataset=None):
         # A full weight on the penalty is what the two are searched for; at weight 1 the task is seen as well.
         gentle = {"strength": 1.0} if entry.needs.environments else {}
-        dataset = toys.dataset(size=64)  # of which dfr holds out a fifth, with every group in it
-        return entry.build(entry.settings(**gentle), toys.toolbox(model, lr=0.1, dataset=dataset))
+        dataset = dataset or toys.dataset(size=64)  # of which dfr holds out a fifth, with every group in it
+        toolbox = toys.toolbox(model, lr=0.1, dataset=dataset, total_steps=STEPS)
+        return entry.build(entry.settings(**gentle), toolbox)
 
-    def steps(self, entry, method, model, number, first=0):
+    def steps(self, entry, toys, method, model, number, first=0, change=lambda batch: batch):
         reports = []
         for step in range(first, first + number):
             torch.manual_seed(step)  # the trainer keeps the generator's state in its checkpoint
-            batch, pairs = toy_data(step)
-            reports.append(method.step(model, batch, pairs if entry.needs.pairs else None))
+            batch, pairs = toys.data(32, step)
+            reports.append(method.step(model, change(batch), pairs if entry.needs.pairs else None))
         return reports
 
     def test_settings_refuse_an_unknown_key(self, entry):
@@ -64,51 +60,117 @@ class TestContract:
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(settings, name, getattr(settings, name))
 
+    def test_recommended_ranges_are_of_settings_that_exist_and_take_them(self, entry):
+        for key, found in entry.search_space.items():
+            for probe in found.probes:
+                assert getattr(entry.settings.model_validate({key: probe}), key) == probe
+
+    def test_it_says_where_it_comes_from(self, entry):
+        assert any(character.isdigit() for character in entry.source)
+
     def test_needs_are_declared_and_agree_with_what_it_asks_for(self, entry, toys):
         assert isinstance(entry.needs, Needs)
-        if self.build(entry, toys, toy_model()).pairs_per_step:
+        method = self.build(entry, toys, toy_model())
+        if method.pairs_per_step:
             assert entry.needs.pairs
+        if method.sampling_weights is not None:
+            assert method.sampling_weights.shape == (64,)
+            assert (method.sampling_weights >= 0).all()
+        if method.train_index is not None:
+            index = method.train_index
+            assert len(index.unique()) == len(index) < 64
+            assert 0 <= index.min() <= index.max() < 64
+
+    def test_it_reads_no_labels_that_it_does_not_need(self, entry, toys):
+        """Other attributes or environments, in the batch or the data set, change nothing without the need."""
+        fields = ["attribute"] * (not entry.needs.groups) + ["environment"] * (not entry.needs.environments)
+        assert fields
+        ends = []
+        for changed in (False, True):
+
+            def change(part, changed=changed):
+                values = {name: scrambled(getattr(part, name)) for name in fields}
+                return replace(part, **values) if changed else part
+
+            model, dataset = toy_model(), toys.dataset(size=64)
+            dataset = replace(dataset, train=change(dataset.train))
+            method = self.build(entry, toys, model, dataset)
+            self.steps(entry, toys, method, model, 15, change=change)
+            ends.append([p.detach().clone() for p in model.parameters()])
+        assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))
+
+    def test_it_reads_no_test_data(self, entry, toys):
+        ends = []
+        for test_labels in (0, 1):
+            model, dataset = toy_model(), toys.dataset(size=64)
+            labels = torch.full_like(dataset.test.y, test_labels)
+            dataset = replace(
+                dataset, test=replace(dataset.test, y=labels), validation=replace(dataset.test, y=labels)
+            )
+            self.steps(entry, toys, self.build(entry, toys, model, dataset), model, STEPS)
+            ends.append([p.detach().clone() for p in model.parameters()])
+        assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))
 
     def test_steps_lower_the_loss(self, entry, toys):
+        # Seen on plain examples: what mixes or weighs its batch reports a loss with another floor.
         model = toy_model()
-        reports = self.steps(entry, self.build(entry, toys, model), model, 60)
-        first, last = reports[0].scalars["loss"].item(), reports[-1].scalars["loss"].item()
-        # What mixes inputs has a higher floor; that it learned is seen on plain examples.
-        assert last < (0.9 if entry in (METHODS["mixup"], METHODS["lisa"]) else 0.5) * first
-        batch, _ = toy_data(100)
+        batch, _ = toys.data(32, 100)
+        before = cross_entropy(model(batch.x), batch.y).item()
+        self.steps(entry, toys, self.build(entry, toys, model), model, STEPS)
+        assert cross_entropy(model(batch.x), batch.y).item() < 0.5 * before
         assert (model(batch.x).argmax(dim=1) == batch.y).all()
 
     def test_reports_are_finite_detached_scalars(self, entry, toys):
         model = toy_model()
-        for report in self.steps(entry, self.build(entry, toys, model), model, 3):
+        method = self.build(entry, toys, model)
+        for report in self.steps(entry, toys, method, model, STEPS):
             assert isinstance(report, StepReport)
             assert "loss" in report.scalars
             for value in report.scalars.values():
                 assert value.shape == ()
                 assert value.isfinite()
                 assert not value.requires_grad
+        batch, pairs = toys.data(32, 0)
+        for value in method.diagnose(model, batch, pairs if entry.needs.pairs else None).values():
+            assert value.shape == ()
+            assert value.isfinite()
+            assert not value.requires_grad
+
+    def test_it_steps_in_mixed_precision(self, entry, toys):
+        # Fewer steps than a method with two phases takes for its first would not show the second.
+        model = toy_model()
+        method = self.build(entry, toys, model)
+        batch, _ = toys.data(32, 100)
+        before = cross_entropy(model(batch.x), batch.y).item()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            reports = self.steps(entry, toys, method, model, STEPS)
+        assert all(p.isfinite().all() and p.dtype == torch.float32 for p in model.parameters())
+        assert all(value.isfinite() for report in reports for value in report.scalars.values())
+        assert cross_entropy(model(batch.x), batch.y).item() < 0.6 * before
 
     def test_a_step_leaves_its_data_alone(self, entry, toys):
-        model, (batch, pairs) = toy_model(), toy_data()
-        kept_batch, kept_pairs = toy_data()
+        model, (batch, pairs) = toy_model(), toys.data()
+        kept_batch, kept_pairs = toys.data()
         self.build(entry, toys, model).step(model, batch, pairs if entry.needs.pairs else None)
         assert all(torch.equal(getattr(batch, n), getattr(kept_batch, n)) for n in vars(batch))
         assert all(torch.equal(getattr(pairs, n), getattr(kept_pairs, n)) for n in vars(pairs))
 
-    def test_state_survives_the_disk(self, entry, toys):
-        """Interrupted after three steps, a run with its state restored goes on with the same bits."""
+    @pytest.mark.parametrize("interrupted", [3, 20])
+    def test_state_survives_the_disk(self, entry, toys, interrupted):
+        """With its state restored, an interrupted run goes on with the same bits to its end."""
         model = toy_model()
         method = self.build(entry, toys, model)
-        self.steps(entry, method, model, 3)
+        self.steps(entry, toys, method, model, interrupted)
         file = io.BytesIO()
         torch.save(method.state_dict(), file)
         file.seek(0)
         copy = toy_model()
-        copy.load_state_dict(model.state_dict())
         resumed = self.build(entry, toys, copy)
+        copy.load_state_dict(model.state_dict())
         resumed.load_state_dict(torch.load(file, weights_only=True))
 
         # Plain descent has no state of its own, so that only the method's counts here.
-        self.steps(entry, method, model, 3, first=3)
-        self.steps(entry, resumed, copy, 3, first=3)
+        rest = STEPS - interrupted
+        self.steps(entry, toys, method, model, rest, first=interrupted)
+        self.steps(entry, toys, resumed, copy, rest, first=interrupted)
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), copy.parameters(), strict=True))

@@ -101,11 +101,15 @@ def test_every_run_is_on_storage(finished: tuple[Path, str]) -> None:
 
 def test_the_known_good_point_is_tried_first(finished: tuple[Path, str]) -> None:
     runs = results(StudyFolder(finished[0] / "runs/small")).values()
-    assert 10.0 in [run.hyperparameters.get("strength") for run in runs if run.label == "ipg" and run.number <= 3]
+    assert 10.0 in [
+        run.hyperparameters.get("strength") for run in runs if run.label == "ipg" and run.number <= 3
+    ]
 
 
 def test_a_failed_trial_is_a_recorded_result(finished: tuple[Path, str]) -> None:
-    (broken,) = [run for run in results(StudyFolder(finished[0] / "runs/small")).values() if run.label == "broken"]
+    (broken,) = [
+        run for run in results(StudyFolder(finished[0] / "runs/small")).values() if run.label == "broken"
+    ]
     assert broken.status == "failed"
     assert broken.failure is not None
     assert broken.failure.kind == "NonFiniteError"
@@ -119,7 +123,9 @@ def test_winners_follow_the_rule_and_nothing_from_the_test_split(finished: tuple
     winners = folder.read_winners() or {}
     assert winners["broken"] is None
     for label in ("erm", "ipg"):
-        completed = [r for r in runs.values() if (r.label, r.phase, r.status) == (label, "search", "completed")]
+        completed = [
+            r for r in runs.values() if (r.label, r.phase, r.status) == (label, "search", "completed")
+        ]
         best = max(r.validation["accuracy"] * (1 - r.validation["flip_rate"]) for r in completed)
         winner = runs[winners[label] or ""]
         assert winner.score == pytest.approx(best, abs=1e-12)
@@ -129,7 +135,12 @@ def test_winners_follow_the_rule_and_nothing_from_the_test_split(finished: tuple
 def test_show_as_json(finished: tuple[Path, str]) -> None:
     shown = ipgl("study", "show", "small", "--format", "json", cwd=finished[0])
     runs = json.loads(shown.stdout)["runs"]
-    assert sorted((run["method"], run["seed"]) for run in runs) == [("erm", 1), ("erm", 2), ("ipg", 1), ("ipg", 2)]
+    assert sorted((run["method"], run["seed"]) for run in runs) == [
+        ("erm", 1),
+        ("erm", 2),
+        ("ipg", 1),
+        ("ipg", 2),
+    ]
     for run in runs:
         assert set(run) == {"method", "seed", "trial", "metrics", "groups", "curves"}
         groups = {(g["label"], g["attribute"]): g["accuracy"] for g in run["groups"]}
@@ -235,7 +246,9 @@ def test_an_interrupted_and_killed_study_is_resumed_with_nothing_lost_or_twice(t
 
 
 def test_more_workers_than_the_machine_holds_is_an_error_not_a_wait(tmp_path: Path) -> None:
-    (tmp_path / "wide.yaml").write_text(STUDY.replace("name: small", "name: wide") + "resources: {workers: 64}\n")
+    (tmp_path / "wide.yaml").write_text(
+        STUDY.replace("name: small", "name: wide") + "resources: {workers: 64}\n"
+    )
     refused = ipgl("study", "run", "wide.yaml", cwd=tmp_path)
     assert refused.returncode == 2
     assert "one trial needs 64 CPUs (64 workers), but the cluster has" in refused.stderr

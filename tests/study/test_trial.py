@@ -184,7 +184,7 @@ def test_the_test_split_does_not_touch_training(done, tmp_path, monkeypatch):
         torch.zeros_like(dataset.test.x), 1 - dataset.test.y, dataset.test.attribute, dataset.test.environment
     )
     spoilt = type(dataset)(**(vars(dataset) | {"test": test}))
-    monkeypatch.setattr(trial_module, "_cached_dataset", lambda component: spoilt)
+    monkeypatch.setattr(trial_module, "cached_dataset", lambda component: spoilt)
     other = TrialFolder(tmp_path / "trial")
     found = run_trial(config(), other, SilentReporter())
     assert same_bits(state(other), state(folder))

@@ -171,6 +171,63 @@ def test_restored_state_goes_on_with_the_same_bits(name):
     assert p.item() == q.item()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "sgd", "momentum": 0.0},
+        {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+        {"name": "adam"},
+        {"name": "adamw", "weight_decay": 0.1},
+    ],
+    ids=["plain", "momentum", "adam", "adamw"],
+)
+@pytest.mark.parametrize("scale", [0.0, 0.25, 3.0])
+def test_a_scaled_step_is_that_much_longer(settings, scale):
+    """For every optimiser, where a scaled loss would not do; and the rate is as before afterwards."""
+    p, q = parameter(2.0), parameter(2.0)
+    plain, scaled = descent([p], lr=0.1, **settings), descent([q], lr=0.1, **settings)
+    plain(3 * p.sum())
+    scaled(3 * q.sum(), torch.tensor(scale))
+    assert 2.0 - q.item() == pytest.approx(scale * (2.0 - p.item()), rel=1e-6, abs=1e-12)
+    assert 2.0 - p.item() > 0.01
+    rates = scaled.state_dict()["param_groups"][0]["lr"]
+    assert rates == 0.1
+    assert isinstance(rates, float)
+
+
+def test_a_step_is_scaled_after_it_is_clipped():
+    p = parameter(0.0)
+    descent([p], clip_norm=1.0, name="sgd", lr=1.0, momentum=0.0)(5 * p.sum(), torch.tensor(0.5))
+    assert p.item() == pytest.approx(-0.5, rel=1e-6)
+
+
+def test_gradients_are_looked_at_without_a_step():
+    p, q = parameter(1.0), parameter(4.0)
+    step = descent([p, q], name="sgd", lr=1.0, momentum=0.0)
+    loss = p.square().sum()
+    found = step.gradients(loss)
+    assert [g.item() for g in found] == [2.0, 0.0]  # zeros where there is none
+    assert step.gradients(loss)[0].item() == 2.0  # the graph is still there
+    assert p.grad is None
+    assert [p.item(), q.item()] == [1.0, 4.0]
+
+
+def test_a_step_along_given_gradients():
+    p, q = parameter(0.0), parameter(0.0)
+    step = descent([p, q], clip_norm=1.0, name="sgd", lr=2.0, momentum=0.0)
+    step.along([torch.tensor([3.0], dtype=torch.float64), torch.tensor([4.0], dtype=torch.float64)])
+    assert [p.item(), q.item()] == pytest.approx([-1.2, -1.6], rel=1e-6)
+
+
+def test_reset_forgets_momentum():
+    p = parameter(0.0)
+    step = descent([p], name="sgd", lr=1.0, momentum=0.9)
+    step(p.sum())
+    step.reset()
+    step(p.sum())
+    assert p.item() == -2.0  # with the momentum kept it would be -2.9
+
+
 def test_a_forward_pass_after_a_step_sees_the_new_weights_under_autocast():
     """Autocast keeps low-precision copies of the weights; a method with two gradients needs fresh ones."""
     torch.manual_seed(0)
