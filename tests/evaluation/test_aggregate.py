@@ -231,6 +231,22 @@ def test_the_area_takes_severities_in_any_order():
     assert [point.severity for point in found.curves["m"]] == [1.0, 0.0, 0.5]
 
 
+def test_the_area_is_a_mean_over_the_range_of_severities():
+    # From severity 1/2 to 1 the curve falls from 0.625 to 0.375.
+    runs = {"m": [final_run("m", (4, 1, 2, 3))]}
+    found = compare(runs, SETTINGS.model_copy(update={"severities": (0.5, 1.0)}))
+    assert accuracies(found.curves["m"]) == pytest.approx([0.625, 0.375])
+    assert found.estimates["m"]["area_mixture"].mean == pytest.approx(0.5)
+
+
+def test_the_target_severity_has_an_accuracy_of_its_own():
+    # Aligned 0.875, conflicting 0.375: 0.2 * 0.875 + 0.8 * 0.375, though no curve has a point there.
+    runs = {"m": [final_run("m", (4, 1, 2, 3))]}
+    found = compare(runs, SETTINGS.model_copy(update={"target_severity": 0.8})).estimates["m"]
+    assert found["shifted_accuracy"].mean == pytest.approx(0.475)
+    assert found["shifted_accuracy"].low < 0.475 < found["shifted_accuracy"].high
+
+
 def test_one_severity_is_its_own_area():
     runs = {"m": [final_run("m", (4, 1, 2, 3))]}
     found = compare(runs, SETTINGS.model_copy(update={"severities": (1.0,)}))

@@ -222,6 +222,8 @@ def test_its_groups_and_metrics_follow_from_its_predictions(done):
     assert [point.accuracy for point in curve] == pytest.approx(expected, rel=1e-12)
     assert result.metrics["area_mixture"] == pytest.approx((aligned + conflicting) / 2, rel=1e-12)
     assert list(result.curves) == ["mixture"]
+    shifted = 0.1 * aligned + 0.9 * conflicting  # the target severity is 0.9
+    assert result.metrics["shifted_accuracy"] == pytest.approx(shifted, rel=1e-12)
 
 
 def test_the_loaded_model_predicts_what_is_stored(done):
@@ -230,6 +232,28 @@ def test_the_loaded_model_predicts_what_is_stored(done):
     assert not model.training
     logits = predict_logits(model, build_dataset(DATASET).test.x, 2048)
     np.testing.assert_array_equal(logits.argmax(dim=1).numpy(), folder.read_predictions()["prediction"])
+
+
+def test_its_validation_metrics_are_of_the_validation_split_and_the_held_out_pairs(done):
+    _, folder, result, _ = done
+    model, dataset = load_model(folder.path), build_dataset(DATASET)
+    validation, pairs = dataset.validation, dataset.held_out_pairs
+    with torch.inference_mode():
+        logits, first, second = model(validation.x), model(pairs.a), model(pairs.b)
+    hit = logits.argmax(dim=1) == validation.y
+    assert result.validation["accuracy"] == pytest.approx(hit.float().mean().item(), rel=1e-6)
+    probability = logits.softmax(dim=1)[torch.arange(len(hit)), validation.y]
+    assert result.validation["nll"] == pytest.approx(-probability.log().mean().item(), rel=1e-4)
+    groups = [hit[(validation.y == y) & (validation.attribute == a)] for y in (0, 1) for a in (0, 1)]
+    worst = min(group.double().mean().item() for group in groups)
+    assert result.validation["worst_group"] == pytest.approx(worst, rel=1e-6)
+    flips = (first.argmax(dim=1) != second.argmax(dim=1)).float().mean().item()
+    assert result.validation["flip_rate"] == pytest.approx(flips, rel=1e-6)
+    a, b = (u.double() - u.double().mean(dim=1, keepdim=True) for u in (first, second))
+    members = torch.cat([a, b])
+    variance = (members - members.mean(dim=0)).square().sum() / (len(members) - 1)
+    rho = ((a - b).square().sum(dim=1).mean() / 2 / variance).item()
+    assert result.validation["rho"] == pytest.approx(rho, rel=1e-4)
 
 
 def test_loading_a_model_that_has_not_been_trained(tmp_path):
@@ -313,9 +337,17 @@ def test_killed_before_the_first_checkpoint(done, tmp_path):
     with pytest.raises(StopHere):
         run_trial(slow, folder, Rows(2, StopHere()))
     assert names(folder) == ["history.json", "trial.json"]
-    reporter = Rows()
+    on_storage = []
+
+    class Reader(Rows):
+        def report(self, row):
+            super().report(row)
+            on_storage.append([old["evaluation"] for old in folder.read_history()])
+
+    reporter = Reader()
     run_trial(slow, folder, reporter)
     assert [row["evaluation"] for row in reporter.rows] == [1, 2, 3, 4]
+    assert on_storage == [[1], [1, 2], [1, 2, 3], [1, 2, 3, 4]]  # rows of the lost attempt are replaced
     assert len(folder.read_history()) == 4
     assert same_bits(state(folder), state(undisturbed))
 
@@ -410,6 +442,74 @@ def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
     )
     assert len(folder.read_history()) == 4
     assert not folder.checkpoint.exists()
+
+
+# --- given up ---
+
+ONE_CLASS = {"collapsed": 1.0, "accuracy": 0.5}
+BELOW_GUESSING = {"collapsed": 0.0, "accuracy": 0.1}
+FINE = {"collapsed": 0.0, "accuracy": 0.8}
+
+
+def with_verdicts(monkeypatch, kinds):
+    """Let the validation metrics of each evaluation be as listed."""
+    left = list(kinds)
+    measure = trial_module.prediction_metrics
+    monkeypatch.setattr(trial_module, "prediction_metrics", lambda *given: measure(*given) | left.pop(0))
+
+
+@pytest.mark.parametrize(("kind", "word"), [(ONE_CLASS, "collapsed"), (BELOW_GUESSING, "overshot")])
+def test_a_hopeless_search_trial_is_stopped(tmp_path, monkeypatch, kind, word):
+    with_verdicts(monkeypatch, [FINE, kind, kind, FINE])
+    folder, reporter = TrialFolder(tmp_path / "trial"), Rows()
+    result = run_trial(config(training=training(hopeless_after=2)), folder, reporter)
+    assert result.status == "stopped"
+    assert result.failure is None
+    assert result.stop_reason.startswith(word)
+    assert result.stop_reason.endswith("after 2 evaluations in a row")
+    assert [row["evaluation"] for row in reporter.rows] == [1, 2, 3]
+    assert result.steps == 22
+    assert result.score == reporter.rows[-1]["score"]
+    assert result.validation["accuracy"] == kind["accuracy"]
+    assert (result.metrics, result.groups, result.curves) == ({}, (), {})  # the test split was not looked at
+    assert names(folder) == ["history.json", "result.json", "trial.json"]
+    assert folder.read_result() == result
+
+
+@pytest.mark.parametrize(
+    ("kinds", "changes"),
+    [
+        ([ONE_CLASS, ONE_CLASS, FINE, ONE_CLASS], {"hopeless_after": 3}),  # not in a row
+        ([FINE, FINE, ONE_CLASS, ONE_CLASS], {"hopeless_after": 2}),  # only after the last evaluation
+        ([ONE_CLASS] * 4, {"hopeless_after": None}),
+    ],
+)
+def test_other_search_trials_run_to_their_end(tmp_path, monkeypatch, kinds, changes):
+    with_verdicts(monkeypatch, kinds)
+    result = run_trial(
+        config(training=training(**changes)), TrialFolder(tmp_path / "trial"), SilentReporter()
+    )
+    assert result.status == "completed"
+    assert result.stop_reason == ""
+
+
+def test_a_final_run_is_tested_however_it_turns_out(tmp_path, monkeypatch):
+    with_verdicts(monkeypatch, [ONE_CLASS] * 4)
+    run_config = config(phase="final", training=training(hopeless_after=1))
+    result = run_trial(run_config, TrialFolder(tmp_path / "trial"), SilentReporter())
+    assert result.status == "completed"
+    assert result.metrics
+
+
+def test_a_resumed_run_counts_the_evaluations_before(tmp_path, monkeypatch):
+    with_verdicts(monkeypatch, [ONE_CLASS] * 4)
+    folder = TrialFolder(tmp_path / "trial")
+    run_config = config(training=training(hopeless_after=3))
+    with pytest.raises(StopHere):
+        run_trial(run_config, folder, Rows(2, StopHere()))
+    reporter = Rows()
+    assert run_trial(run_config, folder, reporter).status == "stopped"
+    assert [row["evaluation"] for row in reporter.rows] == [3]
 
 
 # --- building ---

@@ -513,6 +513,7 @@ def test_seconds_count_all_attempts(toys, tmp_path):
     torch.save(saved | {"seconds": 1000.0}, path)
     _, outcome, _ = fit(toys, path=path)
     assert 1000 < outcome.seconds < 1060
+    assert 1000 < torch.load(path, weights_only=True)["seconds"] <= outcome.seconds
 
 
 def test_a_damaged_checkpoint_is_refused(toys, tmp_path):

@@ -1,192 +1,292 @@
-"""Changes that both members of a pair undergo alike, and the adversarial one that drives them apart."""
+"""Changes of pairs, alike for both members, and the adversarial augmentation."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from ipgl.data import PairBatch
+from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
+from ipgl.methods.ipg import Ipg, IpgSettings
 from ipgl.methods.ipg.augment import adversarial, augmented
-from ipgl.methods.ipg.discrepancy import rationale
 from ipgl.methods.ipg.settings import AdversarialSettings, AugmentSettings
+from ipgl.models import Classifier
 
-PAIRS, CHANNELS, HEIGHT, WIDTH = 12, 2, 5, 7
 
-
-def image_pairs(seed=0):
+def images(count=40, height=7, width=7, seed=0, channels=2):
     generator = torch.Generator().manual_seed(seed)
-    a = torch.rand(PAIRS, CHANNELS, HEIGHT, WIDTH, generator=generator)
-    return PairBatch(a, a.flip(1), torch.arange(PAIRS) % 2)
+    # Nowhere 0, so that what came in from outside is told from what was there.
+    return 0.1 + 0.9 * torch.rand(count, channels, height, width, generator=generator)
 
 
-def shifted(image, down, across):
-    """The image moved by whole pixels, zeros where nothing comes from; `down` and `across` may be negative."""
-    result = torch.zeros_like(image)
-    for row in range(HEIGHT):
-        for column in range(WIDTH):
-            if 0 <= row - down < HEIGHT and 0 <= column - across < WIDTH:
-                result[:, row, column] = image[:, row - down, column - across]
-    return result
+def pairs_of(a, b=None):
+    return PairBatch(a, images(len(a), *a.shape[2:], seed=1) if b is None else b, torch.arange(len(a)))
 
 
-def find_shift(before, after, limit):
-    """The shift that leads from one image to the other."""
-    found = [
-        (down, across)
-        for down in range(-limit, limit + 1)
-        for across in range(-limit, limit + 1)
-        if torch.allclose(shifted(before, down, across), after, atol=1e-5)
-    ]
-    assert len(found) == 1
-    return found[0]
+def rolled(image, down, across):
+    """Moved by whole pixels; what comes in is 0."""
+    height, width = image.shape[1:]
+    moved = torch.zeros_like(image)
+    for row in range(height):
+        for column in range(width):
+            if 0 <= row - down < height and 0 <= column - across < width:
+                moved[:, row, column] = image[:, row - down, column - across]
+    return moved
 
 
-def test_shifts_are_whole_pixels_alike_for_both_members_and_differ_between_pairs():
-    pairs = image_pairs()
-    shifts = set()
-    for seed in range(8):
-        torch.manual_seed(seed)
-        moved = augmented(pairs, AugmentSettings(shift_pixels=2))
-        for number in range(PAIRS):
-            shift = find_shift(pairs.a[number], moved.a[number], 2)
-            assert shift == find_shift(pairs.b[number], moved.b[number], 2)
-            shifts.add(shift)
-        assert torch.equal(moved.y, pairs.y)
-    assert shifts == {(down, across) for down in range(-2, 3) for across in range(-2, 3)}
-
-
-def test_flips_mirror_about_half_of_the_pairs():
-    pairs = image_pairs()
-    mirrored = 0
-    for seed in range(20):
-        torch.manual_seed(seed)
-        moved = augmented(pairs, AugmentSettings(flip=True))
-        for number in range(PAIRS):
-            same = torch.allclose(moved.a[number], pairs.a[number], atol=1e-5)
-            other = torch.allclose(moved.a[number], pairs.a[number].flip(-1), atol=1e-5)
-            assert same != other
-            member = pairs.b[number].flip(-1) if other else pairs.b[number]
-            torch.testing.assert_close(moved.b[number], member, atol=1e-5, rtol=0)
-            mirrored += other
-    assert 0.4 < mirrored / (20 * PAIRS) < 0.6
-
-
-def test_rotation_and_scale_move_both_members_alike():
-    pairs = image_pairs()
-    twins = PairBatch(pairs.a, pairs.a.clone(), pairs.y)
-    torch.manual_seed(0)
-    moved = augmented(twins, AugmentSettings(rotate_degrees=30, scale=0.2))
-    assert torch.equal(moved.a, moved.b)
-    assert not torch.allclose(moved.a, pairs.a, atol=0.05)
-
-
-def test_a_half_turn_by_hand():
-    # Rotations up to 180 degrees: one whose draw is (nearly) the largest turns the image upside down.
-    image = torch.rand(1, 1, 5, 5)
-    pairs = PairBatch(image, image.clone(), torch.zeros(1, dtype=torch.int64))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "rand", lambda *a, **k: torch.ones(1))
-        moved = augmented(pairs, AugmentSettings(rotate_degrees=180))
-    torch.testing.assert_close(moved.a, image.flip(-1, -2), atol=1e-4, rtol=0)
-
-
-def test_mixing_takes_one_share_and_one_partner_for_both_members():
-    pairs = image_pairs()
-    torch.manual_seed(0)
-    moved = augmented(pairs, AugmentSettings(mix=0.5))
-    for number in range(PAIRS):
-        # Solve for the share with each possible partner; the right one explains both members.
-        explained = False
-        for partner in range(PAIRS):
-            direction = pairs.a[partner] - pairs.a[number]
-            size = direction.square().sum()
-            share = ((moved.a[number] - pairs.a[number]) * direction).sum() / size if size else 0.0
-            mixed = [(1 - share) * x[number] + share * x[partner] for x in (pairs.a, pairs.b)]
-            explained |= torch.allclose(mixed[0], moved.a[number], atol=1e-5) and torch.allclose(
-                mixed[1], moved.b[number], atol=1e-5
-            )
-        assert explained
-
-
-def test_off_is_off():
-    pairs = image_pairs()
+def test_nothing_asked_for_changes_nothing():
+    pairs = pairs_of(images())
     assert augmented(pairs, AugmentSettings()) is pairs
 
 
-def test_only_images_can_be_moved():
-    vectors = PairBatch(torch.rand(3, 4), torch.rand(3, 4), torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"only as images \[P, C, H, W\], but got \(3, 4\)"):
-        augmented(vectors, AugmentSettings(shift_pixels=1))
-    assert augmented(vectors, AugmentSettings(mix=1.0)).a.shape == (3, 4)
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (6, 9), (28, 28)])
+def test_a_shift_is_by_whole_pixels_the_same_for_both_members_and_its_own_for_each_pair(height, width):
+    count = 40 if height < 28 else 12
+    pairs = pairs_of(images(count, height, width))
+    torch.manual_seed(2)
+    moved = augmented(pairs, AugmentSettings(shift_pixels=2))
+    found = set()
+    for i in range(count):
+        fits = [
+            (down, across)
+            for down in range(-2, 3)
+            for across in range(-2, 3)
+            if torch.allclose(moved.a[i], rolled(pairs.a[i], down, across), rtol=0, atol=2e-5)
+        ]
+        assert len(fits) == 1
+        torch.testing.assert_close(moved.b[i], rolled(pairs.b[i], *fits[0]), rtol=0, atol=2e-5)
+        found.add(fits[0])
+    assert len(found) > 6
+    assert torch.equal(moved.y, pairs.y)
+
+
+def test_every_shift_up_to_the_largest_comes_up_and_no_larger():
+    one = torch.zeros(600, 1, 5, 5)
+    one[:, 0, 2, 2] = 1.0
+    torch.manual_seed(0)
+    moved = augmented(PairBatch(one, one, torch.zeros(600)), AugmentSettings(shift_pixels=1))
+    places = moved.a[:, 0].flatten(1).argmax(dim=1).bincount(minlength=25).view(5, 5)
+    assert torch.equal(
+        places > 0, torch.tensor([[0, 0, 0, 0, 0], *[[0, 1, 1, 1, 0]] * 3, [0, 0, 0, 0, 0]]) > 0
+    )
+    assert (places[1:4, 1:4] - 600 / 9).abs().max().item() < 4 * math.sqrt(600 / 9)
+
+
+EACH = {
+    "shift": AugmentSettings(shift_pixels=2),
+    "rotate": AugmentSettings(rotate_degrees=40.0),
+    "scale": AugmentSettings(scale=0.3),
+    "flip": AugmentSettings(flip=True),
+    "mix": AugmentSettings(mix=0.5),
+    "all": AugmentSettings(shift_pixels=1, rotate_degrees=20.0, scale=0.2, flip=True, mix=1.0),
+}
+
+
+@pytest.mark.parametrize("settings", EACH.values(), ids=EACH)
+def test_equal_members_stay_equal(settings):
+    a = images()
+    pairs = augmented(PairBatch(a, a.clone(), torch.arange(len(a))), settings)
+    assert torch.equal(pairs.a, pairs.b)
+    assert pairs.a.shape == a.shape
+    assert not torch.allclose(pairs.a, a, atol=0.05)
+    assert torch.equal(a, images())  # the given pairs are left alone
+
+
+def test_a_flip_mirrors_left_and_right_half_of_the_time():
+    pairs = pairs_of(images(400))
+    torch.manual_seed(0)
+    moved = augmented(pairs, AugmentSettings(flip=True))
+    flips = 0
+    for i in range(400):
+        flipped = torch.allclose(moved.a[i], pairs.a[i].flip(2), atol=2e-5)
+        assert flipped != torch.allclose(moved.a[i], pairs.a[i], atol=2e-5)
+        expected = pairs.b[i].flip(2) if flipped else pairs.b[i]
+        torch.testing.assert_close(moved.b[i], expected, rtol=0, atol=2e-5)
+        flips += flipped
+    assert abs(flips - 200) < 40  # four standard deviations
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (5, 8)])
+def test_a_half_turn_mirrors_both_axes(monkeypatch, height, width):
+    monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.ones(count))  # the limit itself
+    pairs = pairs_of(images(3, height, width))
+    moved = augmented(pairs, AugmentSettings(rotate_degrees=180.0))
+    torch.testing.assert_close(moved.a, pairs.a.flip(2, 3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(moved.b, pairs.b.flip(2, 3), rtol=0, atol=1e-5)
+
+
+def test_a_quarter_turn_is_rigid_in_an_oblong_image(monkeypatch):
+    """A square in the middle of an image twice as wide as high turns without being stretched."""
+    monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.ones(count))
+    square = images(1, 6, 6)
+    a = torch.zeros(1, 2, 6, 12)
+    a[..., 3:9] = square
+    moved = augmented(PairBatch(a, a, torch.zeros(1)), AugmentSettings(rotate_degrees=90.0)).a
+    turns = [torch.rot90(square, k, (2, 3)) for k in (1, -1)]
+    assert any(torch.allclose(moved[..., 3:9], turn, atol=1e-4) for turn in turns)
+    assert moved[..., :3].abs().max().item() < 1e-4
+
+
+def test_scaling_by_a_fixed_factor(monkeypatch):
+    # Sampling at 1.5 times each distance from the middle shrinks the image: the pixel in the middle stays.
+    monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.ones(count))
+    ramp = torch.arange(-4.0, 5.0).expand(1, 1, 9, 9) + 10
+    moved = augmented(PairBatch(ramp, ramp, torch.zeros(1)), AugmentSettings(scale=0.5)).a
+    inside = moved[0, 0, 4, 2:7]  # columns -2 to 2 look at -3 to 3
+    torch.testing.assert_close(inside, 10 + 1.5 * torch.arange(-2.0, 3.0), rtol=0, atol=1e-4)
+    assert moved[0, 0, 4, 0].item() == 0.0  # column -4 looks at -6, which is outside
+
+
+@pytest.mark.parametrize("change", ["shift", "rotate", "scale", "flip"])
+def test_inputs_that_are_no_images_cannot_be_moved(change):
+    flat = torch.zeros(4, 5)
+    with pytest.raises(ValueError, match=r"only as images \[P, C, H, W\], but got \(4, 5\)"):
+        augmented(PairBatch(flat, flat, torch.zeros(4)), EACH[change])
+
+
+def test_mixing(monkeypatch):
+    asked, order = [], torch.tensor([2, 0, 1])
+
+    def sample(self, shape=()):
+        asked.append((self.concentration1.item(), self.concentration0.item()))
+        return torch.tensor(0.3)
+
+    monkeypatch.setattr(torch.distributions.Beta, "sample", sample)
+    monkeypatch.setattr(torch, "randperm", lambda count, device=None: order)
+    a, b = (
+        torch.randn(3, 5, generator=torch.Generator().manual_seed(s)) for s in (0, 1)
+    )  # need not be images
+    mixed = augmented(PairBatch(a, b, torch.arange(3)), AugmentSettings(mix=0.4))
+    torch.testing.assert_close(
+        mixed.a, torch.stack([0.3 * a[i] + 0.7 * a[j] for i, j in enumerate((2, 0, 1))])
+    )
+    torch.testing.assert_close(
+        mixed.b, torch.stack([0.3 * b[i] + 0.7 * b[j] for i, j in enumerate((2, 0, 1))])
+    )
+    assert asked == [pytest.approx((0.4, 0.4))]
 
 
 # --- adversarial ---
 
-
-def linear_head():
-    torch.manual_seed(0)
-    return nn.Linear(CHANNELS * HEIGHT * WIDTH, 3)
+LOW, HIGH = -1.0, 3.0  # a range of 4: epsilon 0.1 is 0.4 in pixel values
 
 
-def discrepancy_of(head):
-    return lambda pairs: rationale(pairs.a.flatten(1), pairs.b.flatten(1), head)
+def make_model():
+    torch.manual_seed(3)
+    return Classifier(nn.Sequential(nn.Linear(6, 5), nn.Tanh()), 5, 3).double()
 
 
-def attack(pairs, low=0.0, high=1.0, **settings):
-    head = linear_head()
-    return adversarial(pairs, discrepancy_of(head), AdversarialSettings(**settings), low, high)
+def flat_pairs(count=8):
+    generator = torch.Generator().manual_seed(4)
+    a = LOW + (HIGH - LOW) * torch.rand(count, 6, generator=generator, dtype=torch.float64)
+    b = (a + 0.1 * torch.randn(count, 6, generator=generator, dtype=torch.float64)).clamp(LOW, HIGH)
+    return PairBatch(a, b, torch.zeros(count, dtype=torch.int64))
+
+
+def rationale_of(model):
+    """D with every matrix made."""
+
+    def value(pairs):
+        difference = model.features(pairs.a) - model.features(pairs.b)
+        return torch.einsum("kj,pj->pkj", model.head.weight, difference).square().sum(dim=(1, 2)).mean()
+
+    return value
 
 
 def test_one_step_by_hand():
-    # D = c (a - b)^2 rises where a and b move apart: each by the step, the ball and the range permitting.
-    a, b = torch.tensor([[0.5, 0.98, 0.2]]), torch.tensor([[0.3, 0.5, 0.21]])
-    pairs = PairBatch(a, b, torch.zeros(1, dtype=torch.int64))
-    moved = adversarial(
-        pairs,
-        lambda p: (p.a - p.b).square().sum(),
-        AdversarialSettings(steps=1, epsilon=0.1, step_size=0.05),
-        0.0,
-        1.0,
-    )
-    torch.testing.assert_close(moved.a, torch.tensor([[0.55, 1.0, 0.15]]))
-    torch.testing.assert_close(moved.b, torch.tensor([[0.25, 0.45, 0.26]]))
+    # D = mean (a - b)^2 rises with a where a > b; epsilon 0.05 is 0.2 here, the step 0.1.
+    pairs = PairBatch(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.5]]), torch.zeros(1))
+    settings = AdversarialSettings(steps=1, epsilon=0.05, step_size=0.025)
+    moved = adversarial(pairs, lambda p: (p.a - p.b).square().mean(), settings, LOW, HIGH)
+    assert moved.a[0].tolist() == pytest.approx([2.1, -0.1], abs=1e-6)
+    assert moved.b[0].tolist() == pytest.approx([0.9, 0.6], abs=1e-6)
+    # Five steps would reach 0.5; the ball ends at 0.2.
+    settings = AdversarialSettings(steps=5, epsilon=0.05, step_size=0.025)
+    moved = adversarial(pairs, lambda p: (p.a - p.b).square().mean(), settings, LOW, HIGH)
+    assert moved.a[0].tolist() == pytest.approx([2.2, -0.2], abs=1e-6)
+    assert moved.b[0].tolist() == pytest.approx([0.8, 0.7], abs=1e-6)
 
 
 @pytest.mark.parametrize("random_start", [False, True])
-def test_members_stay_in_ball_and_range_and_differ_more(random_start):
-    torch.manual_seed(1)
-    pairs = image_pairs()
-    moved = attack(pairs, steps=5, epsilon=0.1, step_size=0.05, random_start=random_start)
-    value = discrepancy_of(linear_head())
-    assert value(moved) > 1.2 * value(pairs)
+@pytest.mark.parametrize("steps", [1, 4])
+def test_members_stay_in_the_ball_and_in_the_range_and_differ_more(random_start, steps):
+    model, pairs = make_model(), flat_pairs()
+    value = rationale_of(model)
+    settings = AdversarialSettings(steps=steps, epsilon=0.1, step_size=0.05, random_start=random_start)
+    torch.manual_seed(0)
+    moved = adversarial(pairs, value, settings, LOW, HIGH)
     for before, after in ((pairs.a, moved.a), (pairs.b, moved.b)):
-        assert (after - before).abs().max() <= 0.1 + 1e-6
-        assert 0.0 <= after.min() <= after.max() <= 1.0
+        assert (after - before).abs().max().item() <= 0.4 + 1e-12
+        assert (after - before).abs().max().item() > 0.15  # and they went as far as they might
+        assert after.min().item() >= LOW
+        assert after.max().item() <= HIGH
         assert not after.requires_grad
-    assert (moved.a - pairs.a).abs().max() > 0.099  # five steps of half the radius reach its edge
-    assert torch.equal(moved.y, pairs.y)
+    assert (moved.a == HIGH).any() or (moved.a == LOW).any()  # the range did bind
+    with torch.no_grad():
+        if not random_start or steps > 1:
+            assert value(moved).item() > 1.2 * value(pairs).item()
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(pairs.a, flat_pairs().a)
 
 
-def test_radius_and_step_are_shares_of_the_input_s_range():
-    pairs = image_pairs()
-    wide = PairBatch(10 * pairs.a - 5, 10 * pairs.b - 5, pairs.y)
-    moved = attack(wide, low=-5.0, high=5.0, steps=5, epsilon=0.1, step_size=0.05)
-    distance = (moved.a - wide.a).abs().max().item()
-    assert 0.99 < distance <= 1.0 + 1e-5
-    assert moved.a.min() >= -5
-    assert moved.a.max() <= 5
+def test_a_random_start_is_within_the_ball_and_is_random():
+    seen = []
+
+    def watch(pairs):
+        seen.append((pairs.a.detach().clone(), pairs.b.detach().clone()))
+        return (pairs.a - pairs.b).square().sum()
+
+    pairs = flat_pairs()
+    settings = AdversarialSettings(steps=1, epsilon=0.1, step_size=0.05, random_start=True)
+    torch.manual_seed(0)
+    for _ in range(2):
+        adversarial(pairs, watch, settings, LOW, HIGH)
+    for a, b in seen:
+        for start, middle in ((a, pairs.a), (b, pairs.b)):
+            assert 0.3 < (start - middle).abs().max().item() <= 0.4
+    assert not torch.equal(seen[0][0], seen[1][0])
+    assert not torch.equal(seen[0][0] - pairs.a, seen[0][1] - pairs.b)  # each member its own
 
 
-def test_more_steps_drive_members_further_apart():
-    pairs, value = image_pairs(), discrepancy_of(linear_head())
-    values = [value(attack(pairs, steps=steps, epsilon=0.2)).item() for steps in (1, 2, 4)]
-    assert values == sorted(values)
-    assert values[0] < values[-1]
+def make_toolbox(toys, model):
+    x = torch.zeros(2, 6, dtype=torch.float64)
+    y = torch.tensor([0, 1])
+    split, none = Split(x, y, y, y), PairSet(x, x, y, y)
+    dataset = Dataset(split, split, split, none, none, ("0", "1", "2"), ("0", "1"), "", (LOW, HIGH))
+    return toys.toolbox(model, lr=0.1, dataset=dataset)
 
 
-def test_the_model_s_gradients_are_left_alone():
-    head = linear_head()
-    adversarial(image_pairs(), discrepancy_of(head), AdversarialSettings(steps=2), 0.0, 1.0)
-    assert head.weight.grad is None
-    assert head.weight.requires_grad
+def ipg_step(toys, **settings):
+    model, pairs = make_model(), flat_pairs()
+    y = torch.zeros(8, dtype=torch.int64)
+    batch = Batch(pairs.a.flip(0), y, y, y, torch.arange(8))
+    torch.manual_seed(1)
+    method = Ipg(IpgSettings(adaptivity="off", **settings), make_toolbox(toys, model))
+    return model, method.step(model, batch, pairs)
+
+
+def test_no_steps_are_off(toys):
+    plain, _ = ipg_step(toys)
+    off, _ = ipg_step(toys, adversarial=AdversarialSettings(steps=0, epsilon=0.5, random_start=True))
+    on, _ = ipg_step(toys, adversarial=AdversarialSettings(steps=1, epsilon=0.5))
+    assert all(torch.equal(p, q) for p, q in zip(plain.parameters(), off.parameters(), strict=True))
+    assert not torch.equal(plain.head.weight, on.head.weight)
+
+
+def test_a_step_corrects_on_the_moved_members(toys):
+    """The step equals that of a method without the augmentation that is given the moved members."""
+    settings = AdversarialSettings(steps=2, epsilon=0.1, step_size=0.05)
+    found, report = ipg_step(toys, adversarial=settings, update="additive")
+    model, pairs = make_model(), flat_pairs()
+    moved = adversarial(pairs, rationale_of(model), settings, LOW, HIGH)  # judged before the step
+    y = torch.zeros(8, dtype=torch.int64)
+    batch = Batch(pairs.a.flip(0), y, y, y, torch.arange(8))
+    method = Ipg(IpgSettings(adaptivity="off", update="additive"), make_toolbox(toys, model))
+    expected = method.step(model, batch, moved)
+    for p, q in zip(found.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
+    assert report.scalars["discrepancy"].item() == pytest.approx(
+        expected.scalars["discrepancy"].item(), rel=1e-12
+    )

@@ -251,6 +251,26 @@ def test_lagrangian_steps(toys):
         assert (multiplier > 0.4) == (threshold == 0.05)
 
 
+@pytest.mark.parametrize(("threshold", "end"), [(1.9, 1e-4), (0.0, 1e6)])
+def test_the_lagrangian_multiplier_turns_round_at_the_ends_of_its_range(toys, threshold, end):
+    """However long the condition held (or not), the first step that finds it otherwise moves the multiplier."""
+    model, (batch, pairs) = make_model(), make_data(toys)
+    settings = IpgSettings(update="lagrangian", invariance_threshold=threshold, multiplier_rate=1.0)
+    # A rate so small that the model stays where it is.
+    method = Ipg(settings, toys.toolbox(model, lr=1e-30))
+    for _ in range(60):
+        report = method.step(model, batch, pairs)
+    assert report.scalars["multiplier"].item() == pytest.approx(end, rel=1e-5)
+
+    # Opposite members are far from a threshold of 0.01 and equal ones below it: the error is nearly 1, or -1.
+    turned = Ipg(settings.model_copy(update={"invariance_threshold": 0.01}), toys.toolbox(model, lr=1e-30))
+    turned.load_state_dict(method.state_dict())
+    members = pairs.a.flip(0) if end == 1e-4 else pairs.a.clone()
+    report = turned.step(model, batch, PairBatch(pairs.a, members, pairs.y))
+    expected = math.e if end == 1e-4 else 1 / math.e
+    assert report.scalars["multiplier"].item() / end == pytest.approx(expected, rel=0.05)
+
+
 def test_the_lagrangian_multiplier_survives_the_disk(toys):
     settings = IpgSettings(update="lagrangian", multiplier_rate=0.3)
     model = make_model()

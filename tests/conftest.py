@@ -1,0 +1,33 @@
+"""Tests leave nothing behind: environment, threads, Ray."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+# Set once on import by the tracker, to keep MLflow quiet; and what pytest and libraries write for themselves.
+_OWN = ("MLFLOW_", "PYTEST_", "GIT_PYTHON_", "KMP_", "TORCH", "PYDEVD_", "COVERAGE_")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    environment, threads = _environment(), set(threading.enumerate())
+    yield
+    changed = {
+        name
+        for name in environment.keys() | _environment().keys()
+        if environment.get(name) != os.environ.get(name)
+    }
+    assert not changed, f"the test left the environment changed: {sorted(changed)}"
+    left = [t.name for t in threading.enumerate() if t not in threads and t.is_alive() and not t.daemon]
+    assert not left, f"the test left threads running: {left}"
+    ray = sys.modules.get("ray")
+    assert ray is None or not ray.is_initialized(), "the test left Ray running"
