@@ -7,6 +7,7 @@ host wait for the device in every step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -83,6 +84,16 @@ def collapsed(logits: Tensor) -> Tensor:
     one_class = (choice == choice[0]).all()
     still = _centred(logits).var(dim=0, correction=0).sum() < 1e-8
     return (one_class | still).float()
+
+
+def overshot(logits: Tensor, y: Tensor) -> Tensor:
+    """1.0 if a batch's logits `[B, K]` are right three standard errors less often than guessing would be; else 0.0.
+
+    A correction that jumps past invariance makes the model follow the attribute in the opposite direction.
+    """
+    chance = 1 / logits.shape[1]
+    limit = chance - 3 * math.sqrt(chance * (1 - chance) / len(y))
+    return ((logits.detach().argmax(dim=1) == y).float().mean() < limit).float()
 
 
 def _centred(logits: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from ipgl.config import Choice, LogUniform, Range
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
 from ipgl.methods.ipg.augment import adversarial, augmented
-from ipgl.methods.ipg.condition import collapsed
+from ipgl.methods.ipg.condition import collapsed, overshot
 from ipgl.methods.ipg.correction import Corrector
 from ipgl.methods.ipg.settings import IpgSettings
 from ipgl.methods.ipg.update import UPDATES
@@ -71,7 +71,9 @@ class Ipg(MethodBase):
         logits = model(batch.x)
         loss = cross_entropy(logits, batch.y)
         self._toolbox.descend(loss)
-        return StepReport({"loss": loss.detach(), "collapsed": collapsed(logits)})
+        return StepReport(
+            {"loss": loss.detach(), "collapsed": collapsed(logits), "overshot": overshot(logits, batch.y)}
+        )
 
     def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, torch.Tensor]:
         """Norms of the task's and the corrective gradient (of D, unweighted) on one batch, and their cosine."""

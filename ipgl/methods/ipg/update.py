@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import Descent, StepReport, Toolbox
-from ipgl.methods.ipg.condition import collapsed
+from ipgl.methods.ipg.condition import collapsed, overshot
 from ipgl.methods.ipg.correction import Correction, Corrector
 from ipgl.methods.ipg.settings import IpgSettings
 from ipgl.models import Classifier
@@ -61,7 +61,7 @@ class SequentialUpdate(_Stateless):
         correction = self._corrector(model, *self._corrector.activations(model, [pairs.a, pairs.b]))
         if strength and not correction.known_to_be_zero:
             self._correct(correction.discrepancy, strength * correction.weight)
-        return report(loss, logits, correction, strength)
+        return report(loss, logits, batch, correction, strength)
 
 
 class AdditiveUpdate(_Stateless):
@@ -74,7 +74,7 @@ class AdditiveUpdate(_Stateless):
         """One joint step."""
         loss, logits, correction = _joint_forward(self._corrector, model, batch, pairs)
         self._descend(loss + strength * correction.weight * correction.discrepancy)
-        return report(loss, logits, correction, strength)
+        return report(loss, logits, batch, correction, strength)
 
 
 class LagrangianUpdate:
@@ -102,7 +102,7 @@ class LagrangianUpdate:
         self._log_factor = (self._log_factor + self._rate * error).clamp(*self._log_range)
         multiplier = strength * self._log_factor.exp()
         self._descend(loss + multiplier * correction.discrepancy)
-        done = report(loss, logits, correction, strength)
+        done = report(loss, logits, batch, correction, strength)
         return StepReport(done.scalars | {"multiplier": multiplier.detach()})
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class ProjectedUpdate(_Stateless):
         )
         weight = strength * correction.weight - (lost if strength else 0.0)
         self._descend.along([g + weight * c for g, c in zip(task, corrective, strict=True)])
-        return report(loss, logits, correction, strength)
+        return report(loss, logits, batch, correction, strength)
 
 
 UPDATES: dict[str, Callable[[IpgSettings, Corrector, Toolbox], Update]] = {
@@ -146,7 +146,7 @@ UPDATES: dict[str, Callable[[IpgSettings, Corrector, Toolbox], Update]] = {
 }
 
 
-def report(loss: Tensor, logits: Tensor, correction: Correction, strength: float) -> StepReport:
+def report(loss: Tensor, logits: Tensor, batch: Batch, correction: Correction, strength: float) -> StepReport:
     """What a corrected step saw."""
     active = (correction.weight > 0).float()
     return StepReport(
@@ -158,6 +158,7 @@ def report(loss: Tensor, logits: Tensor, correction: Correction, strength: float
             "multiplier": strength * correction.weight,
             "corrected": active if strength else torch.zeros_like(active),
             "collapsed": collapsed(logits),
+            "overshot": overshot(logits, batch.y),
         }
     )
 

@@ -108,10 +108,15 @@ def test_a_flip_mirrors_left_and_right_half_of_the_time():
     assert abs(flips - 200) < 40  # four standard deviations
 
 
+def draw_the_limit(monkeypatch):
+    """Every uniform draw is its largest value."""
+    monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.ones(count))
+
+
 @pytest.mark.parametrize(("height", "width"), [(6, 6), (5, 8)])
 def test_a_half_turn_mirrors_both_axes(monkeypatch, height, width):
-    monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.ones(count))  # the limit itself
     pairs = pairs_of(images(3, height, width))
+    draw_the_limit(monkeypatch)
     moved = augmented(pairs, AugmentSettings(rotate_degrees=180.0))
     torch.testing.assert_close(moved.a, pairs.a.flip(2, 3), rtol=0, atol=1e-5)
     torch.testing.assert_close(moved.b, pairs.b.flip(2, 3), rtol=0, atol=1e-5)
@@ -119,8 +124,8 @@ def test_a_half_turn_mirrors_both_axes(monkeypatch, height, width):
 
 def test_a_quarter_turn_is_rigid_in_an_oblong_image(monkeypatch):
     """A square in the middle of an image twice as wide as high turns without being stretched."""
-    monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.ones(count))
     square = images(1, 6, 6)
+    draw_the_limit(monkeypatch)
     a = torch.zeros(1, 2, 6, 12)
     a[..., 3:9] = square
     moved = augmented(PairBatch(a, a, torch.zeros(1)), AugmentSettings(rotate_degrees=90.0)).a
@@ -131,7 +136,7 @@ def test_a_quarter_turn_is_rigid_in_an_oblong_image(monkeypatch):
 
 def test_scaling_by_a_fixed_factor(monkeypatch):
     # Sampling at 1.5 times each distance from the middle shrinks the image: the pixel in the middle stays.
-    monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.ones(count))
+    draw_the_limit(monkeypatch)
     ramp = torch.arange(-4.0, 5.0).expand(1, 1, 9, 9) + 10
     moved = augmented(PairBatch(ramp, ramp, torch.zeros(1)), AugmentSettings(scale=0.5)).a
     inside = moved[0, 0, 4, 2:7]  # columns -2 to 2 look at -3 to 3

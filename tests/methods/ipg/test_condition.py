@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ipgl.methods.ipg import invariance_ratio, pair_moments
-from ipgl.methods.ipg.condition import ADAPTIVITIES, collapsed
+from ipgl.methods.ipg.condition import ADAPTIVITIES, collapsed, overshot
 
 
 def normal(seed, *shape):
@@ -163,3 +163,13 @@ def test_adaptivity(name, measure, threshold, expected, dtype):
 
 def test_every_adaptivity_is_tested():
     assert set(ADAPTIVITIES) == {"off", "gate", "proportional"}
+
+
+def test_overshot_is_three_standard_errors_below_guessing():
+    # 16 examples, 2 classes: 1/2 - 3 sqrt(1/4 / 16) = 0.125, so one right answer of 16 is too few and two are not.
+    logits = torch.tensor([[1.0, 0.0]]).repeat(16, 1)
+    labels = torch.ones(16, dtype=torch.int64)
+    labels[:1] = 0
+    assert overshot(logits, labels).item() == 1.0
+    labels[:2] = 0
+    assert overshot(logits, labels).item() == 0.0

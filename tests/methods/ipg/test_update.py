@@ -518,6 +518,7 @@ def test_report(toys, update):
         "multiplier",
         "corrected",
         "collapsed",
+        "overshot",
     }
     for value in report.scalars.values():
         assert value.shape == ()
