@@ -38,6 +38,11 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.features(x))
         return logits
 
+    @property
+    def has_hidden(self) -> bool:
+        """Whether any module counts as a hidden layer."""
+        return bool(self._hidden)
+
     @contextmanager
     def recording_hidden(self) -> Iterator[list[Tensor]]:
         """Collect the hidden layers' outputs of the forward passes inside, `[B, ...]` each, in forward order."""

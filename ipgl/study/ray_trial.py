@@ -67,19 +67,18 @@ def told(score: float) -> float:
 
 def _run_in_process(config: TrialConfig, folder: TrialFolder) -> RunResult:
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
-    return run_trial(config, folder, _RowReporter(config.training.evaluations, tune.report))
+    return run_trial(config, folder, _RowReporter(config.training.epochs, tune.report))
 
 
 class _RowReporter:
     """Tells Tune every row but the last, counted from the run's beginning, not from the last restart."""
 
-    def __init__(self, evaluations: int, tell: Any) -> None:
-        self._evaluations, self._tell = evaluations, tell
+    def __init__(self, epochs: int, tell: Any) -> None:
+        self._epochs, self._tell = epochs, tell
 
     def report(self, row: dict[str, float]) -> None:
-        number = int(row["evaluation"])
-        if number < self._evaluations:
-            self._tell({SCORE: told(row[SCORE]), "training_iteration": number})
+        if row["epoch"] < self._epochs:
+            self._tell({SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])})
 
 
 def _fit_on_workers(config: TrialConfig, root: Path) -> RunResult:
@@ -113,7 +112,7 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     if config.resources.gpus:
         torch.cuda.set_device(ray_train.torch.get_device())
-    reporter = _RowReporter(config.training.evaluations, ray_train.report)
+    reporter = _RowReporter(config.training.epochs, ray_train.report)
     run_trial(config, StudyFolder(Path(arguments["root"])).trial(config.key), reporter)
 
 

@@ -179,7 +179,7 @@ class _Recorder:
         size, classes = self._judged
         verdicts = [verdict(_validation(row), size, classes) for row in self._rows]
         reason = hopeless(verdicts, training.hopeless_after)
-        if reason and len(self._rows) < training.evaluations:
+        if reason and self._rows[-1]["epoch"] < training.epochs:
             raise _HopelessError(reason)
 
     def judge_by(self, examples: int, num_classes: int) -> None:

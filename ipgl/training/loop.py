@@ -142,12 +142,10 @@ def train(
             }
             row |= _training_means(model, reports, step + 1, collective)
             reports.clear()
-            row |= {
-                f"diagnostic/{name}": float(value)
-                for name, value in method.diagnose(model, batch, pairs).items()
-            }
-            collective.share_buffers(model.buffers())
             model.eval()
+            diagnosis = method.diagnose(model, batch, pairs)
+            row |= {f"diagnostic/{name}": float(value) for name, value in diagnosis.items()}
+            collective.share_buffers(model.buffers())
             row |= evaluate(model)
             model.train()
             history.append(row)

@@ -36,6 +36,9 @@ def validation(accuracy, collapsed=0.0):
         # Ten classes, 900 examples: 0.3 / 30, and 0.1 less three of them 0.07.
         (0.069, 900, 10, True),
         (0.071, 900, 10, False),
+        # Four classes, 300 examples: 0.25 - 3 * sqrt(0.1875 / 300) = 0.175.
+        (0.176, 300, 4, False),
+        (0.174, 300, 4, True),
         (0.5, 100, 2, False),
         (1.0, 100, 2, False),
     ],

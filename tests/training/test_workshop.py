@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
+from ipgl.methods import MethodBase, StepReport
 from ipgl.models import Classifier
+from ipgl.training import SilentReporter, train
 from ipgl.training.collective import Collective
 from ipgl.training.workshop import Workshop
 
@@ -222,3 +224,62 @@ def test_nothing_is_kept_for_a_method_that_does_not_restart(toys):
     assert workshop.state_dict()["initial"] is None
     with pytest.raises(AssertionError, match="keeps the initial weights"):
         workshop.toolbox.restart()
+
+
+# --- which examples a method draws ---
+
+
+class Watcher(MethodBase):
+    """Writes down which examples it is given."""
+
+    def __init__(self, toolbox):
+        self.seen = []
+
+    def step(self, model, batch, pairs):
+        self.seen += batch.index.tolist()
+        return StepReport({"loss": model(batch.x).mean().detach()})
+
+
+def seen_by(toys, **attributes):
+    methods = []
+
+    def build(toolbox):
+        method = Watcher(toolbox)
+        for name, value in attributes.items():
+            setattr(method, name, value)
+        methods.append(method)
+        return method
+
+    train(
+        toys.model(),
+        build,
+        toys.dataset(),
+        toys.settings(epochs=100),
+        seed=0,
+        evaluate=lambda model: {},
+        reporter=SilentReporter(),
+    )
+    assert len(methods[0].seen) == 300 * 16  # as many steps as full passes take
+    return torch.bincount(torch.tensor(methods[0].seen), minlength=50)
+
+
+def test_without_a_wish_examples_come_in_shuffled_passes(toys):
+    counts = seen_by(toys)
+    assert counts.min() > 80  # 96 of 100 passes each, on average
+    assert counts.max() <= 100
+
+
+def test_weighted_examples_come_in_proportion(toys):
+    weights = torch.ones(50)
+    weights[:10], weights[10:20] = 0.0, 3.0
+    counts = seen_by(toys, sampling_weights=weights)
+    assert counts[:10].sum() == 0
+    # 30 of 60 parts go to ten examples: half of 4,800 draws.
+    assert counts[10:20].sum().item() == pytest.approx(2400, abs=5 * (4800 / 4) ** 0.5)
+
+
+def test_only_the_examples_that_a_method_draws_from_come(toys):
+    index = torch.tensor([3, 7, 11, 12, 40])
+    counts = seen_by(toys, train_index=index)
+    assert set(counts.nonzero().flatten().tolist()) == set(index.tolist())
+    assert counts[index].min() > 800  # 960 each, on average

@@ -40,6 +40,10 @@ class Ipg(MethodBase):
     def __init__(self, settings: IpgSettings, toolbox: Toolbox) -> None:
         self.pairs_per_step = settings.pairs_per_step
         self._settings, self._toolbox = settings, toolbox
+        if settings.hidden_weight and not toolbox.model.has_hidden:
+            raise ValueError(
+                "hidden_weight needs a model that names its hidden layers; set it to 0 for this model"
+            )
         self._corrector = Corrector(settings, toolbox.sum_over_workers)
         self._update = UPDATES[settings.update](settings, self._corrector, toolbox)
         self._warmup_steps = settings.warmup_share * toolbox.total_steps
