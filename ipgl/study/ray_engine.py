@@ -22,7 +22,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from ipgl.config import TrialConfig, config_hash
+from ipgl.config import TrialConfig
 from ipgl.data import derive_seed
 from ipgl.errors import ResourceError
 from ipgl.evaluation import Failure, RunResult
@@ -31,7 +31,7 @@ from ipgl.study.events import Events
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
 from ipgl.study.ray_trial import SCORE, TrialFunction, quiet_environment, told
-from ipgl.study.trial import stopped_result
+from ipgl.study.trial import base_result, stopped_result
 
 
 @dataclass
@@ -254,23 +254,8 @@ class _Listener(tune.Callback):  # type: ignore[misc]
         result = folder.read_result()
         if result is None:
             rows = folder.read_history()
-            data = config.model_dump(mode="json")
-            base = RunResult(
-                study=config.study,
-                label=config.label,
-                method=config.method.name,
-                phase=config.phase,
-                trial=config.key,
-                seed=config.seed,
-                status="failed",
-                failure=failure,
-                hyperparameters=config.hyperparameters,
-                config=data,
-                config_hash=config_hash(data),
-                started_at=rows[0]["time"] if rows else time.time(),
-                finished_at=time.time(),
-            )
-            result = base if failure else stopped_result(base, rows)
+            base = base_result(config, rows[0]["time"] if rows else time.time())
+            result = base.model_copy(update={"failure": failure}) if failure else stopped_result(base, rows)
             folder.write_start(config)
             folder.write_result(result)
             folder.checkpoint.unlink(missing_ok=True)

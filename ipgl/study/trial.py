@@ -79,20 +79,7 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
     started = time.time()
     folder.write_start(config)
     recorder = _Recorder(config, folder, reporter)
-    base = RunResult(
-        study=config.study,
-        label=config.label,
-        method=config.method.name,
-        phase=config.phase,
-        trial=config.key,
-        seed=config.seed,
-        status="failed",
-        hyperparameters=config.hyperparameters,
-        config=config.model_dump(mode="json"),
-        config_hash=config_hash(config.model_dump(mode="json")),
-        started_at=started,
-        environment=trial_environment(),
-    )
+    base = base_result(config, started).model_copy(update={"environment": trial_environment()})
     try:
         result = _train_and_test(config, folder, recorder, base)
     except _StoppedByReporterError as stop:
@@ -116,6 +103,25 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
         folder.write_result(result)
         folder.checkpoint.unlink(missing_ok=True)
     return result
+
+
+def base_result(config: TrialConfig, started_at: float) -> RunResult:
+    """What every record of a trial holds, however the trial ends; its status is `failed` until something better."""
+    data = config.model_dump(mode="json")
+    return RunResult(
+        study=config.study,
+        label=config.label,
+        method=config.method.name,
+        phase=config.phase,
+        trial=config.key,
+        seed=config.seed,
+        status="failed",
+        hyperparameters=config.hyperparameters,
+        config=data,
+        config_hash=config_hash(data),
+        started_at=started_at,
+        finished_at=time.time(),
+    )
 
 
 def stopped_result(base: RunResult, history: list[dict[str, float]], reason: str = "") -> RunResult:

@@ -86,6 +86,7 @@ EACH = {
 
 @pytest.mark.parametrize("settings", EACH.values(), ids=EACH)
 def test_equal_members_stay_equal(settings):
+    torch.manual_seed(1)
     a = images()
     pairs = augmented(PairBatch(a, a.clone(), torch.arange(len(a))), settings)
     assert torch.equal(pairs.a, pairs.b)
