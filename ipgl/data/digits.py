@@ -87,9 +87,10 @@ def _download(root: Path) -> None:
     try:
         for train in (True, False):
             torchvision.datasets.MNIST(str(root), train=train, download=True)
-    except Exception as error:  # torchvision raises whatever its last mirror raised
+    except Exception as error:  # torchvision raises whatever its last mirror raised, over several lines
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"MNIST is not in {root / 'MNIST' / 'raw'} and could not be downloaded ({type(error).__name__}: {error}); "
+            f"MNIST is not in {root / 'MNIST' / 'raw'} and could not be downloaded ({type(error).__name__}: {reason}); "
             f"put {', '.join(_MNIST_MD5)} (gzipped or not) there, or point IPGL_DATA at a folder that holds "
             "MNIST/raw, or use `source: digits`, which needs no download"
         ) from None

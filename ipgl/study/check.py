@@ -14,12 +14,16 @@ from ipgl.study.plan import MethodPlan, StudyPlan
 from ipgl.study.trial import build_model, cached_dataset
 
 
-def check_by_building(plan: StudyPlan) -> None:
+def check_by_building(plan: StudyPlan) -> str:
     """Build data and model of every method once, so that what is wrong with them is known before Ray starts.
+
+    Returns:
+        Fingerprint of the data that the first method trains on.
 
     Raises:
         IpglError: Data or weights are missing or damaged, or a method's needs are not met.
     """
+    fingerprints = []
     for method in plan.methods:
         first = {key: found.probes[0] for key, found in method.space.items()}
         # Every value that a search could give the data set; models and methods are checked by their settings.
@@ -30,10 +34,12 @@ def check_by_building(plan: StudyPlan) -> None:
             for probe in found.probes
         ]
         for sampled in varied or [first]:
-            _build(plan, method, plan.trial(method.label, sampled, "search", plan.config.search.seed))
+            config = plan.trial(method.label, sampled, "search", plan.config.search.seed)
+            fingerprints.append(_build(plan, method, config))
+    return fingerprints[0]
 
 
-def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> None:
+def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> str:
     path: KeyPath = ("methods", method.label, "dataset")
     path = path if path in plan.document.lines else ("dataset",)
     try:
@@ -45,6 +51,7 @@ def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> None:
         build_model(config.model, dataset, config.seed)
     except ValueError as error:
         raise IpglError(f"{_place(plan, ('model',))}: {error}") from None
+    return dataset.fingerprint
 
 
 def _place(plan: StudyPlan, path: KeyPath) -> str:

@@ -127,11 +127,10 @@ class RayEngine:
         self._fit(function, left, searcher=searcher, scheduler=scheduler)
 
     def final(self, configs: Sequence[TrialConfig]) -> None:
-        """Run the final configurations that have no result yet."""
-        left = tuple(config for config in configs if self.folder.trial(config.key).read_result() is None)
-        if left:
-            function = TrialFunction(self.plan, self.folder.path, "final", finals=left)
-            self._fit(function, 1, parameters={"final": tune.grid_search(list(range(len(left))))})
+        """Run these final configurations."""
+        if configs:
+            function = TrialFunction(self.plan, self.folder.path, "final", finals=tuple(configs))
+            self._fit(function, 1, parameters={"final": tune.grid_search(list(range(len(configs))))})
 
     def _scheduler(self, past: _Past) -> TrialScheduler | None:
         settings = self.plan.config.search.scheduler

@@ -8,14 +8,14 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ipgl.config import read_document
+from ipgl.config import TrialConfig, read_document
 from ipgl.errors import StudyStateError
 from ipgl.evaluation import StudyResults
 from ipgl.files import write_atomically
@@ -61,7 +61,7 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
     """
     folder = storage_folder(plan)
     _refuse_name_in_use(plan, folder)
-    check_by_building(plan)
+    fingerprint = check_by_building(plan)
     _create(folder)
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
     tracker.check()
@@ -80,7 +80,7 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
                 "phase": "search",
             }
         )
-        return _run(plan, folder, watcher, tracker, address)
+        return _run(plan, folder, watcher, tracker, address, fingerprint)
 
 
 def _refuse_name_in_use(plan: StudyPlan, folder: StudyFolder) -> None:
@@ -113,11 +113,11 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
             f"{folder.source}: the file was changed after the study began, and its trials would not compare; "
             "restore it, or start another study with the changed file"
         )
-    check_by_building(plan)
+    fingerprint = check_by_building(plan)
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
     tracker.check()
     with _locked(folder):
-        return _run(plan, folder, watcher, tracker, address)
+        return _run(plan, folder, watcher, tracker, address, fingerprint)
 
 
 def stored_plan(folder: StudyFolder) -> StudyPlan:
@@ -144,7 +144,12 @@ def require_state(folder: StudyFolder) -> dict[str, Any]:
 
 
 def _run(
-    plan: StudyPlan, folder: StudyFolder, watcher: Events, tracker: Tracker, address: str | None
+    plan: StudyPlan,
+    folder: StudyFolder,
+    watcher: Events,
+    tracker: Tracker,
+    address: str | None,
+    fingerprint: str,
 ) -> Finished:
     state = require_state(folder)
     started, before = time.monotonic(), float(state["seconds"])
@@ -155,7 +160,9 @@ def _run(
 
     state["sessions"] += 1
     note(state["phase"])
-    sync = TrackerSync(tracker, plan, folder, str(state["execution"]), float(state["created_at"]))
+    sync = TrackerSync(
+        tracker, plan, folder, str(state["execution"]), float(state["created_at"]), fingerprint
+    )
     try:
         with _interruptible(), sync:
             _train(plan, folder, AllEvents(sync, watcher), address, note)
@@ -178,24 +185,33 @@ def _run(
 
 
 def _train(plan: StudyPlan, folder: StudyFolder, events: Events, address: str | None, note: Any) -> None:
-    """Search, choose, retrain: whatever of it storage does not hold yet."""
+    """Search, choose, retrain: whatever of it storage does not hold yet; Ray starts only if something is left."""
+    winners = folder.read_winners()
+    if winners is not None and not _finals_left(plan, folder, winners):
+        return
     from ipgl.study.ray_engine import RayEngine  # over a second to import: not where a study is only shown
 
     with RayEngine(plan, folder, events, address) as engine:
-        if folder.read_winners() is None:
+        if winners is None:
             for method in plan.methods:
                 engine.search(method.label)
-            folder.write_winners(choose_winners(plan, folder))
+            winners = choose_winners(plan, folder)
+            folder.write_winners(winners)
         note("final")
-        chosen = [folder.trial(key).require_result() for key in (folder.read_winners() or {}).values() if key]
-        # Seeds outermost: an interruption leaves the methods with equally many runs.
-        engine.final(
-            [
-                plan.trial(run.label, run.hyperparameters, "final", seed)
-                for seed in plan.final_seeds()
-                for run in chosen
-            ]
-        )
+        engine.final(_finals_left(plan, folder, winners))
+
+
+def _finals_left(
+    plan: StudyPlan, folder: StudyFolder, winners: Mapping[str, str | None]
+) -> list[TrialConfig]:
+    """Final runs without a result; seeds outermost, so that an interruption leaves methods with equally many."""
+    chosen = [folder.trial(key).require_result() for key in winners.values() if key]
+    configs = [
+        plan.trial(run.label, run.hyperparameters, "final", seed)
+        for seed in plan.final_seeds()
+        for run in chosen
+    ]
+    return [config for config in configs if folder.trial(config.key).read_result() is None]
 
 
 def _create(folder: StudyFolder) -> None:

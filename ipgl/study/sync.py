@@ -26,10 +26,16 @@ class TrackerSync:
     """
 
     def __init__(
-        self, tracker: Tracker, plan: StudyPlan, folder: StudyFolder, execution: str, created_at: float
+        self,
+        tracker: Tracker,
+        plan: StudyPlan,
+        folder: StudyFolder,
+        execution: str,
+        created_at: float,
+        fingerprint: str = "",
     ) -> None:
         self._tracker, self._plan, self._folder = tracker, plan, folder
-        self._execution, self._created_at = execution, created_at
+        self._execution, self._created_at, self._fingerprint = execution, created_at, fingerprint
         self._waiting: dict[str, None] = {}
         self._guard = threading.Lock()
         self._stop = threading.Event()
@@ -44,6 +50,7 @@ class TrackerSync:
                 question=self._plan.config.question,
                 config=self._plan.config.model_dump(mode="json"),
                 config_hash=self._plan.hash,
+                data_fingerprint=self._fingerprint,
                 environment=study_environment(),
                 started_at=self._created_at,
             )

@@ -172,6 +172,9 @@ def test_mlflow_holds_every_run_once(finished: tuple[Path, str]) -> None:
     found = children(storage, "small")
     assert set(found) == {*runs, "study"}
     assert all(len(of_key) == 1 for of_key in found.values())
+    (study,) = found["study"]
+    fingerprints = {run.data_fingerprint for run in runs.values() if run.status == "completed"}
+    assert {study.data.tags["ipgl.data_fingerprint"]} == fingerprints
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     (final,) = [run for key, (run,) in found.items() if key.startswith("ipg-final-s1")]
     curve = client.get_metric_history(final.info.run_id, "shift_accuracy/mixture")

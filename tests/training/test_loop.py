@@ -310,6 +310,42 @@ def test_more_pairs_than_there_are_are_capped(toys):
     assert [len(batch) for batch in method.pair_batches] == [4] * STEPS
 
 
+def drawn(toys, **wishes):
+    """How often each of 50 training examples came in 100 epochs of three steps of 16."""
+    methods = []
+
+    def build(toolbox):
+        methods.append(Method(toolbox))
+        vars(methods[0]).update(wishes)
+        return methods[0]
+
+    _, outcome, _ = fit(toys, build, epochs=100)
+    assert outcome.steps == 300  # as many as full passes take
+    return torch.bincount(torch.tensor(list(itertools.chain(*methods[0].batches))), minlength=50)
+
+
+def test_without_a_wish_examples_come_in_shuffled_passes(toys):
+    counts = drawn(toys)
+    assert counts.max() <= 100
+    assert counts.min() > 80  # two of 50 are left out of each pass
+
+
+def test_weighted_examples_come_in_proportion(toys):
+    weights = torch.ones(50)
+    weights[:10], weights[10:20] = 0.0, 3.0
+    counts = drawn(toys, sampling_weights=weights)
+    assert counts[:10].sum() == 0
+    # 30 of 60 parts go to ten examples: half of 4,800 draws, with a standard deviation of 35.
+    assert counts[10:20].sum().item() == pytest.approx(2400, abs=5 * 35)
+
+
+def test_only_the_examples_that_a_method_draws_from_come(toys):
+    index = torch.tensor([3, 7, 11, 12, 40])
+    counts = drawn(toys, train_index=index)
+    assert counts.nonzero().flatten().tolist() == index.tolist()
+    assert counts[index].min() > 800  # 960 each, with a standard deviation of 28
+
+
 def test_a_method_without_pairs_is_given_none(toys):
     seen = []
 

@@ -444,6 +444,13 @@ def test_no_correction_is_erm(toys, settings, optimiser, momentum):
     sequential = run(toys, lambda t: Ipg(settings, t), make_model(torch.float32), optimiser, momentum)
     assert all(torch.equal(mine, erm) for mine, erm in zip(sequential, plain, strict=True))
 
+    for kind in ("task", "adam"):  # no step at all, which momentum would remember though it were of length 0
+        other = settings.model_copy(update={"corrective_optimiser": kind})
+        apart = run(
+            toys, lambda t, other=other: Ipg(other, t), make_model(torch.float32), optimiser, momentum
+        )
+        assert all(torch.equal(mine, erm) for mine, erm in zip(apart, plain, strict=True))
+
     for update in ("additive", "projected"):
         other = replace_update(settings, update)
         joint = run(
