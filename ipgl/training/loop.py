@@ -96,9 +96,8 @@ def train(
     place = (data_device, collective.rank, collective.workers)
     steps_per_pass = ShuffledOrder(len(dataset.train), settings.batch_size, 0, *place).steps_per_pass
     total = settings.epochs * steps_per_pass
-    torch.manual_seed(
-        derive_seed(seed, "training", 0)
-    )  # what a method draws when built is alike on all workers
+    # What a method draws when it is built is alike on all workers.
+    torch.manual_seed(derive_seed(seed, "training", 0))
     workshop = Workshop(model, dataset, settings, total, collective)
     method = build_method(workshop.toolbox)
     if method.restarts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixup": ("mixup", {}),
     "adversarial": ("ipg", {"pairs_per_step": 8, "adversarial": {"steps": 1, "random_start": True}}),
 }
-FAST = ("erm", "ipg")
 # Each worker draws its own random numbers, so that these cannot agree with one worker.
 RANDOM = {"mixup", "adversarial"}
 
@@ -117,13 +115,13 @@ def fit(case: str, path: Path | None = None, raise_after: int = 0) -> dict[str, 
     }
 
 
-def work(rank: int, folder: Path, cases: tuple[str, ...]) -> None:
+def work(rank: int, folder: Path) -> None:
     """One worker: each case unbroken, then interrupted after its second evaluation and resumed."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORKERS)
     try:
         found: dict[str, Any] = {}
-        for case in cases:
+        for case in CASES:
             unbroken = fit(case, folder / f"{case}-unbroken.pt")
             path = folder / f"{case}.pt"
             stopped = False
@@ -146,36 +144,19 @@ def work(rank: int, folder: Path, cases: tuple[str, ...]) -> None:
         dist.destroy_process_group()
 
 
-Found = list[dict[str, Any]]
-
-
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
-    """What each of two workers found in a case; the fast cases are run together, and so are the slow ones."""
-    found: dict[bool, Found] = {}
-
-    def look_up(case: str) -> Found:
-        fast = case in FAST
-        if fast not in found:
-            folder = tmp_path_factory.mktemp("workers")
-            cases = FAST if fast else tuple(case for case in CASES if case not in FAST)
-            torch.multiprocessing.spawn(work, args=(folder, cases), nprocs=WORKERS)
-            found[fast] = [
-                torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORKERS)
-            ]
-        return found[fast]
-
-    return look_up
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two workers found."""
+    folder = tmp_path_factory.mktemp("workers")
+    torch.multiprocessing.spawn(work, args=(folder,), nprocs=WORKERS)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORKERS)]
 
 
-def each(cases: Iterable[str]) -> list[Any]:
-    return [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in sorted(cases)]
-
-
-@pytest.mark.parametrize("case", each(CASES.keys() - RANDOM))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", sorted(CASES.keys() - RANDOM))
 def test_two_workers_agree_with_one(two_workers, case):
     alone = fit(case)
-    shared = two_workers(case)[0][case]["unbroken"]
+    shared = two_workers[0][case]["unbroken"]
     for mine, theirs in zip(alone["parameters"], shared["parameters"], strict=True):
         torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=1e-5)
     assert len(shared["history"]) == 3
@@ -189,18 +170,20 @@ def test_two_workers_agree_with_one(two_workers, case):
         assert any(0 < share < 1 for share in shares)
 
 
-@pytest.mark.parametrize("case", each(CASES))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", sorted(CASES))
 def test_workers_hold_the_same_bits(two_workers, case):
-    first, second = (found[case]["unbroken"] for found in two_workers(case))
+    first, second = (found[case]["unbroken"] for found in two_workers)
     assert all(torch.equal(p, q) for p, q in zip(first["parameters"], second["parameters"], strict=True))
     for mine, theirs in zip(first["history"], second["history"], strict=True):
         for name in mine.keys() - {"time"}:
             assert mine[name] == theirs[name], name
 
 
-@pytest.mark.parametrize("case", each(CASES))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", sorted(CASES))
 def test_resumed_workers_end_in_the_same_bits(two_workers, case):
-    for found in two_workers(case):
+    for found in two_workers:
         unbroken, resumed = found[case]["unbroken"], found[case]["resumed"]
         assert found[case]["stopped"]
         assert [row["evaluation"] for row in resumed["rows"]] == [3.0]
@@ -212,8 +195,9 @@ def test_resumed_workers_end_in_the_same_bits(two_workers, case):
                 assert mine[name] == theirs[name], name
 
 
+@pytest.mark.slow
 def test_collective(two_workers):
-    for rank, found in enumerate(two_workers("erm")):
+    for rank, found in enumerate(two_workers):
         assert found["collective"] == {"rank": rank, "workers": 2, "sum": 3.0, "kept": 1.0 + rank}
 
 
