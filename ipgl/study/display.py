@@ -113,15 +113,14 @@ def _duration(seconds: float) -> str:
     )
 
 
-_WIDE = 115
-
-
-def results_table(summary: StudySummary, width: int = _WIDE) -> Table:
+def results_table(summary: StudySummary, width: int = 140) -> Table:
     """One row per method: accuracy (percent, with interval) along the curve and in the worst group.
 
-    On a terminal of fewer than 115 columns each interval stands below its mean, and `needs` is left out.
+    On a narrow terminal each interval stands below its mean; on a very narrow one `needs` is left out.
     """
-    between = " " if width >= _WIDE else "\n"
+    label = max(len(method.label) for method in summary.methods)
+    between = " " if width >= label + 106 else "\n"
+    with_needs = width >= label + 86
     points = next((method.curves["mixture"] for method in summary.methods if method.curves), ())
     shown = _shown_severities(points)
     table = Table(
@@ -132,8 +131,8 @@ def results_table(summary: StudySummary, width: int = _WIDE) -> Table:
         caption_justify="left",
     )
     table.add_column("method", no_wrap=True)
-    if width >= _WIDE:
-        table.add_column("needs")
+    if with_needs:
+        table.add_column("needs", no_wrap=True)
     for severity in shown:
         table.add_column(f"agrees {100 * (1 - severity):.0f}%", justify="right", no_wrap=True)
     table.add_column("worst group", justify="right", no_wrap=True)
@@ -142,7 +141,7 @@ def results_table(summary: StudySummary, width: int = _WIDE) -> Table:
         curve = {point.severity: point for point in method.curves.get("mixture", ())}
         table.add_row(
             method.label,
-            *([method.needs] if width >= _WIDE else []),
+            *([method.needs] if with_needs else []),
             *(_cell(curve.get(severity), between) for severity in shown),
             _cell(method.estimates.get("worst_group"), between),
             str(len(method.final_runs)),
