@@ -172,10 +172,6 @@ class StudyFolder:
         return self.path / "tracking.json"
 
     @property
-    def log(self) -> Path:
-        return self.path / "study.log"
-
-    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 

@@ -11,7 +11,7 @@ from ipgl.config import TrialConfig
 from ipgl.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults
 from ipgl.study.collect import study_environment
-from ipgl.study.folder import StudyFolder
+from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import StudyPlan
 from ipgl.tracking import RunView, StudyView, Tracker
 
@@ -98,20 +98,24 @@ class TrackerSync:
     def _show_waiting(self) -> None:
         with self._guard:
             keys, self._waiting = list(self._waiting), {}
+        if not keys:
+            return
+        # Read once for all of them: every listing reads one file per trial of the study.
+        begun = {trial.path.name: trial for trial in self._folder.trials()}
         for key in keys:
-            if not self._attempt(lambda key=key: self._show(key)):
+            # A trial that the cluster announced but that has not begun on storage comes again with its first row.
+            if key in begun and not self._attempt(lambda trial=begun[key]: self._show(trial)):
                 self._want(key)
 
-    def _show(self, key: str) -> None:
-        folder = next((trial for trial in self._folder.trials() if trial.path.name == key), None)
-        config = folder.read_start() if folder else None
-        if folder is None or config is None:
-            return  # announced by the cluster, but not begun on storage yet: its first row brings it here again
+    def _show(self, folder: TrialFolder) -> None:
+        config = folder.read_start()
+        if config is None:
+            return
         result = folder.read_result()
         artifacts = [path for path in (folder.result, folder.model, folder.predictions) if path.exists()]
         self._tracker.record(
             RunView(
-                key=key,
+                key=folder.path.name,
                 label=config.label,
                 method=config.method.name,
                 phase=config.phase,
