@@ -47,7 +47,13 @@ def dotted(path: Sequence[str | int]) -> str:
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: KeyPath = ()) -> list[Problem]:
     """Translate a pydantic error; `prefix` is where `model`'s mapping stands in the document."""
     problems = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
+        if item["type"] == "too_short" and any(
+            len(other["loc"]) > len(item["loc"]) and other["loc"][: len(item["loc"])] == item["loc"]
+            for other in items
+        ):
+            continue  # pydantic counts the items that are good: what is wrong with the others is said already
         path = tuple(part for part in item["loc"] if not _is_union_tag(part))
         if item["type"] == "extra_forbidden":
             name, known = str(path[-1]), _fields_at(model, path[:-1])

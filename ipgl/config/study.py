@@ -41,8 +41,17 @@ def _unit_interval(value: float) -> float:
     return value
 
 
+def _share(value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"a share lies in [0, 1], but got {value!r}")
+    return value
+
+
 Label = Annotated[str, AfterValidator(_label)]
 Severity = Annotated[float, AfterValidator(_unit_interval)]
+Share = Annotated[float, AfterValidator(_share)]
+Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+CurveName = Literal["mixture", "worst_case_kl", "worst_case_tv", "interpolation", "corruption"]
 
 
 class Component(BaseModel):
@@ -99,14 +108,37 @@ class EvaluationSettings(Settings):
         0.9,
         description="Severity whose test accuracy stands for robustness (`shifted_accuracy`); no choice reads it.",
     )
-    curves: tuple[Literal["mixture"], ...] = ("mixture",)
+    curves: tuple[CurveName, ...] = Field(
+        ("mixture", "worst_case_kl", "worst_case_tv", "interpolation", "corruption"),
+        description="Robustness curves; `corruption` stands for all that the data set knows, for final runs.",
+    )
+    worst_case_mix: Literal["training", "test"] = Field(
+        "training", description="Group mix in the centre of the worst-case curves' balls."
+    )
+    kl_radii: tuple[Radius, ...] = Field(
+        (0, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 3), min_length=1, description="Kullback-Leibler radii in nats."
+    )
+    tv_radii: tuple[Share, ...] = Field(
+        tuple(round(0.1 * i, 1) for i in range(11)), min_length=1, description="Total-variation radii."
+    )
+    interpolation_points: int = Field(11, ge=2, description="Points from one pair member to the other.")
+    corruption_levels: tuple[Share, ...] = Field(
+        (0, 0.25, 0.5, 0.75, 1), min_length=1, description="Strengths of each corruption."
+    )
+    permutations: int = Field(10_000, ge=100, description="Permutations behind every p-value.")
     confidence: float = Field(0.95, gt=0, lt=1, description="Level of every interval.")
     resamples: int = Field(2000, ge=100, description="Bootstrap resamples behind every interval.")
 
     @model_validator(mode="after")
     def _distinct(self) -> EvaluationSettings:
-        if len(set(self.severities)) < len(self.severities):
-            raise ValueError(f"severities must be distinct, but got {list(self.severities)}")
+        for name in ("severities", "kl_radii", "tv_radii", "corruption_levels", "curves"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must be distinct, but got {list(values)}")
+        if "mixture" not in self.curves:
+            raise ValueError(
+                f"curves must hold `mixture`, which every comparison is made on, but got {list(self.curves)}"
+            )
         return self
 
 
@@ -160,6 +192,10 @@ class StudyConfig(Settings):
     resources: ResourceSettings = ResourceSettings()
     tracking: TrackingSettings = TrackingSettings()
     storage: str = Field("runs", min_length=1, description="Folder that holds one folder per study.")
+    imports: tuple[str, ...] = Field(
+        (),
+        description="Python files (relative to this file) or modules that register methods, models or data sets.",
+    )
 
     @field_validator("resources")
     @classmethod

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -110,15 +112,19 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         )
 
     counts = settings.pairs
+    tested = split(test)
     return Dataset(
         train=split(train),
         validation=split(validation),
-        test=split(test),
+        test=tested,
         pairs=pairs(pair_order[: counts.train]),
         held_out_pairs=pairs(pair_order[counts.train : counts.train + counts.held_out]),
         class_names=("digit >= 5", "digit < 5"),
         attribute_names=("colour 0", "colour 1"),
         fingerprint=_fingerprint(settings, digits, label, colour, pair_order),
+        corruptions={}
+        if settings.greyscale
+        else {"hue": partial(turn_hue, tested.x), "saturation": partial(fade, tested.x)},
     )
 
 
@@ -131,6 +137,22 @@ def paint(grey: Tensor, colour: Tensor) -> Tensor:
     image = torch.zeros(grey.shape[0], 2, *grey.shape[1:])
     image[torch.arange(grey.shape[0]), colour] = grey
     return image
+
+
+def turn_hue(x: Tensor, strength: float) -> Tensor:
+    """Images `[N, 2, H, W]` whose hue is turned towards the other colour, by way of colours never seen in training.
+
+    0 is the own colour, 0.5 both channels alike, 1 the other colour; the brightness (Euclidean over channels) stays.
+    """
+    angle = strength * math.pi / 2
+    # Not from floating point's idea of a right angle: at strength 1 the own channel is exactly 0.
+    own, other = (math.cos(angle), math.sin(angle)) if strength < 1 else (0.0, 1.0)
+    return own * x + other * x.flip(1)
+
+
+def fade(x: Tensor, strength: float) -> Tensor:
+    """Images `[N, 2, H, W]` whose saturation is lowered: 0 is full colour, 1 grey (both channels alike)."""
+    return x + strength * x.flip(1)
 
 
 def _split(

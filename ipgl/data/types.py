@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 import torch
@@ -102,6 +103,8 @@ class Dataset:
         pairs: Pairs that training may use.
         held_out_pairs: Pairs for the invariance condition's check; disjoint from `pairs`.
         input_range: Least and largest value that an input may hold.
+        corruptions: Name -> the test split's inputs, in its order, with the spurious attribute corrupted at a strength
+            in [0, 1]; 0 leaves them as they are.
         fingerprint: SHA-256 over content and settings; equal fingerprints mean equal tensors.
     """
 
@@ -114,6 +117,7 @@ class Dataset:
     attribute_names: tuple[str, ...]
     fingerprint: str
     input_range: tuple[float, float] = (0.0, 1.0)
+    corruptions: Mapping[str, Callable[[float], Tensor]] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

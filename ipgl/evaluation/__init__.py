@@ -1,31 +1,76 @@
 """Group metrics, robustness curves, intervals, selection rules, results."""
 
-from ipgl.evaluation.curves import area_under_curve, mixture_curve, mixture_weights, weighted_accuracy
-from ipgl.evaluation.metrics import group_metrics, group_results, pair_metrics, prediction_metrics
-from ipgl.evaluation.predict import predict_logits
+from ipgl.evaluation.aggregate import Comparison, Tested, compare
+from ipgl.evaluation.curves import (
+    area_under_curve,
+    interpolation_axis,
+    mixture_weights,
+    run_curves,
+    weighted_accuracy,
+)
+from ipgl.evaluation.kinds import CurveKind, curve_kind
+from ipgl.evaluation.metrics import (
+    expected_calibration_error,
+    group_metrics,
+    group_results,
+    pair_metrics,
+    prediction_metrics,
+    probability_metrics,
+    wilson_interval,
+)
+from ipgl.evaluation.predict import predict_between, predict_logits
+from ipgl.evaluation.predictions import Predictions, read_predictions
 from ipgl.evaluation.result import CurvePoint, Failure, GroupCount, RunResult
 from ipgl.evaluation.selection import SELECTION_RULES
-from ipgl.evaluation.summary import Estimate, MethodSummary, RuleAudit, RuleChoice, StudyResults, StudySummary
+from ipgl.evaluation.significance import paired_permutation_test
+from ipgl.evaluation.summary import (
+    Estimate,
+    GroupEstimate,
+    MethodSummary,
+    PairedTest,
+    RuleAudit,
+    RuleChoice,
+    StudyResults,
+    StudySummary,
+)
+from ipgl.evaluation.worst_case import worst_case_kl, worst_case_tv
 
 __all__ = [
     "SELECTION_RULES",
+    "Comparison",
+    "CurveKind",
     "CurvePoint",
     "Estimate",
     "Failure",
     "GroupCount",
+    "GroupEstimate",
     "MethodSummary",
+    "PairedTest",
+    "Predictions",
     "RuleAudit",
     "RuleChoice",
     "RunResult",
     "StudyResults",
     "StudySummary",
+    "Tested",
     "area_under_curve",
+    "compare",
+    "curve_kind",
+    "expected_calibration_error",
     "group_metrics",
     "group_results",
-    "mixture_curve",
+    "interpolation_axis",
     "mixture_weights",
     "pair_metrics",
+    "paired_permutation_test",
+    "predict_between",
     "predict_logits",
     "prediction_metrics",
+    "probability_metrics",
+    "read_predictions",
+    "run_curves",
     "weighted_accuracy",
+    "wilson_interval",
+    "worst_case_kl",
+    "worst_case_tv",
 ]

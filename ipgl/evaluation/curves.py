@@ -1,14 +1,19 @@
-"""Robustness curves: accuracy as the groups shift, exact from per-group accuracies, nothing evaluated again."""
+"""Robustness curves. Those over group mixes are exact from per-group accuracies; nothing is evaluated again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ipgl.config import EvaluationSettings
 from ipgl.evaluation.intervals import interval, resampled_accuracies
+from ipgl.evaluation.kinds import CORRUPTION_PREFIX
+from ipgl.evaluation.predictions import Classes, Predictions
 from ipgl.evaluation.result import CurvePoint, GroupCount
+from ipgl.evaluation.worst_case import worst_case_kl, worst_case_tv
 
 Array = NDArray[np.float64]
 
@@ -48,38 +53,107 @@ def weighted_accuracy(weights: Array, accuracies: Array) -> Array:
     return result
 
 
-def mixture_curve(
-    groups: Sequence[GroupCount],
-    severities: Sequence[float],
-    *,
-    confidence: float,
-    resamples: int,
-    seed: int = 0,
-) -> tuple[CurvePoint, ...]:
-    """One run's mixture curve; its interval is a bootstrap over the examples within each group.
+GroupCurve = Callable[[Array], Array]
+
+
+def centre_mix(groups: Sequence[GroupCount], settings: EvaluationSettings) -> Array:
+    """Group shares `[G]` in the centre of the worst-case curves' balls; the test mix if training counts lack."""
+    training = np.array([group.training_count for group in groups], dtype=np.float64)
+    test = np.array([group.count for group in groups], dtype=np.float64)
+    mix = training if settings.worst_case_mix == "training" and training.sum() else test
+    shares: Array = mix / mix.sum()
+    return shares
+
+
+def group_curves(
+    groups: Sequence[GroupCount], settings: EvaluationSettings
+) -> dict[str, tuple[tuple[float, ...], GroupCurve]]:
+    """The study's curves over group mixes: name -> its axis, and accuracies `[..., G]` to values `[..., S]`."""
+    mix = centre_mix(groups, settings)
+    weights = mixture_weights(groups, settings.severities)
+    known: dict[str, tuple[tuple[float, ...], GroupCurve]] = {
+        "mixture": (settings.severities, lambda a: weighted_accuracy(weights, a)),
+        "worst_case_kl": (settings.kl_radii, lambda a: worst_case_kl(a, mix, settings.kl_radii)),
+        "worst_case_tv": (settings.tv_radii, lambda a: worst_case_tv(a, mix, settings.tv_radii)),
+    }
+    return {name: known[name] for name in settings.curves if name in known}
+
+
+def run_curves(
+    groups: Sequence[GroupCount], predictions: Predictions, settings: EvaluationSettings, seed: int = 0
+) -> dict[str, tuple[CurvePoint, ...]]:
+    """One run's curves; intervals are bootstraps over the examples within groups, and over pairs.
 
     Args:
         groups: Test counts per group.
-        severities: Bias-conflicting shares in [0, 1].
-        confidence: Level of the interval.
-        resamples: Bootstrap resamples.
+        predictions: The run's predictions, for the curves beyond group mixes.
+        settings: Which curves, at which points.
         seed: Seed of the resampling.
     """
-    weights = mixture_weights(groups, severities)
     accuracies = np.array([group.accuracy for group in groups])
-    samples = weighted_accuracy(weights, resampled_accuracies(groups, resamples, seed))
-    return curve_points(severities, weighted_accuracy(weights, accuracies), samples, confidence)
+    drawn = resampled_accuracies(groups, settings.resamples, seed)
+    curves = {
+        name: curve_points(name, axis, curve(accuracies), curve(drawn), settings.confidence)
+        for name, (axis, curve) in group_curves(groups, settings).items()
+    }
+    if "interpolation" in settings.curves and predictions.along.size:
+        shares, pairs = predictions.consistent.mean(axis=1), predictions.along.shape[1]
+        again = np.random.default_rng(seed).binomial(pairs, shares, (settings.resamples, len(shares))) / pairs
+        axis = interpolation_axis(len(shares))
+        curves["interpolation"] = curve_points("interpolation", axis, shares, again, settings.confidence)
+    mix = centre_mix(groups, settings)[None]
+    for corruption, answers in predictions.corrupted.items():
+        counts = [corrupted_groups(groups, answer, predictions) for answer in answers]
+        values = [weighted_accuracy(mix, np.array([g.accuracy for g in level]))[0] for level in counts]
+        samples = [
+            weighted_accuracy(mix, resampled_accuracies(level, settings.resamples, seed))[:, 0]
+            for level in counts
+        ]
+        name = f"{CORRUPTION_PREFIX}{corruption}"
+        curves[name] = curve_points(
+            name,
+            predictions.levels[corruption],
+            np.array(values),
+            np.stack(samples, axis=1),
+            settings.confidence,
+        )
+    return curves
+
+
+def interpolation_axis(points: int) -> tuple[float, ...]:
+    """Evenly spaced places from a pair's first member (0) to its second (1)."""
+    return tuple(round(float(t), 12) for t in np.linspace(0, 1, points))
+
+
+def corrupted_groups(
+    groups: Sequence[GroupCount], answer: Classes, predictions: Predictions
+) -> list[GroupCount]:
+    """The groups with the counts of other answers `[N]` to the same test examples."""
+    return [
+        group.model_copy(
+            update={
+                "correct": int(
+                    (
+                        (answer == group.label)
+                        & (predictions.label == group.label)
+                        & (predictions.attribute == group.attribute)
+                    ).sum()
+                )
+            }
+        )
+        for group in groups
+    ]
 
 
 def curve_points(
-    severities: Sequence[float], values: Array, samples: Array, confidence: float
+    name: str, severities: Sequence[float], values: Array, samples: Array, confidence: float
 ) -> tuple[CurvePoint, ...]:
-    """Points from values `[S]` and resampled values `[R, S]`."""
+    """Points of the curve `name` from values `[S]` and resampled values `[R, S]`."""
     low, high = interval(samples, confidence)
     return tuple(
         CurvePoint(
             severity=severity,
-            agreement=round(1 - severity, 12),
+            agreement=round(1 - severity, 12) if name == "mixture" else math.nan,
             accuracy=float(values[i]),
             low=float(low[i]),
             high=float(high[i]),
@@ -89,7 +163,7 @@ def curve_points(
 
 
 def area_under_curve(points: Sequence[CurvePoint]) -> float:
-    """Mean accuracy over the curve's range of severities (trapezoidal rule); one point is its own area."""
+    """Mean value over the curve's range of severities (trapezoidal rule); one point is its own area."""
     ordered = sorted(points, key=lambda point: point.severity)
     x = np.array([point.severity for point in ordered])
     y = np.array([point.accuracy for point in ordered])

@@ -22,13 +22,21 @@ class _Record(BaseModel):
 
 
 class GroupCount(_Record):
-    """How often one (label, attribute) group of the test split was classified correctly."""
+    """How often one (label, attribute) group of the test split was classified correctly.
+
+    Attributes:
+        aligned: Whether it is its class's most frequent group in training.
+        count: Test examples.
+        correct: Those classified correctly.
+        training_count: Training examples; 0 is a group that training never sees.
+    """
 
     label: int
     attribute: int
     aligned: bool
     count: int
     correct: int
+    training_count: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -37,18 +45,19 @@ class GroupCount(_Record):
 
 
 class CurvePoint(_Record):
-    """One point of a robustness curve.
+    """One point of a robustness curve; `ipgl.evaluation.kinds` says what its axis and its value are.
 
     Attributes:
-        severity: Bias-conflicting share in [0, 1].
-        agreement: `1 - severity`: share of examples whose attribute agrees with their label.
-        accuracy: Expected accuracy (a fraction) at that share; NaN where a group that it needs is empty.
+        severity: Place on the curve's axis; on the mixture curve the bias-conflicting share in [0, 1].
+        agreement: On the mixture curve `1 - severity`, the share of examples whose attribute agrees with their
+            label; NaN on others.
+        accuracy: The curve's value, a fraction; NaN where a group that it needs is empty.
         low: Lower end of the confidence interval.
         high: Upper end of the confidence interval.
     """
 
     severity: float
-    agreement: float
+    agreement: MaybeNaN = math.nan
     accuracy: MaybeNaN
     low: MaybeNaN
     high: MaybeNaN
@@ -75,8 +84,9 @@ class RunResult(_Record):
         validation: Last validation metrics; no test data is in them.
         metrics: Test metrics; empty unless the run was completed.
         groups: Test counts per group; empty unless the run was completed.
-        curves: Curve name -> points in the study's order of severities.
+        curves: Curve name -> points by the study's order of severities, radii or levels.
         config: The resolved `TrialConfig`.
+        test_fingerprint: Hash of the test split's labels and attributes; runs that share it can be paired.
         train_seconds: Wall time of training, evaluations included, over all attempts.
     """
 
@@ -99,6 +109,9 @@ class RunResult(_Record):
     config: dict[str, Any] = {}
     config_hash: str = ""
     data_fingerprint: str = ""
+    test_fingerprint: str = ""
+    class_names: tuple[str, ...] = ()
+    attribute_names: tuple[str, ...] = ()
     steps: int = 0
     train_seconds: float = 0.0
     started_at: float = 0.0

@@ -19,6 +19,44 @@ class Estimate(BaseModel):
     high: MaybeNaN
 
 
+class GroupEstimate(BaseModel):
+    """One group's test accuracy over the final seeds of a method.
+
+    Attributes:
+        count: Test examples of the group.
+        training_count: Training examples of the group; 0 is a group that training never sees.
+        accuracy: Mean over seeds with interval; NaN for an empty group.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: int
+    attribute: int
+    aligned: bool
+    count: int
+    training_count: int
+    accuracy: Estimate
+
+
+class PairedTest(BaseModel):
+    """One method against another on the shifted test accuracy.
+
+    Attributes:
+        a: Label of the first method.
+        b: Label of the second.
+        difference: `a - b` with its interval (nested bootstrap over seeds and shared test examples).
+        p_value: Two-sided paired permutation test over test examples, given the trained models; NaN where the
+            two were not tested on the same examples.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    a: str
+    b: str
+    difference: Estimate
+    p_value: MaybeNaN
+
+
 class MethodSummary(BaseModel):
     """What the study found for one method.
 
@@ -27,8 +65,12 @@ class MethodSummary(BaseModel):
         winner: Key of the search trial that the selection rule chose; None if no trial completed.
         hyperparameters: The winner's searched values.
         score: The winner's value under the selection rule.
-        estimates: Test metric name -> mean over the final seeds with interval (accuracies are fractions).
+        estimates: Test metric name -> mean over the final seeds with interval (accuracies are fractions). A metric
+            that is no mean over examples (`auroc`, `nll`, `brier`, `ece`, `rho`) has no interval (NaN).
         curves: Curve name -> points averaged over the final seeds.
+        groups: Test accuracy of each group.
+        importances: Searched setting -> its share of the score's variance over the search's trials (fANOVA,
+            Hutter et al. 2014); empty where too few trials completed to tell.
         final_runs: Keys of the completed final runs.
         counts: Search trials by status (`completed`, `stopped`, `failed`).
     """
@@ -43,6 +85,8 @@ class MethodSummary(BaseModel):
     score: MaybeNaN
     estimates: dict[str, Estimate]
     curves: dict[str, tuple[CurvePoint, ...]]
+    groups: tuple[GroupEstimate, ...] = ()
+    importances: dict[str, float] = {}
     final_runs: tuple[str, ...]
     counts: dict[str, int]
 
@@ -87,7 +131,13 @@ class StudySummary(BaseModel):
 
     Attributes:
         config: The study file as resolved, defaults included.
-        differences: `"a - b"` -> difference in accuracy at each severity, with interval, for each pair of methods.
+        differences: `"a - b"` -> difference on the mixture curve at each severity, with interval, for each pair of
+            methods.
+        tests: Each pair of methods compared on the shifted accuracy.
+        class_names: Names of the classes, by label.
+        attribute_names: Names of the attribute's values.
+        remarks: What a reader must know before trusting the numbers (a run without a curve, an empty group, a
+            damaged file, ...), one sentence each.
         rules: What each selection rule would have chosen.
         chance: Accuracy of guessing by the test split's class shares.
         seconds: Wall time of all sessions of the study together.
@@ -105,6 +155,10 @@ class StudySummary(BaseModel):
     environment: dict[str, str]
     methods: tuple[MethodSummary, ...]
     differences: dict[str, tuple[CurvePoint, ...]]
+    tests: tuple[PairedTest, ...] = ()
+    class_names: tuple[str, ...] = ()
+    attribute_names: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     rules: tuple[RuleAudit, ...] = ()
     chance: MaybeNaN
     seconds: float

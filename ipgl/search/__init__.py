@@ -1,5 +1,6 @@
 """From search ranges to Optuna."""
 
+from ipgl.search.importance import importances
 from ipgl.search.space import distributions, make_sampler
 
-__all__ = ["distributions", "make_sampler"]
+__all__ = ["distributions", "importances", "make_sampler"]

@@ -9,7 +9,9 @@
         history.json        evaluation rows so far
         checkpoint.pt       while it runs
         result.json         once it has ended
-        model.pt, predictions.npz   once it has completed
+        model.pt            once it has completed
+        predictions.parquet one row per test example
+        pairs.parquet       one row per held-out pair: predictions on the way from one member to the other
     winners.json            once the search has ended
     summary.json, report.html   once the study has ended
     tracking.json           what the tracker has been told already
@@ -24,14 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from ipgl.config import TrialConfig
 from ipgl.errors import StudyStateError
-from ipgl.evaluation import RunResult, StudySummary
-from ipgl.files import write_atomically, write_text
+from ipgl.evaluation import Predictions, RunResult, StudySummary, read_predictions
+from ipgl.files import write_text
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -60,7 +60,11 @@ class TrialFolder:
 
     @property
     def predictions(self) -> Path:
-        return self.path / "predictions.npz"
+        return self.path / "predictions.parquet"
+
+    @property
+    def pair_predictions(self) -> Path:
+        return self.path / "pairs.parquet"
 
     @property
     def result(self) -> Path:
@@ -118,25 +122,19 @@ class TrialFolder:
             raise StudyStateError(f"{self.result}: there is no result; the run has not ended")
         return result
 
-    def write_predictions(
-        self, prediction: NDArray[np.int32], label: NDArray[np.int32], attribute: NDArray[np.int32]
-    ) -> None:
+    def write_predictions(self, predictions: Predictions) -> None:
         """Keep each test example's prediction, for intervals across runs."""
-        write_atomically(
-            self.predictions,
-            lambda file: np.savez_compressed(file, prediction=prediction, label=label, attribute=attribute),
-        )
+        predictions.write(self.predictions, self.pair_predictions)
 
-    def read_predictions(self) -> dict[str, NDArray[np.int32]]:
-        """`prediction`, `label` and `attribute` of each test example, int32 `[N]` each.
+    def read_predictions(self) -> Predictions:
+        """What the run predicted.
 
         Raises:
             StudyStateError: The file is missing or damaged.
         """
         try:
-            with np.load(self.predictions, allow_pickle=False) as file:
-                return {name: file[name] for name in ("prediction", "label", "attribute")}
-        except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged bytes
+            return read_predictions(self.predictions, self.pair_predictions)
+        except (OSError, ValueError, KeyError) as error:
             raise StudyStateError(
                 f"{self.predictions}: the predictions cannot be read ({error}); "
                 f"remove {self.path} and resume the study to run it again"
@@ -153,11 +151,11 @@ class StudyFolder:
     def name(self) -> str:
         return self.path.name
 
-    def command(self, verb: str) -> str:
+    def command(self, verb: str, group: str = "study") -> str:
         """What to type for this study: `ipgl study resume NAME`, with its storage folder if that is not the default."""
         storage = self.path.parent
         option = "" if storage == Path("runs").resolve() else f" --storage {storage}"
-        return f"ipgl study {verb} {self.name}{option}"
+        return f"ipgl {group} {verb} {self.name}{option}"
 
     @property
     def source(self) -> Path:
@@ -183,13 +181,26 @@ class StudyFolder:
         """The folder of the run with this key."""
         return TrialFolder(self.path / "trials" / key)
 
-    def trials(self) -> list[TrialFolder]:
-        """Every run that was begun, numbered in that order."""
-        begun = [
-            (start.begun_at, path.parent)
-            for path in self.path.glob("trials/*/trial.json")
-            if (start := _read_model(path, _Start))
-        ]
+    def trials(self, damaged: list[str] | None = None) -> list[TrialFolder]:
+        """Every run that was begun, numbered in that order.
+
+        Args:
+            damaged: Receives what is wrong with runs whose `trial.json` cannot be read, which are left out.
+
+        Raises:
+            StudyStateError: A `trial.json` is damaged, unless `damaged` is given.
+        """
+        begun = []
+        for path in sorted(self.path.glob("trials/*/trial.json")):
+            try:
+                start = _read_model(path, _Start)
+            except StudyStateError as error:
+                if damaged is None:
+                    raise
+                damaged.append(str(error))
+                continue
+            if start:
+                begun.append((start.begun_at, path.parent))
         return [TrialFolder(path, number) for number, (_, path) in enumerate(sorted(begun), start=1)]
 
     def write_state(self, state: dict[str, Any]) -> None:

@@ -11,24 +11,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ipgl import __version__
 from ipgl.config import Component, TrialConfig, config_hash
-from ipgl.data import DATASETS, Dataset, Split, aligned_attribute, derive_seed
+from ipgl.data import DATASETS, Dataset, Split, aligned_attribute, derive_seed, group_counts
 from ipgl.errors import IpglError
 from ipgl.evaluation import (
     SELECTION_RULES,
     Failure,
     GroupCount,
+    Predictions,
     RunResult,
     area_under_curve,
     group_metrics,
     group_results,
-    mixture_curve,
+    interpolation_axis,
+    mixture_weights,
     pair_metrics,
+    predict_between,
     predict_logits,
     prediction_metrics,
+    probability_metrics,
+    run_curves,
+    weighted_accuracy,
 )
 from ipgl.files import write_atomically
 from ipgl.methods import METHODS, Toolbox
@@ -36,7 +43,18 @@ from ipgl.methods.base import Method
 from ipgl.models import MODELS, Classifier
 from ipgl.registry import lookup
 from ipgl.study.folder import TrialFolder
-from ipgl.training import Collective, NonFiniteError, Reporter, TrainingOutcome, choose_device, place, train
+from ipgl.study.imports import FOLDER as IMPORTS
+from ipgl.study.imports import load_imports
+from ipgl.training import (
+    Collective,
+    NonFiniteError,
+    Reporter,
+    TrainingOutcome,
+    choose_device,
+    place,
+    system_metrics,
+    train,
+)
 from ipgl.training.hopeless import hopeless, verdict
 
 
@@ -218,7 +236,8 @@ def _train_and_test(
         metrics["worst_group"] = group_metrics(groups_of(logits, dataset.validation))["worst_group"]
         pairs = dataset.held_out_pairs
         metrics |= pair_metrics(predict_logits(model, pairs.a, batch), predict_logits(model, pairs.b, batch))
-        return {f"validation/{name}": value for name, value in metrics.items()} | {"score": score(metrics)}
+        named = {f"validation/{name}": value for name, value in metrics.items()}
+        return named | {"score": score(metrics)} | system_metrics(device)
 
     outcome: TrainingOutcome = train(
         model,
@@ -236,21 +255,26 @@ def _train_and_test(
         # A kill between a checkpoint and its report leaves a row out that the resumed run does not report again.
         folder.write_history(outcome.history)
 
-    test = dataset.test
-    logits = predict_logits(model, test.x, batch)
-    groups = groups_of(logits, test)
-    curve = mixture_curve(
-        groups, evaluation.severities, confidence=evaluation.confidence, resamples=evaluation.resamples
+    predictions = _predict(model, dataset, config)
+    groups = group_results(
+        torch.from_numpy(predictions.prediction).long(),
+        dataset.test.y.cpu(),
+        dataset.test.attribute.cpu(),
+        aligned.cpu(),
+        dataset.num_attributes,
+        group_counts(
+            dataset.train.y, dataset.train.attribute, dataset.num_classes, dataset.num_attributes
+        ).cpu(),
     )
-    (target,) = mixture_curve(
-        groups, [evaluation.target_severity], confidence=evaluation.confidence, resamples=evaluation.resamples
-    )
-    metrics = group_metrics(groups)
-    metrics |= {"area_mixture": area_under_curve(curve), "shifted_accuracy": target.accuracy}
+    curves = run_curves(groups, predictions, evaluation)
+    accuracies = np.array([group.accuracy for group in groups])
+    target = weighted_accuracy(mixture_weights(groups, [evaluation.target_severity]), accuracies)
+    metrics = group_metrics(groups) | {"shifted_accuracy": float(target[0])}
+    metrics |= probability_metrics(predictions.probability, predictions.label)
+    metrics |= {name: _validation(last)[name] for name in ("flip_rate", "rho")}
+    metrics |= {f"area_{name}": area_under_curve(curve) for name, curve in curves.items()}
     if Collective().rank == 0:
-        folder.write_predictions(
-            *(t.cpu().numpy().astype(np.int32) for t in (logits.argmax(dim=1), test.y, test.attribute))
-        )
+        folder.write_predictions(predictions)
         write_atomically(folder.model, lambda file: torch.save(model.state_dict(), file))
     return base.model_copy(
         update={
@@ -259,12 +283,42 @@ def _train_and_test(
             "validation": _validation(last),
             "metrics": metrics,
             "groups": groups,
-            "curves": {"mixture": curve},
+            "curves": curves,
             "data_fingerprint": dataset.fingerprint,
+            "test_fingerprint": predictions.examples,
+            "class_names": dataset.class_names,
+            "attribute_names": dataset.attribute_names,
             "steps": outcome.steps,
             "train_seconds": outcome.seconds,
             "finished_at": time.time(),
         }
+    )
+
+
+def _predict(model: Classifier, dataset: Dataset, config: TrialConfig) -> Predictions:
+    """Everything that is asked of the trained model: test split, corruptions (final runs), held-out pairs."""
+    batch, evaluation, test = config.training.evaluation_batch_size, config.evaluation, dataset.test
+
+    def classes(x: Tensor) -> NDArray[np.int32]:
+        return predict_logits(model, x, batch).argmax(dim=1).cpu().numpy().astype(np.int32)
+
+    corruptions = dataset.corruptions if "corruption" in evaluation.curves and config.phase == "final" else {}
+    points = evaluation.interpolation_points if "interpolation" in evaluation.curves else 0
+    logits = predict_logits(model, test.x, batch)
+    return Predictions(
+        label=test.y.cpu().numpy().astype(np.int32),
+        attribute=test.attribute.cpu().numpy().astype(np.int32),
+        prediction=logits.argmax(dim=1).cpu().numpy().astype(np.int32),
+        probability=logits.softmax(dim=1).cpu().numpy(),
+        corrupted={
+            name: np.stack([classes(corrupt(level)) for level in evaluation.corruption_levels])
+            for name, corrupt in corruptions.items()
+        },
+        levels={name: evaluation.corruption_levels for name in corruptions},
+        along=predict_between(model, dataset.held_out_pairs, interpolation_axis(points), batch)
+        .cpu()
+        .numpy()
+        .astype(np.int32),
     )
 
 
@@ -295,7 +349,9 @@ def load_model(folder: Path) -> Classifier:
         folder: The trial's folder, as `TrialFolder.path`.
     """
     trial = TrialFolder(folder)
+    study = folder.parent.parent
+    load_imports([path.name for path in sorted((study / IMPORTS).glob("*.py"))], study)
     config = TrialConfig.model_validate(trial.require_result().config)
-    model = build_model(config.model, build_dataset(config.dataset), config.seed)
+    model = build_model(config.model, cached_dataset(config.dataset.model_dump_json()), config.seed)
     model.load_state_dict(torch.load(trial.model, weights_only=True, map_location="cpu"))
     return model.eval()

@@ -5,6 +5,7 @@ from ipgl.training.collective import Collective
 from ipgl.training.device import choose_device, place
 from ipgl.training.loop import NonFiniteError, TrainingOutcome, evaluation_steps, train
 from ipgl.training.reporter import Reporter, SilentReporter
+from ipgl.training.system import system_metrics
 
 __all__ = [
     "Checkpoint",
@@ -18,5 +19,6 @@ __all__ = [
     "load_checkpoint",
     "place",
     "save_checkpoint",
+    "system_metrics",
     "train",
 ]

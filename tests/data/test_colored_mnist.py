@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ipgl.data import Split, colored_mnist
-from ipgl.data.colored_mnist import ColoredMnistSettings, paint
+from ipgl.data.colored_mnist import ColoredMnistSettings, fade, paint, turn_hue
 from ipgl.data.digits import sklearn_digits
 from ipgl.errors import DataError
 
@@ -336,3 +336,64 @@ def test_impossible_settings_are_refused(bad):
     (key,) = bad
     with pytest.raises(ValueError, match=key):
         ColoredMnistSettings.model_validate(bad)
+
+
+class TestCorruptions:
+    """The test split in its order, with the colour turned or faded; worked out by hand on two pixels."""
+
+    @pytest.mark.parametrize("name", ["hue", "saturation"])
+    def test_at_0_it_is_the_test_split(self, irm, name):
+        assert torch.equal(irm.corruptions[name](0.0), irm.test.x)
+
+    def test_at_1_the_hue_is_the_other_colour(self, irm):
+        assert torch.equal(irm.corruptions["hue"](1.0), irm.test.x.flip(1))
+        other = Split(irm.corruptions["hue"](1.0), irm.test.y, 1 - irm.test.attribute, irm.test.environment)
+        ink = other.x.flatten(2).sum(dim=2) > 0
+        assert torch.equal(ink[:, 1].long(), other.attribute)
+
+    @pytest.mark.parametrize("strength", [0.1, 0.25, 0.5, 0.8])
+    def test_turning_the_hue_keeps_the_brightness(self, irm, strength):
+        turned = irm.corruptions["hue"](strength)
+        torch.testing.assert_close(turned.norm(dim=1), irm.test.x.norm(dim=1))
+        assert not torch.equal(turned, irm.test.x)
+
+    def test_half_way_the_hue_is_no_colour(self, irm):
+        turned = irm.corruptions["hue"](0.5)
+        torch.testing.assert_close(turned[:, 0], turned[:, 1])
+
+    def test_at_1_the_saturation_is_grey(self, irm):
+        faded = irm.corruptions["saturation"](1.0)
+        digit = irm.test.x.sum(dim=1)
+        assert torch.equal(faded, torch.stack([digit, digit], dim=1))
+
+    def test_fading_leaves_the_own_channel_alone(self, irm):
+        faded = irm.corruptions["saturation"](0.25)
+        own = irm.test.attribute[:, None, None]
+        first, second = faded.unbind(dim=1)
+        assert torch.equal(torch.where(own == 0, first, second), irm.test.x.sum(dim=1))
+        assert torch.equal(torch.where(own == 0, second, first), 0.25 * irm.test.x.sum(dim=1))
+
+    def test_by_hand(self):
+        x = torch.tensor([[[[1.0]], [[0.0]]], [[[0.0]], [[0.5]]]])
+        # A third of the way is 30 degrees: cosine sqrt(3) / 2, sine 1 / 2.
+        third = [[math.sqrt(3) / 2, 0.5], [0.25, math.sqrt(3) / 4]]
+        torch.testing.assert_close(turn_hue(x, 1 / 3).flatten(1), torch.tensor(third))
+        assert fade(x, 0.5).flatten(1).tolist() == [[1.0, 0.5], [0.25, 0.5]]
+
+    @pytest.mark.parametrize("name", ["hue", "saturation"])
+    @pytest.mark.parametrize("strength", [0.0, 0.3, 0.5, 1.0])
+    def test_pixels_stay_in_range_and_the_test_split_as_it_is(self, irm, name, strength):
+        before = irm.test.x.clone()
+        corrupted = irm.corruptions[name](strength)
+        low, high = irm.input_range
+        assert corrupted.shape == irm.test.x.shape
+        assert low <= corrupted.min()
+        assert corrupted.max() <= high
+        assert torch.equal(irm.test.x, before)
+
+    def test_domainbed_has_them_too(self, domainbed):
+        assert list(domainbed.corruptions) == ["hue", "saturation"]
+        assert torch.equal(domainbed.corruptions["hue"](1.0), domainbed.test.x.flip(1))
+
+    def test_without_colour_there_is_none_to_corrupt(self, build):
+        assert build(greyscale=True).corruptions == {}

@@ -1,4 +1,4 @@
-"""Mixture curves by hand: weights, values, empty groups, areas."""
+"""Robustness curves by hand: weights, values, empty groups, areas."""
 
 from __future__ import annotations
 
@@ -7,20 +7,45 @@ import math
 import numpy as np
 import pytest
 
+from ipgl.config import EvaluationSettings
 from ipgl.evaluation import (
     CurvePoint,
     GroupCount,
+    Predictions,
     area_under_curve,
-    mixture_curve,
+    curve_kind,
+    interpolation_axis,
     mixture_weights,
+    run_curves,
     weighted_accuracy,
+    worst_case_kl,
+    worst_case_tv,
 )
+from ipgl.evaluation.curves import centre_mix, group_curves
 
 OPTIONS = {"confidence": 0.95, "resamples": 200}
 
 
-def group(label, attribute, aligned, count, correct=0):
-    return GroupCount(label=label, attribute=attribute, aligned=aligned, count=count, correct=correct)
+def group(label, attribute, aligned, count, correct=0, training_count=0):
+    return GroupCount(
+        label=label,
+        attribute=attribute,
+        aligned=aligned,
+        count=count,
+        correct=correct,
+        training_count=training_count,
+    )
+
+
+NOTHING = np.zeros(0, dtype=np.int32)
+NO_PREDICTIONS = Predictions(NOTHING, NOTHING, NOTHING, np.zeros((0, 2), dtype=np.float32))
+
+
+def mixture_curve(groups, severities, *, seed=0, **options):
+    settings = EvaluationSettings(curves=("mixture",), severities=severities, **options)
+    curves = run_curves(groups, NO_PREDICTIONS, settings, seed)
+    assert list(curves) == ["mixture"]
+    return curves["mixture"]
 
 
 # Class 0 has 40 of 100 examples, class 1 has 60. Accuracies: 0.9, 0.1 and 0.5, 0.2.
@@ -173,3 +198,160 @@ def test_area(curve, area):
 
 def test_the_area_of_a_curve_with_a_gap_is_unknown():
     assert math.isnan(area_under_curve(points((0.0, 0.9), (0.5, math.nan), (1.0, 0.1))))
+
+
+# --- curves beyond the mixture ---
+
+# TWO's accuracies 0.9, 0.1, 0.2, 0.5, with a training mix of 0.5, 0.1, 0, 0.4.
+TRAINED = tuple(
+    group.model_copy(update={"training_count": count})
+    for group, count in zip(TWO, (50, 10, 0, 40), strict=True)
+)
+WORST = EvaluationSettings(
+    severities=(0.0, 1.0), kl_radii=(0.5, 0.0), tv_radii=(0.0, 0.4, 1.0), resamples=400, confidence=0.9
+)
+
+
+def test_the_training_mix_is_the_centre_of_the_balls():
+    np.testing.assert_allclose(centre_mix(TRAINED, WORST), [0.5, 0.1, 0.0, 0.4])
+    test = WORST.model_copy(update={"worst_case_mix": "test"})
+    np.testing.assert_allclose(centre_mix(TRAINED, test), [0.3, 0.1, 0.4, 0.2])
+    # Without training counts the test mix stands in.
+    np.testing.assert_allclose(centre_mix(TWO, WORST), [0.3, 0.1, 0.4, 0.2])
+
+
+def test_worst_case_curves_of_a_run():
+    curves = run_curves(TRAINED, NO_PREDICTIONS, WORST)
+    assert list(curves) == ["mixture", "worst_case_kl", "worst_case_tv"]
+    accuracies, mix = [0.9, 0.1, 0.2, 0.5], [0.5, 0.1, 0.0, 0.4]
+    kl, tv = curves["worst_case_kl"], curves["worst_case_tv"]
+    assert [point.severity for point in kl] == [0.5, 0.0]
+    assert [point.accuracy for point in kl] == pytest.approx(
+        worst_case_kl(accuracies, mix, [0.5, 0]).tolist()
+    )
+    # 0.66 on average; 0.4 of the best group's share to the group at 0.1; everything there.
+    assert [point.accuracy for point in tv] == pytest.approx([0.66, 0.66 - 0.4 * 0.8, 0.1])
+    assert [point.severity for point in tv] == [0.0, 0.4, 1.0]
+    for point in (*kl, *tv):
+        assert math.isnan(point.agreement)
+        assert point.low < point.high
+        # Resampled minima lie below the minimum, but not by more than the groups' own spread.
+        assert point.low <= point.accuracy <= point.high + 0.05
+
+
+def test_worst_case_intervals_are_those_of_resampled_groups():
+    # All weight on one group: the curve at radius 0 is its accuracy, 0.9 of 30, and nothing else is drawn.
+    groups = [g.model_copy(update={"training_count": int(i == 0)}) for i, g in enumerate(TWO)]
+    settings = WORST.model_copy(update={"confidence": 0.6827, "resamples": 20_000})
+    curves = run_curves(groups, NO_PREDICTIONS, settings)
+    deviation = math.sqrt(0.9 * 0.1 / 30)
+    for point in (curves["worst_case_kl"][1], curves["worst_case_kl"][0], curves["worst_case_tv"][0]):
+        assert point.accuracy == pytest.approx(0.9)
+        assert (point.high - point.low) / 2 == pytest.approx(deviation, rel=0.25)
+
+
+def test_group_curves_hold_what_the_study_asks_for():
+    settings = EvaluationSettings(curves=("worst_case_tv", "mixture"), tv_radii=(0.3,), severities=(0.5,))
+    curves = group_curves(TRAINED, settings)
+    assert list(curves) == ["worst_case_tv", "mixture"]
+    axis, curve = curves["worst_case_tv"]
+    accuracies = np.random.default_rng(0).random((3, 2, 4))
+    assert axis == (0.3,)
+    np.testing.assert_allclose(curve(accuracies), worst_case_tv(accuracies, [0.5, 0.1, 0.0, 0.4], [0.3]))
+
+
+def with_answers(groups, **more):
+    """Predictions that are right for the first `correct` examples of each group."""
+    label = np.repeat([g.label for g in groups], [g.count for g in groups]).astype(np.int32)
+    attribute = np.repeat([g.attribute for g in groups], [g.count for g in groups]).astype(np.int32)
+    right = np.concatenate([np.arange(g.count) < g.correct for g in groups])
+    prediction = np.where(right, label, 1 - label).astype(np.int32)
+    return Predictions(label, attribute, prediction, np.full((len(label), 2), 0.5, dtype=np.float32), **more)
+
+
+def test_interpolation_curve_by_hand():
+    # Four pairs: the second changes from the middle on, the third only at the end, the fourth in the middle alone.
+    along = np.array([[0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0]], dtype=np.int32)
+    settings = EvaluationSettings(curves=("mixture", "interpolation"), resamples=500)
+    curve = run_curves(TWO, with_answers(TWO, along=along), settings)["interpolation"]
+    assert [point.severity for point in curve] == [0.0, 0.5, 1.0]
+    assert [point.accuracy for point in curve] == [1.0, 0.5, 0.5]
+    assert (curve[0].low, curve[0].high) == (1.0, 1.0)
+    assert all(point.low < 0.5 < point.high for point in curve[1:])
+
+
+def test_an_interpolation_interval_has_the_width_of_a_binomial():
+    along = np.stack([np.zeros(400), np.arange(400) < 100]).astype(np.int32)
+    settings = EvaluationSettings(curves=("mixture", "interpolation"), resamples=20_000, confidence=0.6827)
+    point = run_curves(TWO, with_answers(TWO, along=along), settings)["interpolation"][1]
+    assert point.accuracy == 0.75
+    assert (point.high - point.low) / 2 == pytest.approx(math.sqrt(0.75 * 0.25 / 400), rel=0.1)
+
+
+def test_no_interpolation_curve_where_it_was_not_asked_for_or_not_followed():
+    along = np.zeros((2, 3), dtype=np.int32)
+    asked = EvaluationSettings(curves=("mixture", "interpolation"), resamples=100)
+    assert "interpolation" not in run_curves(TWO, with_answers(TWO), asked)
+    other = EvaluationSettings(curves=("mixture",), resamples=100)
+    assert "interpolation" not in run_curves(TWO, with_answers(TWO, along=along), other)
+
+
+def test_interpolation_axis():
+    assert interpolation_axis(2) == (0.0, 1.0)
+    assert interpolation_axis(11) == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    assert interpolation_axis(0) == ()
+
+
+def test_corruption_curve_by_hand():
+    base = with_answers(TRAINED)
+    all_right = base.label
+    only_zero = np.zeros(100, dtype=np.int32)  # right for class 0, wrong for class 1
+    one = with_answers(
+        TRAINED,
+        corrupted={"hue": np.stack([base.prediction, only_zero, all_right])},
+        levels={"hue": (0.0, 0.5, 1.0)},
+    )
+    curves = run_curves(TRAINED, one, WORST)
+    curve = curves["corruption_hue"]
+    assert list(curves) == ["mixture", "worst_case_kl", "worst_case_tv", "corruption_hue"]
+    assert [point.severity for point in curve] == [0.0, 0.5, 1.0]
+    # On the training mix: 0.5 * 0.9 + 0.1 * 0.1 + 0.4 * 0.5; then class 0's share of it; then all.
+    assert [point.accuracy for point in curve] == pytest.approx([0.66, 0.6, 1.0])
+    assert curve[0].low < 0.66 < curve[0].high
+    for point in curve[1:]:
+        assert (point.low, point.high) == pytest.approx((point.accuracy,) * 2)
+    assert curve[0].accuracy == pytest.approx(curves["worst_case_tv"][0].accuracy)
+
+
+def test_a_corruption_is_unknown_where_a_group_of_the_mix_is_empty():
+    groups = [*TRAINED[:3], group(1, 1, True, 0, training_count=40)]
+    base = with_answers(groups)
+    one = with_answers(groups, corrupted={"hue": base.prediction[None]}, levels={"hue": (0.5,)})
+    (point,) = run_curves(groups, one, WORST)["corruption_hue"]
+    assert all(math.isnan(value) for value in (point.accuracy, point.low, point.high))
+
+
+def test_every_curve_of_a_run_has_a_kind():
+    along = np.zeros((2, 3), dtype=np.int32)
+    base = with_answers(TRAINED)
+    one = with_answers(
+        TRAINED, along=along, corrupted={"hue_turn": base.prediction[None]}, levels={"hue_turn": (0.5,)}
+    )
+    kinds = {name: curve_kind(name) for name in run_curves(TRAINED, one, WORST)}
+    assert list(kinds) == [
+        "mixture",
+        "worst_case_kl",
+        "worst_case_tv",
+        "interpolation",
+        "corruption_hue_turn",
+    ]
+    assert {name: kind.name for name, kind in kinds.items()} == {name: name for name in kinds}
+    assert len({kind.metric for kind in kinds.values()}) == len({kind.title for kind in kinds.values()}) == 5
+    assert kinds["corruption_hue_turn"].title == "Corruption: hue turn"
+    assert kinds["corruption_hue_turn"].metric == "corruption_accuracy/hue_turn"
+    assert [kind.shares for kind in kinds.values()] == [True, False, True, True, True]
+
+
+def test_an_unknown_curve():
+    with pytest.raises(KeyError, match="there is no curve 'wurst_case_kl'"):
+        curve_kind("wurst_case_kl")

@@ -145,6 +145,16 @@ def test_seed_means_spread_between_seeds():
     assert found.std() == pytest.approx(math.sqrt(2), rel=0.05)
 
 
+def test_examples_and_seeds_are_drawn_apart_even_from_one_number():
+    # Group 0: both seeds answer alike, half right. Group 1: one seed right throughout, the other wrong. Then each
+    # group's mean is a coin of its own: variances 1/4 / 10 and 1/4 / 2.
+    correct = np.array([[1] * 5 + [0] * 5 + [1] * 10, [1] * 5 + [0] * 5 + [0] * 10], dtype=bool)
+    samples = nested_accuracies(correct, np.repeat([0, 1], 10), 2, RESAMPLES, seed=0)
+    found = resampled_seed_means(samples, seed=0)
+    assert np.corrcoef(found.T)[0, 1] == pytest.approx(0.0, abs=5 / math.sqrt(RESAMPLES))
+    np.testing.assert_allclose(found.var(axis=0), [0.025, 0.125], rtol=0.1)
+
+
 def test_one_seed_is_its_own_mean():
     values = np.random.default_rng(0).random((20, 1, 3))
     np.testing.assert_array_equal(resampled_seed_means(values, seed=0), values[:, 0])

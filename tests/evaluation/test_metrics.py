@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
 
-from ipgl.evaluation import GroupCount, group_metrics, group_results, pair_metrics, prediction_metrics
+from ipgl.evaluation import (
+    GroupCount,
+    group_metrics,
+    group_results,
+    pair_metrics,
+    prediction_metrics,
+    wilson_interval,
+)
 
 
-def group(label, attribute, count, correct, aligned=False):
-    return GroupCount(label=label, attribute=attribute, aligned=aligned, count=count, correct=correct)
+def group(label, attribute, count, correct, aligned=False, training_count=0):
+    return GroupCount(
+        label=label,
+        attribute=attribute,
+        aligned=aligned,
+        count=count,
+        correct=correct,
+        training_count=training_count,
+    )
 
 
 def test_group_results():
@@ -37,11 +53,31 @@ def test_groups_are_listed_by_label_then_attribute_with_those_that_nothing_is_in
     assert [(g.label, g.attribute) for g in found if g.aligned] == [(0, 2), (1, 0), (2, 1)]
 
 
+def test_training_counts_stand_beside_the_test_counts():
+    found = group_results(
+        torch.tensor([0, 1]),
+        torch.tensor([0, 1]),
+        torch.tensor([0, 0]),
+        aligned=torch.tensor([0, 1]),
+        num_attributes=2,
+        training_counts=torch.tensor([[5, 0], [2, 9]]),
+    )
+    assert [g.training_count for g in found] == [5, 0, 2, 9]
+    assert [g.count for g in found] == [1, 0, 1, 0]
+
+
 def test_group_metrics():
-    # Accuracies 1/2, 1, 1/4, 3/4; correct in all: 1 + 4 + 2 + 3 of 18.
-    groups = [group(0, 0, 2, 1), group(0, 1, 4, 4), group(1, 0, 8, 2), group(1, 1, 4, 3)]
+    # Accuracies 1/2, 1, 1/4, 3/4; correct in all: 1 + 4 + 2 + 3 of 18; of class 0 five of 6, of class 1 five of 12.
+    groups = [
+        group(0, 0, 2, 1, training_count=70),
+        group(0, 1, 4, 4, training_count=10),
+        group(1, 0, 8, 2, training_count=20),
+        group(1, 1, 4, 3, training_count=100),
+    ]
     assert group_metrics(groups) == {
         "average": pytest.approx(10 / 18),
+        "adjusted_average": pytest.approx((70 * 0.5 + 10 * 1 + 20 * 0.25 + 100 * 0.75) / 200),
+        "class_balanced": pytest.approx((5 / 6 + 5 / 12) / 2),
         "group_mean": pytest.approx(0.625),
         "worst_group": 0.25,
         "worst_nonempty_group": 0.25,
@@ -55,6 +91,54 @@ def test_an_empty_group_is_not_zero_but_unknown():
     assert math.isnan(found["worst_group"])
     assert found["worst_nonempty_group"] == 0.25
     assert math.isnan(group(1, 0, 0, 0).accuracy)
+
+
+def test_adjusted_average_with_empty_groups():
+    # A group that training never sees weighs nothing, even where it is unknown on the test split.
+    unseen = [group(0, 0, 4, 1, training_count=30), group(0, 1, 4, 3), group(1, 0, 2, 1, training_count=10)]
+    assert group_metrics(unseen)["adjusted_average"] == pytest.approx((30 * 0.25 + 10 * 0.5) / 40)
+    untested = [group(0, 0, 4, 1, training_count=30), group(0, 1, 0, 0)]
+    assert group_metrics(untested)["adjusted_average"] == pytest.approx(0.25)
+    # One that training does see is needed.
+    needed = [group(0, 0, 4, 1, training_count=30), group(0, 1, 0, 0, training_count=1)]
+    assert math.isnan(group_metrics(needed)["adjusted_average"])
+
+
+def test_without_training_counts_there_is_no_adjusted_average():
+    assert math.isnan(group_metrics([group(0, 0, 4, 1), group(1, 0, 4, 4)])["adjusted_average"])
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_class_balanced_against_scikit_learn(classes):
+    rng = np.random.default_rng(classes)
+    y = rng.choice(classes, size=300, p=rng.dirichlet(np.ones(classes)) * 0.5 + 0.5 / classes)
+    attribute = rng.integers(3, size=300)
+    prediction = np.where(rng.random(300) < 0.6, y, rng.integers(classes, size=300))
+    groups = group_results(
+        *(torch.from_numpy(values) for values in (prediction, y, attribute)),
+        aligned=torch.zeros(classes, dtype=torch.int64),
+        num_attributes=3,
+    )
+    assert group_metrics(groups)["class_balanced"] == pytest.approx(balanced_accuracy_score(y, prediction))
+
+
+def test_a_class_without_examples_is_unknown():
+    assert math.isnan(group_metrics([group(0, 0, 4, 1), group(1, 0, 0, 0)])["class_balanced"])
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+@pytest.mark.parametrize(("correct", "count"), [(0, 5), (1, 1), (3, 10), (97, 100), (5000, 10_000)])
+def test_wilson_interval_against_its_formula(correct, count, confidence):
+    z = {0.8: 1.2815515655446004, 0.95: 1.959963984540054}[confidence]
+    share = correct / count
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    found = wilson_interval(correct, count, confidence)
+    assert found == pytest.approx((max(0, centre - half), min(1, centre + half)), abs=1e-9)
+
+
+def test_wilson_interval_of_an_empty_group():
+    assert all(math.isnan(bound) for bound in wilson_interval(0, 0, 0.95))
 
 
 def test_without_any_example_everything_is_unknown():

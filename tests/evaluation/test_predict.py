@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ipgl.evaluation import predict_logits
+from ipgl.data import PairSet
+from ipgl.evaluation import predict_between, predict_logits
 from ipgl.models import Classifier
 
 
@@ -34,3 +35,30 @@ def test_no_batch_is_larger_than_asked_for():
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     predict_logits(model, torch.randn(10, 6), 4)
     assert sizes == [4, 4, 2]
+
+
+def pairs_of(count):
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(2, count, 2, 3, generator=generator)
+    zeros = torch.zeros(count, dtype=torch.int64)
+    return PairSet(a, b, zeros, zeros)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 1000])
+def test_between_equals_a_forward_pass_at_each_point(batch_size):
+    model, pairs, points = make_model(), pairs_of(10), (0.0, 0.3, 1.0)
+    with torch.no_grad():
+        model.head.weight.copy_(5 * torch.eye(3, 4) - 1)  # so that the inputs decide the class
+        model.head.bias.zero_()
+    found = predict_between(model, pairs, points, batch_size)
+    expected = [model((1 - t) * pairs.a + t * pairs.b).argmax(dim=1) for t in points]
+    assert torch.equal(found, torch.stack(expected))
+    assert torch.equal(found[0], predict_logits(model, pairs.a, 4).argmax(dim=1))
+    assert torch.equal(found[-1], predict_logits(model, pairs.b, 4).argmax(dim=1))
+    assert len(found.unique()) > 1
+
+
+def test_without_points_or_pairs_there_is_nothing_between():
+    model = make_model()
+    assert predict_between(model, pairs_of(5), (), 3).shape == (0, 0)
+    assert predict_between(model, pairs_of(0), (0.0, 1.0), 3).shape == (2, 0)

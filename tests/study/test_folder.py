@@ -7,11 +7,13 @@ import math
 import re
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from ipgl.config import Component, EvaluationSettings, ResourceSettings, TrainingSettings, TrialConfig
 from ipgl.errors import StudyStateError
-from ipgl.evaluation import RunResult, StudySummary
+from ipgl.evaluation import Predictions, RunResult, StudySummary
 from ipgl.study.folder import StudyFolder, TrialFolder
 
 
@@ -128,14 +130,30 @@ def test_a_result_that_is_required_and_missing(trial):
     assert str(caught.value) == f"{trial.result}: there is no result; the run has not ended"
 
 
+def predictions(examples=1000, **changes):
+    rng = np.random.default_rng(0)
+    label, attribute, prediction = rng.integers(2, size=(3, examples), dtype=np.int32)
+    fields = {
+        "label": label,
+        "attribute": attribute,
+        "prediction": prediction,
+        "probability": rng.dirichlet((1, 1), size=examples).astype(np.float32),
+        "corrupted": {"hue": rng.integers(2, size=(2, examples), dtype=np.int32)},
+        "levels": {"hue": (0.0, 0.5)},
+        "along": rng.integers(2, size=(3, 40), dtype=np.int32),
+    }
+    return Predictions(**(fields | changes))
+
+
 def test_predictions_come_back(trial):
-    arrays = [np.array(values, dtype=np.int32) for values in ([0, 1, 1], [0, 0, 1], [1, 0, 1])]
-    trial.write_predictions(*arrays)
+    written = predictions()
+    trial.write_predictions(written)
     found = trial.read_predictions()
-    assert list(found) == ["prediction", "label", "attribute"]
-    for mine, theirs in zip(found.values(), arrays, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-        assert mine.dtype == np.int32
+    for name in ("label", "attribute", "prediction", "probability", "along"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(written, name), strict=True)
+    np.testing.assert_array_equal(found.corrupted["hue"], written.corrupted["hue"], strict=True)
+    assert found.corrupted.keys() == {"hue"}
+    assert found.levels == {"hue": (0.0, 0.5)}
 
 
 def assert_predictions_refused(trial):
@@ -144,55 +162,66 @@ def assert_predictions_refused(trial):
     message = str(caught.value)
     assert message.startswith(f"{trial.predictions}: the predictions cannot be read (")
     assert message.endswith(f"; remove {trial.path} and resume the study to run it again")
+    return message
 
 
 def test_missing_predictions(trial):
     assert_predictions_refused(trial)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 and no more", b"\x93NUMPY"])
-def test_predictions_of_other_content(trial, content):
-    trial.predictions.write_bytes(content)
+def test_missing_pairs(trial):
+    trial.write_predictions(predictions())
+    trial.pair_predictions.unlink()
+    assert "pairs.parquet" in assert_predictions_refused(trial)
+
+
+@pytest.mark.parametrize("name", ["predictions", "pair_predictions"])
+@pytest.mark.parametrize("content", [b"", b"not a table", b"PK\x03\x04 and no more", b"PAR1PAR1"])
+def test_predictions_of_other_content(trial, name, content):
+    trial.write_predictions(predictions())
+    getattr(trial, name).write_bytes(content)
     assert_predictions_refused(trial)
 
 
+@pytest.mark.parametrize("name", ["predictions", "pair_predictions"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_truncated_predictions(trial, share):
-    trial.write_predictions(*(np.arange(1000, dtype=np.int32) for _ in range(3)))
-    content = trial.predictions.read_bytes()
-    trial.predictions.write_bytes(content[: int(share * len(content))])
+def test_truncated_predictions(trial, name, share):
+    trial.write_predictions(predictions())
+    path = getattr(trial, name)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
     assert_predictions_refused(trial)
 
 
-def test_predictions_with_damage_inside(trial):
-    trial.write_predictions(*(np.random.default_rng(0).integers(99, size=(3, 1000), dtype=np.int32)))
-    content = trial.predictions.read_bytes()
+@pytest.mark.parametrize("name", ["predictions", "pair_predictions"])
+def test_predictions_with_damage_inside(trial, name):
+    written = predictions()
+    trial.write_predictions(written)
+    path = getattr(trial, name)
+    content = path.read_bytes()
     for start in range(0, len(content), 97):
         for damage in (bytes(10), bytes([255]) * 10):
             spoilt = content[:start] + damage + content[start + 10 :]
             if spoilt != content:
-                trial.predictions.write_bytes(spoilt)
-                assert_predictions_refused_or_untouched(trial)
+                path.write_bytes(spoilt)
+                assert_predictions_refused_or_untouched(trial, written)
 
 
-def assert_predictions_refused_or_untouched(trial):
-    """Some bytes of an archive (times, attributes) mean nothing; damage there may pass, but as the same arrays."""
+def assert_predictions_refused_or_untouched(trial, written):
+    """Some bytes of a table (statistics, the writer's name) mean nothing; damage there may pass, but as it was."""
     try:
         found = trial.read_predictions()
     except StudyStateError:
         return
-    expected = np.random.default_rng(0).integers(99, size=(3, 1000), dtype=np.int32)
-    np.testing.assert_array_equal(np.stack(list(found.values())), expected)
+    for name in ("label", "attribute", "prediction", "probability", "along"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(written, name))
+    np.testing.assert_array_equal(found.corrupted["hue"], written.corrupted["hue"])
+    assert found.levels == written.levels
 
 
-def test_predictions_without_one_of_the_arrays(trial):
-    np.savez(trial.predictions, prediction=np.zeros(3), label=np.zeros(3))
-    assert_predictions_refused(trial)
-
-
-def test_one_array_is_no_archive(trial):
-    with trial.predictions.open("wb") as file:
-        np.save(file, np.zeros(3))
+def test_predictions_that_another_program_wrote(trial):
+    table = pyarrow.table({"prediction": np.zeros(3), "label": np.zeros(3), "attribute": np.zeros(3)})
+    pyarrow.parquet.write_table(table, trial.predictions)
     assert_predictions_refused(trial)
 
 
@@ -310,7 +339,7 @@ def test_writing_leaves_no_other_files(study):
     folder.write_start(config())
     folder.write_history([{"step": 1.0}])
     folder.write_result(result())
-    folder.write_predictions(*(np.zeros(3, dtype=np.int32) for _ in range(3)))
+    folder.write_predictions(predictions())
     study.write_state({})
     study.write_winners({})
     study.write_summary(summary())
@@ -322,5 +351,6 @@ def test_writing_leaves_no_other_files(study):
         "trials/erm-0/trial.json",
         "trials/erm-0/history.json",
         "trials/erm-0/result.json",
-        "trials/erm-0/predictions.npz",
+        "trials/erm-0/predictions.parquet",
+        "trials/erm-0/pairs.parquet",
     }

@@ -20,7 +20,7 @@ from ipgl.config import (
     config_hash,
 )
 from ipgl.errors import StudyStateError
-from ipgl.evaluation import group_metrics, predict_logits
+from ipgl.evaluation import group_metrics, predict_logits, probability_metrics
 from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.registry import UnknownNameError
@@ -95,7 +95,11 @@ def names(folder):
 
 
 def without_time(rows):
-    return [{name: value for name, value in row.items() if name != "time"} for row in rows]
+    """The rows without what depends on the machine and its clock."""
+    return [
+        {name: value for name, value in row.items() if name != "time" and not name.startswith("system/")}
+        for row in rows
+    ]
 
 
 def state(folder):
@@ -120,7 +124,14 @@ def done(tmp_path_factory):
 
 def test_a_completed_run(done):
     run_config, folder, result, _ = done
-    assert names(folder) == ["history.json", "model.pt", "predictions.npz", "result.json", "trial.json"]
+    assert names(folder) == [
+        "history.json",
+        "model.pt",
+        "pairs.parquet",
+        "predictions.parquet",
+        "result.json",
+        "trial.json",
+    ]
     assert result.status == "completed"
     assert result.failure is None
     assert (result.study, result.label, result.method, result.phase, result.seed) == (
@@ -174,6 +185,7 @@ def test_no_test_data_in_what_choices_are_made_from(done):
             "diagnostic",
             "validation",
             "score",
+            "system",
         }
 
 
@@ -198,11 +210,13 @@ def test_its_groups_and_metrics_follow_from_its_predictions(done):
     _, folder, result, _ = done
     stored = folder.read_predictions()
     dataset = build_dataset(DATASET)
-    np.testing.assert_array_equal(stored["label"], dataset.test.y.numpy())
-    np.testing.assert_array_equal(stored["attribute"], dataset.test.attribute.numpy())
-    hit = stored["prediction"] == stored["label"]
+    np.testing.assert_array_equal(stored.label, dataset.test.y.numpy())
+    np.testing.assert_array_equal(stored.attribute, dataset.test.attribute.numpy())
+    hit = stored.prediction == stored.label
+    training = dataset.train.y * 2 + dataset.train.attribute
     for group in result.groups:
-        members = (stored["label"] == group.label) & (stored["attribute"] == group.attribute)
+        members = (stored.label == group.label) & (stored.attribute == group.attribute)
+        assert group.training_count == (training == group.label * 2 + group.attribute).sum()
         assert (group.count, group.correct) == (members.sum(), hit[members].sum())
         assert group.aligned == (group.label == group.attribute)  # colour agrees with the label in training
     assert sum(group.count for group in result.groups) == 500
@@ -214,14 +228,14 @@ def test_its_groups_and_metrics_follow_from_its_predictions(done):
         result.groups
     )
 
-    prior = np.array([(stored["label"] == label).mean() for label in (0, 1)])
+    prior = np.array([(stored.label == label).mean() for label in (0, 1)])
     aligned = prior @ [accuracies[0, 0], accuracies[1, 1]]
     conflicting = prior @ [accuracies[0, 1], accuracies[1, 0]]
     curve = result.curves["mixture"]
     expected = [aligned, (aligned + conflicting) / 2, conflicting]
     assert [point.accuracy for point in curve] == pytest.approx(expected, rel=1e-12)
     assert result.metrics["area_mixture"] == pytest.approx((aligned + conflicting) / 2, rel=1e-12)
-    assert list(result.curves) == ["mixture"]
+    assert list(result.curves) == ["mixture", "worst_case_kl", "worst_case_tv", "interpolation"]
     shifted = 0.1 * aligned + 0.9 * conflicting  # the target severity is 0.9
     assert result.metrics["shifted_accuracy"] == pytest.approx(shifted, rel=1e-12)
 
@@ -231,7 +245,97 @@ def test_the_loaded_model_predicts_what_is_stored(done):
     model = load_model(folder.path)
     assert not model.training
     logits = predict_logits(model, build_dataset(DATASET).test.x, 2048)
-    np.testing.assert_array_equal(logits.argmax(dim=1).numpy(), folder.read_predictions()["prediction"])
+    stored = folder.read_predictions()
+    np.testing.assert_array_equal(logits.argmax(dim=1).numpy(), stored.prediction)
+    np.testing.assert_allclose(stored.probability, logits.softmax(dim=1).numpy(), atol=1e-6)
+
+
+def test_its_curves_and_metrics_beyond_groups(done):
+    _, folder, result, rows = done
+    stored, evaluation = folder.read_predictions(), config().evaluation
+    counts = np.array([group.training_count for group in result.groups])
+    accuracies = np.array([group.accuracy for group in result.groups])
+    centre = accuracies @ counts / counts.sum()
+    assert result.metrics["adjusted_average"] == pytest.approx(centre)
+    kl, tv = result.curves["worst_case_kl"], result.curves["worst_case_tv"]
+    assert [point.severity for point in kl] == list(evaluation.kl_radii)
+    assert [point.severity for point in tv] == list(evaluation.tv_radii)
+    for curve in (kl, tv):
+        assert curve[0].accuracy == pytest.approx(centre)  # around the training mix
+    assert tv[-1].accuracy == pytest.approx(accuracies.min())
+    assert kl[-1].accuracy >= accuracies.min()
+
+    dataset, model = build_dataset(DATASET), load_model(folder.path)
+    pairs = dataset.held_out_pairs
+    assert stored.along.shape == (11, 40)
+    with torch.inference_mode():
+        for row, t in ((0, 0.0), (3, 0.3), (10, 1.0)):
+            expected = model((1 - t) * pairs.a + t * pairs.b).argmax(dim=1)
+            np.testing.assert_array_equal(stored.along[row], expected.numpy())
+    consistent = (stored.along == stored.along[0]).mean(axis=1)
+    assert [point.accuracy for point in result.curves["interpolation"]] == pytest.approx(consistent.tolist())
+    assert result.metrics["flip_rate"] == rows[-1]["validation/flip_rate"]
+    assert 1 - consistent[-1] == pytest.approx(result.metrics["flip_rate"])
+    assert result.metrics["rho"] == rows[-1]["validation/rho"]
+    for name, value in probability_metrics(stored.probability, stored.label).items():
+        assert result.metrics[name] == pytest.approx(value)
+    assert {f"area_{name}" for name in result.curves} <= result.metrics.keys()
+    assert stored.corrupted == {}  # those are for final runs
+
+
+def test_a_final_run_is_tested_on_corruptions_too(tmp_path):
+    evaluation = EvaluationSettings(corruption_levels=(0.0, 0.5, 1.0), interpolation_points=2, resamples=100)
+    folder = TrialFolder(tmp_path / "trial")
+    result = run_trial(config(phase="final", evaluation=evaluation), folder, SilentReporter())
+    assert [name for name in result.curves if name.startswith("corruption")] == [
+        "corruption_hue",
+        "corruption_saturation",
+    ]
+    stored, dataset, model = folder.read_predictions(), build_dataset(DATASET), load_model(folder.path)
+    assert stored.along.shape == (2, 40)
+    for name, rows in stored.corrupted.items():
+        assert stored.levels[name] == (0.0, 0.5, 1.0)
+        np.testing.assert_array_equal(rows[0], stored.prediction)
+        logits = predict_logits(model, dataset.corruptions[name](0.5), 2048)
+        np.testing.assert_array_equal(rows[1], logits.argmax(dim=1).numpy())
+        assert result.curves[f"corruption_{name}"][0].accuracy == pytest.approx(
+            result.metrics["adjusted_average"]
+        )
+
+
+def test_only_the_curves_that_are_asked_for(tmp_path):
+    evaluation = EvaluationSettings(curves=("mixture",), resamples=100)
+    folder = TrialFolder(tmp_path / "trial")
+    result = run_trial(config(phase="final", evaluation=evaluation), folder, SilentReporter())
+    assert list(result.curves) == ["mixture"]
+    assert not folder.pair_predictions.exists()
+    stored = folder.read_predictions()
+    assert stored.corrupted == {}
+    assert stored.along.size == 0
+
+
+def test_runs_share_a_test_fingerprint_if_they_share_the_test_examples(done, tmp_path):
+    _, _, result, _ = done
+    finger = {}
+    other = Component(name=DATASET.name, **(DATASET.settings | {"seed": 1}))
+    for name, changes in {"same": {"seed": 1}, "other": {"dataset": other}}.items():
+        short = training(epochs=1, evaluations=1)
+        found = run_trial(config(training=short, **changes), TrialFolder(tmp_path / name), SilentReporter())
+        finger[name] = found.test_fingerprint
+    assert finger["same"] == result.test_fingerprint
+    assert finger["other"] != result.test_fingerprint
+    assert {len(value) for value in finger.values()} == {64}
+
+
+def test_its_history_says_what_it_took_from_the_machine(done):
+    _, _, _, rows = done
+    for row in rows:
+        assert {name for name in row if name.startswith("system/")} == {
+            "system/memory_mib",
+            "system/cpu_percent",
+        }
+        assert 100 < row["system/memory_mib"] < 100_000
+        assert row["system/cpu_percent"] >= 0
 
 
 def test_its_validation_metrics_are_of_the_validation_split_and_the_held_out_pairs(done):
@@ -317,7 +421,7 @@ def test_what_the_reporter_raises_leaves_no_result_and_a_second_call_goes_on(tmp
     assert without_time(folder.read_history()) == without_time(undisturbed.read_history())
     assert names(folder) == names(undisturbed)
     np.testing.assert_array_equal(
-        folder.read_predictions()["prediction"], undisturbed.read_predictions()["prediction"]
+        folder.read_predictions().prediction, undisturbed.read_predictions().prediction
     )
 
 
@@ -432,7 +536,7 @@ def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise ZeroDivisionError("no groups")
 
-    monkeypatch.setattr(trial_module, "mixture_curve", refuse)
+    monkeypatch.setattr(trial_module, "run_curves", refuse)
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(), folder, SilentReporter())
     assert (result.status, result.failure.kind, result.failure.message) == (

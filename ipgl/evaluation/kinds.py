@@ -1,0 +1,86 @@
+"""What each robustness curve is: its axis, its value, and where tables and the tracking server show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CORRUPTION_PREFIX = "corruption_"
+
+
+@dataclass(frozen=True)
+class CurveKind:
+    """How to read one curve; on every curve a higher value is better.
+
+    Attributes:
+        name: Key in `RunResult.curves`.
+        title: What a reader calls it.
+        axis: What `CurvePoint.severity` is on this curve.
+        value: What `CurvePoint.accuracy` is on this curve.
+        shares: Whether the axis holds shares in [0, 1], shown in percent; otherwise radii, shown as they are.
+        metric: Name of the metric in the tracking server; its step is 100 times the severity.
+    """
+
+    name: str
+    title: str
+    axis: str
+    value: str
+    shares: bool
+    metric: str
+
+
+_KINDS = (
+    CurveKind(
+        "mixture",
+        "Mixture",
+        "bias-conflicting share of the test mix",
+        "accuracy",
+        True,
+        "shift_accuracy/mixture",
+    ),
+    CurveKind(
+        "worst_case_kl",
+        "Worst case (Kullback-Leibler)",
+        "radius of the ball of group mixes in nats",
+        "lowest accuracy in the ball",
+        False,
+        "worst_case_accuracy/kl",
+    ),
+    CurveKind(
+        "worst_case_tv",
+        "Worst case (total variation)",
+        "largest share of the group mix that moves",
+        "lowest accuracy in the ball",
+        True,
+        "worst_case_accuracy/tv",
+    ),
+    CurveKind(
+        "interpolation",
+        "Pair interpolation",
+        "way from a pair's first member to its second",
+        "share of held-out pairs classified as at the start",
+        True,
+        "pair_consistency/interpolation",
+    ),
+)
+
+
+def curve_kind(name: str) -> CurveKind:
+    """The kind of the curve with this name; `corruption_<name>` for the data set's own corruptions.
+
+    Raises:
+        KeyError: There is no such curve.
+    """
+    for kind in _KINDS:
+        if kind.name == name:
+            return kind
+    if not name.startswith(CORRUPTION_PREFIX):
+        raise KeyError(f"there is no curve {name!r}")
+    corruption = name.removeprefix(CORRUPTION_PREFIX)
+    return CurveKind(
+        name,
+        f"Corruption: {corruption.replace('_', ' ')}",
+        f"strength of the corruption of the attribute ({corruption.replace('_', ' ')})",
+        "accuracy on the training mix of groups",
+        True,
+        f"corruption_accuracy/{corruption}",
+    )

@@ -1,0 +1,53 @@
+"""What the intervals of one result's curves cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ipgl.config import EvaluationSettings
+from ipgl.evaluation import GroupCount, Predictions, run_curves
+from ipgl.evaluation.curves import group_curves
+from ipgl.evaluation.intervals import resampled_accuracies
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
+
+RESAMPLES = 10_000
+GROUPS = [
+    GroupCount(label=y, attribute=a, aligned=y == a, count=2500, correct=correct, training_count=training)
+    for (y, a, correct, training) in (
+        (0, 0, 2400, 21_000),
+        (0, 1, 1200, 4000),
+        (1, 0, 1000, 3500),
+        (1, 1, 2300, 21_500),
+    )
+]
+
+
+def predictions():
+    """Of 10,000 test examples, five levels of two corruptions, and 11 points along 500 pairs."""
+    rng = np.random.default_rng(0)
+    label, attribute = (np.repeat(values, 2500).astype(np.int32) for values in ([0, 0, 1, 1], [0, 1, 0, 1]))
+    right = np.concatenate([np.arange(group.count) < group.correct for group in GROUPS])
+    prediction = np.where(right, label, 1 - label).astype(np.int32)
+    levels = (0.0, 0.25, 0.5, 0.75, 1.0)
+    return Predictions(
+        label,
+        attribute,
+        prediction,
+        np.full((10_000, 2), 0.5, dtype=np.float32),
+        corrupted={name: np.stack([prediction] * len(levels)) for name in ("hue", "saturation")},
+        levels={name: levels for name in ("hue", "saturation")},
+        along=np.sort(rng.integers(2, size=(11, 500), dtype=np.int32), axis=0),
+    )
+
+
+def test_curves_of_one_result(timed, keep):
+    settings = EvaluationSettings(resamples=RESAMPLES)
+    one, drawn = predictions(), resampled_accuracies(GROUPS, RESAMPLES, seed=0)
+    actions = {"all": lambda: run_curves(GROUPS, one, settings)}
+    for name, (_, curve) in group_curves(GROUPS, settings).items():
+        actions[name] = lambda curve=curve: curve(drawn)
+    seconds = timed(actions, rounds=5, repeats=1)
+    keep({f"{name} seconds": value for name, value in seconds.items()})
+    assert seconds["all"] < 1
