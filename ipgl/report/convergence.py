@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 from ipgl.evaluation.summary import MethodSummary, StudyResults
 from ipgl.report.style import LIGHT, method_styles, template
 from ipgl.report.tables import DataTable
+from ipgl.report.traces import rounded
 from ipgl.report.wording import finite, number
 
 Rows = Sequence[Mapping[str, float]]
@@ -53,7 +54,8 @@ def convergence_figure(rows: Rows, title: str) -> go.Figure:
             figure.add_trace(
                 go.Scatter(
                     x=[epoch for epoch, _ in points],
-                    y=[value for _, value in points],
+                    # A logarithmic axis has no place for 0, and digits beyond these are rounding noise.
+                    y=[rounded(value) if value > 0 or not logarithmic else None for _, value in points],
                     name=name,
                     mode="lines+markers",
                     line={"color": colours[place], "dash": ("solid", "dash")[place]},
@@ -66,6 +68,7 @@ def convergence_figure(rows: Rows, title: str) -> go.Figure:
         if logarithmic:
             figure.update_yaxes(type="log", row=panel, col=1)
     figure.update_xaxes(title_text="Epoch", row=len(_PANELS), col=1)
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13})
     return figure.update_layout(
         template=template(LIGHT),
         title={

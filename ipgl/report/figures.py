@@ -1,4 +1,4 @@
-"""From results to Plotly figures: robustness to shift, the search's trials, and how they learned.
+"""From results to Plotly figures: robustness to shift, invariance, the search's trials, and how they learned.
 
 Pure functions: nothing is read or written. Accuracies are fractions in the results and percent on the axes.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from ipgl.evaluation.result import RunResult
-from ipgl.evaluation.summary import StudyResults, StudySummary
+from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.reading import (
     ACCURACY,
+    ADJUSTED_AVERAGE,
     CURVE,
     FLIP_RATE,
     curve_points,
+    final_estimate,
+    kind_of,
+    pareto_front,
     search_runs,
     training_severity,
     validation,
@@ -21,6 +25,7 @@ from ipgl.report.reading import (
 )
 from ipgl.report.style import NEUTRAL, MethodStyle, method_styles
 from ipgl.report.traces import (
+    FEW,
     STATUS_SYMBOLS,
     WINNER_SYMBOL,
     add_score_lines,
@@ -28,36 +33,70 @@ from ipgl.report.traces import (
     band_trace,
     base_figure,
     curve_trace,
+    front_trace,
     is_placed,
     method_key,
     path_trace,
+    place_trace,
     rounded,
     say,
     trial_hover,
 )
 from ipgl.report.wording import finite, percent, plotly_text, whole_percent
 
+MAX_AXIS_TITLE = 40  # characters beside a small figure; the subtitle says it in full
+
 
 def robustness_figure(results: StudyResults, curve: str = CURVE) -> go.Figure:
-    """Accuracy against the bias-conflicting share: one line with its interval's band for each method."""
+    """One robustness curve: a line with its interval's band for each method that has it."""
     summary = results.summary
-    figure = base_figure(
-        "Accuracy as the attribute stops helping",
-        "0%: the attribute always agrees with the label; 100%: it never does. "
-        f"Bands are {whole_percent(summary.confidence)} intervals.",
-        "Bias-conflicting share of the test mix (%)",
-        "Test accuracy (%)",
-        summary,
-    )
+    figure = _empty_robustness(summary, curve)
     styles = _styles(summary)
     drawn = [(method, curve_points(method, curve)) for method in summary.methods]
     drawn = [(method, points) for method, points in drawn if any(finite(p.accuracy) for p in points)]
     for method, points in drawn:
-        figure.add_trace(band_trace(points, method.label, styles[method.label]))
+        figure.add_trace(band_trace(points, method.label, styles[method.label], scale(curve), len(drawn)))
     for method, points in drawn:
-        figure.add_trace(curve_trace(points, method.label, styles[method.label]))
+        figure.add_trace(curve_trace(points, method.label, styles[method.label], scale(curve), len(drawn)))
     if not drawn:
         return say(figure, "No method has test results.")
+    if curve == CURVE:
+        _mark_mixture(figure, summary)
+    suffix = "%" if kind_of(curve).shares else ""
+    heading = f"<b>%{{x}}{suffix} {'bias-conflicting' if curve == CURVE else ''}</b>"
+    figure.update_xaxes(ticksuffix=suffix, unifiedhovertitle={"text": heading.replace(" </b>", "</b>")})
+    if kind_of(curve).shares:
+        figure.update_xaxes(range=[-2, 102])
+    figure.update_yaxes(ticksuffix="%")
+    # One box with every method's value reads well until it covers the figure.
+    figure.update_layout(hovermode="x unified" if len(drawn) <= FEW else "closest")
+    return figure
+
+
+def scale(curve: str) -> float:
+    """What a curve's severity is multiplied by on its axis: shares are shown in percent."""
+    return 100.0 if kind_of(curve).shares else 1.0
+
+
+def _empty_robustness(summary: StudySummary, curve: str) -> go.Figure:
+    intervals = f"Bands are {whole_percent(summary.confidence)} intervals."
+    if curve == CURVE:
+        return base_figure(
+            "Accuracy as the attribute stops helping",
+            f"0%: the attribute always agrees with the label; 100%: it never does. {intervals}",
+            "Bias-conflicting share of the test mix (%)",
+            "Test accuracy (%)",
+            summary,
+        )
+    kind = kind_of(curve)
+    axis, value = (plotly_text(text[:1].upper() + text[1:]) for text in (kind.axis, kind.value))
+    subtitle = f"{value} against the {plotly_text(kind.axis)}. {intervals}"
+    short = value if len(value) <= MAX_AXIS_TITLE else "Share"
+    return base_figure(plotly_text(kind.title), subtitle, axis, short, summary)
+
+
+def _mark_mixture(figure: go.Figure, summary: StudySummary) -> None:
+    """Chance and the training mix."""
     if finite(summary.chance):
         place = "bottom left" if summary.chance < 0.9 else "top left"
         figure.add_hline(
@@ -74,12 +113,44 @@ def robustness_figure(results: StudyResults, curve: str = CURVE) -> go.Figure:
             annotation_text="training mix",
             annotation_position="top right" if training < 0.8 else "top left",
         )
-    figure.update_xaxes(
-        range=[-2, 102], ticksuffix="%", unifiedhovertitle={"text": "<b>%{x}% bias-conflicting</b>"}
+
+
+def invariance_figure(results: StudyResults) -> go.Figure:
+    """In-distribution test accuracy against flip rate of each method's final runs, with the Pareto front."""
+    summary = results.summary
+    # Flip rates are often exactly 0, which a logarithmic axis cannot show.
+    figure = base_figure(
+        "Accuracy against invariance",
+        "Test accuracy at the training mix against the share of held-out pairs whose members get different classes. "
+        "Up is accurate, left is invariant; no method beats those on the dashed Pareto front in both. "
+        f"Bars are {whole_percent(summary.confidence)} intervals.",
+        "Flip rate on held-out pairs (%)",
+        "In-distribution test accuracy (%)",
+        summary,
     )
-    figure.update_yaxes(ticksuffix="%")
-    figure.update_layout(hovermode="x unified")
+    placed = invariance_places(results)
+    if not placed:
+        return say(figure, "No method has both numbers.")
+    front = pareto_front([(flip.mean, accuracy.mean) for _, flip, accuracy in placed])
+    figure.add_trace(front_trace([(placed[i][1].mean, placed[i][2].mean) for i in front]))
+    for label, style in _styles(summary).items():
+        for _, flip, accuracy in (place for place in placed if place[0].label == label):
+            figure.add_trace(place_trace(label, style, flip, accuracy))
+    figure.update_xaxes(ticksuffix="%", rangemode="tozero").update_yaxes(ticksuffix="%")
     return figure
+
+
+def invariance_places(results: StudyResults) -> list[tuple[MethodSummary, Estimate, Estimate]]:
+    """(method, flip rate, in-distribution test accuracy) of every method that has both."""
+    found = (
+        (
+            method,
+            final_estimate(results, method, FLIP_RATE),
+            final_estimate(results, method, ADJUSTED_AVERAGE),
+        )
+        for method in results.summary.methods
+    )
+    return [(method, flip, accuracy) for method, flip, accuracy in found if flip and accuracy]
 
 
 def trials_figure(results: StudyResults) -> go.Figure:
@@ -91,7 +162,7 @@ def trials_figure(results: StudyResults) -> go.Figure:
     left_out = len(searched) - len(runs)
     figure = base_figure(
         "What the search tried",
-        "Up is accurate, left is invariant; stars are the winners."
+        "Up is accurate, left is invariant; stars are the winners, the dashed steps the Pareto front."
         + (" Dotted lines join equal scores." if scored else "")
         + (f" Not drawn: {left_out} without a validation metric." if left_out else ""),
         "Flip rate on held-out pairs (%)",
@@ -102,6 +173,8 @@ def trials_figure(results: StudyResults) -> go.Figure:
         return say(figure, "No search trial has validation metrics.")
     if scored:
         add_score_lines(figure, runs)
+    places = [(validation(run, FLIP_RATE), validation(run, ACCURACY)) for run in runs]
+    figure.add_trace(front_trace([places[i] for i in pareto_front(places)]))
     for label, style in _styles(summary).items():
         # The winner comes last, so that it lies on top of what it beat.
         own = sorted((run for run in runs if run.label == label), key=lambda run: run.trial in winners)

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
-import time
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+from markupsafe import Markup, escape
 
-from ipgl.evaluation.summary import StudyResults, StudySummary
+from ipgl.evaluation.summary import StudyResults
 from ipgl.files import write_text
+from ipgl.report import notes
 from ipgl.report.convergence import convergence_figure, convergence_table, diagnosed_runs
 from ipgl.report.failures import MAX_FAILURES, failure_rows
-from ipgl.report.figures import learning_figure, robustness_figure, trials_figure
-from ipgl.report.reading import empty_groups
-from ipgl.report.redact import redacted
-from ipgl.report.style import DARK, FONT, LIGHT, template
+from ipgl.report.figures import invariance_figure, learning_figure, robustness_figure, trials_figure
+from ipgl.report.gallery import Gallery, shown_gallery
+from ipgl.report.insight import (
+    axes_of,
+    parallel_figure,
+    searched_methods,
+    settings_table,
+    slice_figure,
+)
+from ipgl.report.library import compressed_plotly
+from ipgl.report.reading import CURVE, curve_names
+from ipgl.report.significance import best_baseline
+from ipgl.report.style import DARK, FONT, LIGHT, legend_mark, method_styles, template
 from ipgl.report.tables import (
     DataTable,
+    choices_table,
     curve_table,
+    groups_table,
+    invariance_table,
     learning_table,
     method_rows,
     result_columns,
@@ -32,24 +44,55 @@ from ipgl.report.tables import (
     trials_table,
 )
 from ipgl.report.text import findings
-from ipgl.report.wording import duration, finite, percent, whole_percent
+from ipgl.report.timeline import timeline_figure, timeline_table
+from ipgl.report.wording import finite, listed
 
 _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure on the page, with the table that says the same."""
+    """A figure on the page, with the table that says the same.
+
+    Attributes:
+        height: Pixels, so that the page does not move when the figure is drawn.
+        note: What the figure leaves out; empty if nothing.
+        table: None where a table nearby stands for several figures.
+    """
 
     name: str
     title: str
     subtitle: str
+    height: int
     spec: Markup
+    note: str
+    table: DataTable | None
+
+
+@dataclass(frozen=True)
+class Insight:
+    """What the search learned about one method."""
+
+    label: str
+    importances: tuple[tuple[str, float], ...]
+    parallel: Plot
+    slices: tuple[Plot, ...]
     table: DataTable
 
 
-def render_report(results: StudyResults) -> str:
-    """The whole report as HTML; plotly.js is in it once, and the browser is told to fetch nothing."""
+def render_report(
+    results: StudyResults, gallery: Gallery | None = None, *, how_to: Sequence[str] = ()
+) -> str:
+    """The whole report as HTML; plotly.js is in it once, and the browser is told to fetch nothing.
+
+    Args:
+        results: A study's, or several studies' merged into one with labels `study/label`.
+        gallery: Pictures of pairs and mistakes.
+        how_to: Shell commands that make the report again; made from the summary if empty.
+
+    Raises:
+        ValueError: A picture of the gallery is not uint8 of shape [H, W, 3].
+    """
     summary = results.summary
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -58,18 +101,28 @@ def render_report(results: StudyResults) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     failures = failure_rows(results)
+    pairs, mistakes = shown_gallery(gallery or Gallery())
+    styles = method_styles([method.label for method in summary.methods])
     return environment.get_template("template.html").render(
         summary=summary,
+        remarks=notes.remarks(summary),
         findings=findings(summary),
         columns=result_columns(results),
         rows=method_rows(results),
+        baseline=best_baseline(summary),
         chance=round(100 * summary.chance, 2) if finite(summary.chance) else None,
-        notes=_notes(results),
-        facts=_facts(results),
-        robustness=_plot("robustness", robustness_figure(results), curve_table(results)),
-        trials=_plot("trials", trials_figure(results), trials_table(results)),
-        learning=_plot("learning", learning_figure(results), learning_table(results)),
+        notes=notes.notes(results),
+        facts=notes.facts(results),
+        groups=groups_table(results),
+        keys=[(label, style.colour, *legend_mark(style)) for label, style in styles.items()],
+        robustness=_robustness(results),
+        invariance=_plot("invariance", invariance_figure(results), invariance_table(results), styles),
+        trials=_plot("trials", trials_figure(results), trials_table(results), styles),
+        learning=_plot("learning", learning_figure(results), learning_table(results), styles),
+        timeline=_plot("timeline", timeline_figure(results), timeline_table(results), styles),
+        insights=_insights(results),
         convergence=[
             _plot(
                 f"convergence-{place}",
@@ -79,39 +132,109 @@ def render_report(results: StudyResults) -> str:
             for place, (method, key, rows) in enumerate(diagnosed_runs(results))
         ],
         rules=rules_table(results),
+        choices=choices_table(results),
+        pairs=pairs,
+        mistakes=mistakes,
+        no_pictures=gallery.missing if gallery else "",
         failures=failures[:MAX_FAILURES],
         causes_left_out=len(failures[MAX_FAILURES:]),
         failed_runs=sum(len(failure.runs) for failure in failures),
-        config_yaml=_yaml(summary.config),
-        winners_yaml=_yaml({m.label: m.hyperparameters for m in summary.methods if m.winner is not None}),
-        environment=redacted(summary.environment),
+        stops=notes.stops(results),
+        commands=list(how_to) or notes.commands(summary),
+        had_changes=notes.had_changes(summary),
+        configurations=notes.configurations(summary),
+        winners_yaml=notes.as_yaml(
+            {m.label: m.hyperparameters for m in summary.methods if m.winner is not None}
+        ),
+        provenance=notes.provenance(summary),
         light=LIGHT,
         dark=DARK,
         font=Markup(FONT),
         templates=_json({theme.name: template(theme).to_plotly_json() for theme in (LIGHT, DARK)}),
         css=Markup((_FOLDER / "template.css").read_text(encoding="utf-8")),
         javascript=Markup((_FOLDER / "template.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
+        plotly=Markup(compressed_plotly()),
     )
 
 
-def write_report(results: StudyResults, path: Path) -> Path:
+def write_report(
+    results: StudyResults, path: Path, gallery: Gallery | None = None, *, how_to: Sequence[str] = ()
+) -> Path:
     """Write the report to `path`; a reader sees the old file or the new one, never a part.
+
+    Args:
+        results: As `render_report`.
+        path: The file; missing folders are made.
+        gallery: As `render_report`.
+        how_to: As `render_report`.
 
     Returns:
         `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_text(path, render_report(results))
+    return write_text(path, render_report(results, gallery, how_to=how_to))
 
 
-def _plot(name: str, figure: go.Figure, table: DataTable) -> Plot:
+def _robustness(results: StudyResults) -> list[Plot]:
+    summary = results.summary
+    styles = [method.label for method in summary.methods]
+    plots = []
+    for place, curve in enumerate(curve_names(summary) or [CURVE]):
+        missing = notes.missing_curve(summary, curve)
+        figure = robustness_figure(results, curve)
+        if place:
+            figure.update_layout(height=400)
+        note = f"Not drawn, because no final run has this curve: {listed(missing)}." if missing else ""
+        name = "robustness" if curve == CURVE else f"robustness-{place}"
+        plots.append(_plot(name, figure, curve_table(results, curve), styles, note))
+    return plots
+
+
+def _insights(results: StudyResults) -> list[Insight]:
+    found = []
+    for number, method in enumerate(searched_methods(results)):
+        ranked = sorted(method.importances.items(), key=lambda item: -item[1])
+        axes = axes_of(results, method.label)
+        found.append(
+            Insight(
+                method.label,
+                tuple((name, round(100 * share, 1)) for name, share in ranked if finite(share)),
+                _plot(f"parallel-{number}", parallel_figure(results, method.label), None),
+                tuple(
+                    _plot(f"slice-{number}-{place}", slice_figure(results, method.label, axis), None)
+                    for place, axis in enumerate(axes)
+                ),
+                settings_table(results, method.label),
+            )
+        )
+    return found
+
+
+def _plot(
+    name: str,
+    figure: go.Figure,
+    table: DataTable | None,
+    labels: Sequence[str] | dict[str, Any] = (),
+    note: str = "",
+) -> Plot:
+    """The figure without what the page brings: title, theme, and the keys of `labels`, which its buttons show."""
     spec = json.loads(figure.to_json())
     # The page sets the title in type that wraps on a phone, and hands in the template of the reader's theme.
     title = spec["layout"].pop("title")
     del spec["layout"]["template"]
-    spec["layout"]["margin"]["t"] = 16
-    return Plot(name, title["text"], title["subtitle"]["text"], _json(spec), table)
+    spec["layout"]["margin"]["t"] = (
+        36 if "xaxis2" in spec["layout"] else 16
+    )  # panels have titles of their own
+    for trace in spec["data"]:
+        if trace.get("legendgroup") in labels:
+            trace["showlegend"] = False
+    height = int(spec["layout"]["height"])
+    return Plot(name, title["text"], title["subtitle"]["text"], height, _json(spec), note, table)
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may wrap after its separators rather than within a word."""
+    return Markup(re.sub(r"([_./-])", r"\1<wbr>", str(escape(name))))
 
 
 def _json(data: Any) -> Markup:
@@ -120,59 +243,3 @@ def _json(data: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def _yaml(data: dict[str, Any]) -> str:
-    plain = json.loads(json.dumps(redacted(data), default=str))  # YAML has no word for a tuple or a path
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
-
-
-def _facts(results: StudyResults) -> list[tuple[str, str]]:
-    summary = results.summary
-    finished = max((run.finished_at for run in results.runs), default=0.0)
-    dataset = summary.config.get("dataset")
-    model = summary.config.get("model")
-    named = [
-        ("Data set", dataset.get("name", "") if isinstance(dataset, dict) else ""),
-        ("Model", model.get("name", "") if isinstance(model, dict) else ""),
-        ("Selection rule", summary.selection),
-        ("Runs", _run_counts(results)),
-        ("Wall time", duration(summary.seconds)),
-        ("Finished", time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(finished)) if finished > 0 else ""),
-    ]
-    return [(name, str(value)) for name, value in named if value]
-
-
-def _run_counts(results: StudyResults) -> str:
-    searched = sum(run.phase == "search" for run in results.runs)
-    final = len(results.runs) - searched
-    return f"{searched} search, {final} final"
-
-
-def _notes(results: StudyResults) -> list[str]:
-    """What a reader must know to read the table's numbers rightly."""
-    summary = results.summary
-    notes = [
-        f"Means over the final seeds with {whole_percent(summary.confidence)} intervals, {_resampling(summary)}."
-    ]
-    if any(len(method.final_runs) == 1 for method in summary.methods):
-        notes.append("With one final seed an interval says nothing about how much seeds differ.")
-    if len(summary.methods) > 1:
-        notes.append("Bold marks a column's highest mean, whether or not it can be told from the next.")
-    if finite(summary.chance):
-        notes.append(
-            f"Guessing by the test split's class shares reaches {percent(summary.chance)}: the tick on each bar."
-        )
-    empty = empty_groups(results)
-    if empty:
-        groups = ", ".join(f"label {group.label} with attribute {group.attribute}" for group in empty[:8])
-        more = f" and {len(empty) - 8} more" if len(empty) > 8 else ""
-        notes.append(
-            f"The test split has no examples of {groups}{more}; what depends on them is left blank, not 0."
-        )
-    return notes
-
-
-def _resampling(summary: StudySummary) -> str:
-    several = any(len(method.final_runs) > 1 for method in summary.methods)
-    return "by bootstrap over seeds and test examples" if several else "by bootstrap over test examples"

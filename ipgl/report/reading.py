@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from ipgl.config.ranges import Range, RangeError, parse_range
+from ipgl.evaluation.kinds import CurveKind, curve_kind
 from ipgl.evaluation.result import CurvePoint, GroupCount, RunResult
 from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.wording import finite
 
 CURVE = "mixture"
+CURVE_ORDER = (CURVE, "worst_case_kl", "worst_case_tv", "interpolation")
 AVERAGE = "average"
 WORST_GROUP = "worst_group"
 WORST_NONEMPTY_GROUP = "worst_nonempty_group"
 ACCURACY = "accuracy"
 FLIP_RATE = "flip_rate"
+ADJUSTED_AVERAGE = "adjusted_average"
+SHIFTED = "shifted_accuracy"
 
 
 def curve_points(method: MethodSummary, curve: str = CURVE) -> list[CurvePoint]:
     """The method's curve from the easiest mix to the hardest; empty where it has none."""
     return sorted(method.curves.get(curve, ()), key=lambda point: point.severity)
+
+
+def curve_names(summary: StudySummary) -> list[str]:
+    """Every curve that some method has: the mixture first, the data set's corruptions last."""
+    found = {name for method in summary.methods for name, points in method.curves.items() if points}
+    return [name for name in CURVE_ORDER if name in found] + sorted(found - set(CURVE_ORDER))
+
+
+def kind_of(curve: str) -> CurveKind:
+    """How to read the curve; one that this version does not know is shown under its own name."""
+    try:
+        return curve_kind(curve)
+    except KeyError:
+        return CurveKind(curve, curve.replace("_", " ").capitalize(), "severity", "accuracy", False, curve)
 
 
 def point_at(points: Iterable[CurvePoint], severity: float) -> CurvePoint | None:
@@ -70,9 +90,67 @@ def empty_groups(results: StudyResults) -> list[GroupCount]:
     return [found[key] for key in sorted(found)]
 
 
+def study_configs(summary: StudySummary) -> dict[str, Mapping[str, Any]]:
+    """The configuration by study name; several where studies are compared."""
+    held = summary.config.get("studies")
+    if isinstance(held, Mapping) and held and all(isinstance(config, Mapping) for config in held.values()):
+        return dict(held)
+    return {summary.study: summary.config}
+
+
+def stated(summary: StudySummary, *path: str) -> list[Any]:
+    """The distinct values that the studies' configurations hold under `path`, in their order."""
+    found: list[Any] = []
+    for config in study_configs(summary).values():
+        value: Any = config
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None and value not in found:
+            found.append(value)
+    return found
+
+
+def search_ranges(summary: StudySummary, label: str) -> dict[str, Range]:
+    """The ranges that the study file gives for a method, by dotted setting; `study/label` where compared."""
+    configs = study_configs(summary)
+    study, slash, own = label.partition("/")
+    config = configs[study] if slash and study in configs else summary.config
+    methods = config.get("methods")
+    settings = (
+        methods.get(own if config is not summary.config else label) if isinstance(methods, Mapping) else None
+    )
+    return dict(_ranges(settings)) if isinstance(settings, Mapping) else {}
+
+
+def _ranges(settings: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Range]]:
+    for key, value in settings.items():
+        try:
+            found = parse_range(value)
+        except RangeError:  # results outlive the rules that they were made under
+            found = None
+        if found is not None:
+            yield path + key, found
+        elif isinstance(value, Mapping):
+            yield from _ranges(value, f"{path}{key}.")
+
+
+def target_severity(summary: StudySummary) -> float | None:
+    """Severity of the shifted accuracy; None where the studies differ in it or none says."""
+    # A comparison states the one that was used for all.
+    used = summary.config.get("evaluation")
+    used = used.get("target_severity") if isinstance(used, Mapping) else None
+    targets = [used] if used is not None else stated(summary, "evaluation", "target_severity")
+    return float(targets[0]) if len(targets) == 1 and isinstance(targets[0], int | float) else None
+
+
 def training_severity(summary: StudySummary) -> float | None:
-    """Bias-conflicting share of the training mix; None where the data set's settings do not tell it."""
-    dataset = summary.config.get("dataset")
+    """Bias-conflicting share of the training mix; None where the data set's settings do not tell one."""
+    datasets = stated(summary, "dataset")
+    severities = {_training_severity(dataset) for dataset in datasets}
+    return severities.pop() if len(severities) == 1 else None
+
+
+def _training_severity(dataset: Any) -> float | None:
     if not isinstance(dataset, Mapping):
         return None
     stated = dataset.get("train_agreements", dataset.get("train_agreement"))
@@ -81,3 +159,54 @@ def training_severity(summary: StudySummary) -> float | None:
     if not agreements or not all(isinstance(a, int | float) and 0 <= a <= 1 for a in agreements):
         return None
     return 1 - sum(agreements) / len(agreements)
+
+
+def final_estimate(results: StudyResults, method: MethodSummary, name: str) -> Estimate | None:
+    """The method's test metric over its final runs: with interval, or the plain mean where none was made."""
+    found = estimate(method, name)
+    if found is not None and finite(found.mean):
+        return found
+    finals = {run.trial: run for run in results.runs}
+    values = [finals[key].metrics.get(name, math.nan) for key in method.final_runs if key in finals]
+    mean = sum(values) / len(values) if values else math.nan
+    return Estimate(mean=mean, low=math.nan, high=math.nan) if finite(mean) else None
+
+
+def shifted_accuracy(summary: StudySummary, method: MethodSummary) -> float:
+    """The method's test accuracy at the target severity; NaN where there is none."""
+    found = estimate(method, SHIFTED)
+    if found is not None:
+        return found.mean
+    target = target_severity(summary)
+    point = point_at(curve_points(method), target) if target is not None else None
+    return point.accuracy if point is not None else math.nan
+
+
+def pareto_front(places: Sequence[tuple[float, float]]) -> list[int]:
+    """Places (cost, gain) that no other beats in both, by rising cost: indices into `places`."""
+    front: list[int] = []
+    for index in sorted(range(len(places)), key=lambda i: (places[i][0], -places[i][1])):
+        if not front or places[index][1] > places[front[-1]][1]:
+            front.append(index)
+    return front
+
+
+def class_name(summary: StudySummary, label: int) -> str:
+    """The class's name, or its label where the data set names none."""
+    return summary.class_names[label] if label < len(summary.class_names) else f"label {label}"
+
+
+def attribute_name(summary: StudySummary, attribute: int) -> str:
+    """The attribute value's name, or its number where the data set names none."""
+    known = attribute < len(summary.attribute_names)
+    return summary.attribute_names[attribute] if known else f"attribute {attribute}"
+
+
+def cause_of(run: RunResult) -> str:
+    """Why the run ended before its time; empty for a completed one."""
+    if run.status == "failed":
+        failure = run.failure
+        return f"{failure.kind}: {failure.message}" if failure else "no cause was recorded"
+    if run.status == "stopped":
+        return run.stop_reason or "stopped by the scheduler"
+    return ""

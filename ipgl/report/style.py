@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-# Okabe and Ito's colour-blind-safe set. Its black vanishes on a dark page and its yellow on a white one, so
-# those two are left out; symbol and dash tell apart what colour alone would not.
-OKABE_ITO = {
-    "blue": "#0072B2",
-    "vermillion": "#D55E00",
-    "bluish green": "#009E73",
-    "reddish purple": "#CC79A7",
-    "orange": "#E69F00",
-    "sky blue": "#56B4E9",
-}
+from ipgl.tracking.colours import PALETTE
+
+# The tracking server's colours, so that a method looks the same there; symbol and dash tell apart what colour
+# alone would not.
+OKABE_ITO = dict(
+    zip(("blue", "vermillion", "bluish green", "reddish purple", "orange", "sky blue"), PALETTE, strict=True)
+)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
@@ -131,3 +128,23 @@ def template(theme: Theme) -> go.layout.Template:
         },
         data={"scatter": [go.Scatter(marker={"line": {"color": theme.surface}})]},
     )
+
+
+def legend_mark(style: MethodStyle) -> tuple[str, str]:
+    """The line's dashes and the symbol's outline for an SVG key of 26 x 12 with its middle at (13, 6)."""
+    dashes = dict(zip(DASHES, ("none", "6 3", "2 2", "6 2 2 2", "9 3", "9 2 2 2"), strict=True))
+    outlines = dict(
+        zip(
+            SYMBOLS,
+            (
+                "M9,6a4,4 0 1,0 8,0a4,4 0 1,0 -8,0",
+                "M9.5,2.5h7v7h-7z",
+                "M13,1l5,5l-5,5l-5,-5z",
+                "M13,1.5l4.5,8h-9z",
+                "M13,10.5l-4.5,-8h9z",
+                "M13,1.5l4.3,3.1l-1.6,5.1h-5.4l-1.6,-5.1z",
+            ),
+            strict=True,
+        )
+    )
+    return dashes[style.dash], outlines[style.symbol]

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ipgl.evaluation.result import RunResult
-from ipgl.evaluation.summary import MethodSummary, StudyResults
-from ipgl.report.figures import score_path
+from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults
+from ipgl.report.figures import invariance_places, score_path
 from ipgl.report.reading import (
     ACCURACY,
     AVERAGE,
+    CURVE,
     FLIP_RATE,
     WORST_GROUP,
     WORST_NONEMPTY_GROUP,
+    attribute_name,
+    class_name,
     curve_points,
     estimate,
+    kind_of,
+    pareto_front,
     point_at,
     search_runs,
     severities,
@@ -23,18 +29,24 @@ from ipgl.report.reading import (
     winner_keys,
 )
 from ipgl.report.redact import redacted
+from ipgl.report.significance import against_baseline, best_baseline
 from ipgl.report.style import method_styles
 from ipgl.report.wording import (
     EMPTY,
     MISSING,
     finite,
     number,
+    p_value,
     percent,
     percent_range,
     points,
+    points_range,
     setting,
+    signed_points,
     whole_percent,
 )
+
+Value: TypeAlias = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -42,13 +54,16 @@ class DataTable:
     """A plain table; the first column names the row.
 
     Attributes:
+        rows: Texts in a table for readers; in one for programs unrounded values, None or NaN where there is none.
         numeric: Columns (by place) that hold numbers and are set right-aligned.
+        marked: (row, column) of cells that stand out.
     """
 
     caption: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[Value, ...], ...]
     numeric: frozenset[int] = frozenset()
+    marked: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -68,14 +83,29 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class AgainstCell:
+    """A method's difference to the best baseline in words; empty texts where there is nothing to say."""
+
+    difference: str
+    interval: str = ""
+    p_value: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
 class MethodRow:
-    """One method in the table of results."""
+    """One method in the table of results.
+
+    Attributes:
+        against: Comparison with the best baseline; None in a study that has no baseline to compare with.
+    """
 
     label: str
     method: str
     needs: str
     colour: str
     cells: tuple[Cell, ...]
+    against: AgainstCell | None
     seeds: int
     score: str
     settings: tuple[tuple[str, str], ...]
@@ -97,6 +127,7 @@ def method_rows(results: StudyResults) -> list[MethodRow]:
     styles = method_styles([method.label for method in methods])
     values = [_values(results, method) for method in methods]
     best = [_highest([value[0] for value in column]) for column in zip(*values, strict=True)]
+    against = _against_cells(results)
     return [
         MethodRow(
             label=method.label,
@@ -104,6 +135,7 @@ def method_rows(results: StudyResults) -> list[MethodRow]:
             needs=method.needs,
             colour=styles[method.label].colour,
             cells=tuple(_cell(*value, best=value[0] == top) for value, top in zip(row, best, strict=True)),
+            against=against.get(method.label),
             seeds=len(method.final_runs),
             score=number(method.score),
             settings=tuple((k, setting(v)) for k, v in redacted(method.hyperparameters).items()),
@@ -115,26 +147,121 @@ def method_rows(results: StudyResults) -> list[MethodRow]:
     ]
 
 
-def curve_table(results: StudyResults) -> DataTable:
-    """The robustness figure in numbers."""
+def curve_table(results: StudyResults, curve: str = CURVE) -> DataTable:
+    """A robustness figure in numbers."""
     methods = results.summary.methods
+    kind = kind_of(curve)
     rows = []
-    for severity in severities(results.summary):
+    for severity in severities(results.summary, curve):
         cells = []
         for method in methods:
-            point = point_at(curve_points(method), severity)
+            point = point_at(curve_points(method, curve), severity)
             if point is None:
                 cells.append(MISSING)
             elif not finite(point.accuracy):
                 cells.append(EMPTY)
             else:
                 cells.append(f"{percent(point.accuracy)} ({percent_range(point.low, point.high)})")
-        rows.append((whole_percent(severity), whole_percent(1 - severity), *cells))
+        if curve == CURVE:
+            rows.append((whole_percent(severity), whole_percent(1 - severity), *cells))
+        else:
+            rows.append((whole_percent(severity) if kind.shares else f"{severity:g}", *cells))
+    value = "Test accuracy" if curve == CURVE else f"{kind.value[:1].upper()}{kind.value[1:]}"
+    axis = (
+        ("Bias-conflicting", "Agreement") if curve == CURVE else (f"{kind.axis[:1].upper()}{kind.axis[1:]}",)
+    )
     return DataTable(
-        "Test accuracy with its interval, in percent",
-        ("Bias-conflicting", "Agreement", *(method.label for method in methods)),
+        f"{value} with its interval, in percent",
+        (*axis, *(method.label for method in methods)),
         tuple(rows),
-        frozenset(range(2 + len(methods))),
+        frozenset(range(len(axis) + len(methods))),
+    )
+
+
+def invariance_table(results: StudyResults) -> DataTable:
+    """Accuracy against invariance in numbers."""
+    places = invariance_places(results)
+    front = set(pareto_front([(flip.mean, accuracy.mean) for _, flip, accuracy in places]))
+    rows = tuple(
+        (
+            method.label,
+            f"{percent(flip.mean)} ({percent_range(flip.low, flip.high)})",
+            f"{percent(accuracy.mean)} ({percent_range(accuracy.low, accuracy.high)})",
+            "yes" if place in front else "no",
+        )
+        for place, (method, flip, accuracy) in enumerate(places)
+    )
+    columns = ("Method", "Flip rate", "In-distribution accuracy", "On the Pareto front")
+    return DataTable("Final runs: mean with interval, in percent", columns, rows, frozenset({1, 2}))
+
+
+def groups_table(results: StudyResults) -> DataTable:
+    """Each group's test accuracy by method, with how many examples stand behind it; each lowest is marked."""
+    summary = results.summary
+    methods = [method for method in summary.methods if method.groups]
+    # In a comparison of studies the groups may differ in size; then each size is a row of its own.
+    found = {
+        (group.label, group.attribute, group.count, group.training_count): group
+        for method in methods
+        for group in method.groups
+    }
+    keys = sorted(found)
+    rows, values = [], []
+    for key in keys:
+        group = found[key]
+        own = [
+            next(
+                (g.accuracy for g in m.groups if (g.label, g.attribute, g.count, g.training_count) == key),
+                None,
+            )
+            for m in methods
+        ]
+        values.append([accuracy.mean if accuracy is not None else math.nan for accuracy in own])
+        rows.append(
+            (
+                f"{class_name(summary, group.label)}, {attribute_name(summary, group.attribute)}",
+                "aligned" if group.aligned else "conflicting",
+                str(group.training_count),
+                str(group.count),
+                *(_group_text(accuracy) for accuracy in own),
+            )
+        )
+    lowest = {
+        (row.index(low), column)
+        for column, row in enumerate(zip(*values, strict=True))
+        if len(known := [value for value in row if finite(value)]) > 1
+        for low in [min(known)]
+    }
+    columns = ("Group", "Role", "Training examples", "Test examples", *(method.label for method in methods))
+    return DataTable(
+        "Test accuracy of each group with its interval, in percent; each method's lowest in bold",
+        columns,
+        tuple(rows),
+        frozenset(range(2, len(columns))),
+        frozenset((row, 4 + column) for row, column in lowest),
+    )
+
+
+def choices_table(results: StudyResults) -> DataTable:
+    """The trial that each selection rule would have chosen for each method, with its test accuracy."""
+    numbers = {run.trial: run.number for run in results.runs}
+    rules = results.summary.rules
+    rows = []
+    for method in results.summary.methods:
+        cells = []
+        for audit in rules:
+            choice = next((c for c in audit.choices if c.label == method.label), None)
+            if choice is None:
+                cells.append(MISSING)
+            else:
+                name = f"trial {numbers[choice.trial]}" if choice.trial in numbers else choice.trial
+                cells.append(f"{percent(choice.shifted_accuracy)} ({name})")
+        rows.append((method.label, *cells))
+    return DataTable(
+        "Test accuracy at the target severity of the trial that each rule would have chosen",
+        ("Method", *(audit.rule for audit in rules)),
+        tuple(rows),
+        frozenset(range(1, 1 + len(rules))),
     )
 
 
@@ -201,6 +328,36 @@ def learning_table(results: StudyResults) -> DataTable:
         rows.append((str(run.number), run.label, _outcome(run, winners), scores))
     columns = ("Trial", "Method", "Outcome", "Epoch: selection score")
     return DataTable("Selection score after each evaluation", columns, tuple(rows))
+
+
+def _against_cells(results: StudyResults) -> dict[str, AgainstCell]:
+    baseline, found = best_baseline(results.summary), against_baseline(results.summary)
+    if baseline is None:
+        return {}
+    cells = {}
+    for method in results.summary.methods:
+        if method.label == baseline.label:
+            cells[method.label] = AgainstCell("best baseline")
+        elif method.label not in found:
+            cells[method.label] = AgainstCell(MISSING)
+        else:
+            against = found[method.label]
+            low, high = against.difference.low, against.difference.high
+            cells[method.label] = AgainstCell(
+                signed_points(against.difference.mean),
+                points_range(low, high) if finite(low) and finite(high) else "no interval",
+                p_value(against.p_value),
+                "significant" if against.significant else "not told apart",
+            )
+    return cells
+
+
+def _group_text(accuracy: Estimate | None) -> str:
+    if accuracy is None:
+        return MISSING
+    if not finite(accuracy.mean):
+        return EMPTY
+    return f"{percent(accuracy.mean)} ({percent_range(accuracy.low, accuracy.high)})"
 
 
 def _ends(results: StudyResults) -> list[float]:

@@ -8,8 +8,8 @@ from itertools import groupby
 import plotly.graph_objects as go
 
 from ipgl.evaluation.result import CurvePoint, RunResult
-from ipgl.evaluation.summary import StudySummary
-from ipgl.report.reading import ACCURACY, FLIP_RATE, validation
+from ipgl.evaluation.summary import Estimate, StudySummary
+from ipgl.report.reading import ACCURACY, FLIP_RATE, cause_of, validation
 from ipgl.report.redact import redacted
 from ipgl.report.style import LIGHT, NEUTRAL, MethodStyle, template, translucent
 from ipgl.report.wording import finite, number, percent, percent_range, plotly_text, setting, shortened
@@ -18,6 +18,7 @@ from ipgl.report.wording import finite, number, percent, percent_range, plotly_t
 STATUS_SYMBOLS = {"completed": "circle", "stopped": "circle-open", "failed": "x-thin-open"}
 WINNER_SYMBOL = "star"
 MAX_HOVER = 60
+FEW = 8  # methods; beyond this lines and bands get lighter and hover boxes single, or they hide each other
 
 
 def base_figure(title: str, subtitle: str, x_title: str, y_title: str, summary: StudySummary) -> go.Figure:
@@ -44,18 +45,21 @@ def say(figure: go.Figure, sentence: str) -> go.Figure:
     )
 
 
-def curve_trace(points: list[CurvePoint], label: str, style: MethodStyle) -> go.Scatter:
+def curve_trace(
+    points: list[CurvePoint], label: str, style: MethodStyle, scale: float = 100.0, drawn: int = 1
+) -> go.Scatter:
+    """A method's line; `scale` turns severities into what the axis shows, `drawn` is how many lines there are."""
     # A point between two gaps has no band to show its interval, so it gets a bar.
     lone = {segment[0].severity for segment in _segments(points) if len(segment) == 1}
     return go.Scatter(
-        x=[rounded(100 * p.severity) for p in points],
+        x=[rounded(scale * p.severity) for p in points],
         y=[rounded(100 * p.accuracy) for p in points],
         mode="lines+markers",
         name=plotly_text(label),
         legendgroup=label,
         connectgaps=False,
-        line={"color": style.colour, "width": 3, "dash": style.dash},
-        marker={"symbol": style.symbol, "size": 8, "line": {"width": 1}},
+        line={"color": style.colour, "width": 3 if drawn <= FEW else 2, "dash": style.dash},
+        marker={"symbol": style.symbol, "size": 8 if drawn <= FEW else 7, "line": {"width": 1}},
         error_y={
             "type": "data",
             "symmetric": False,
@@ -69,31 +73,81 @@ def curve_trace(points: list[CurvePoint], label: str, style: MethodStyle) -> go.
             "visible": bool(lone),
         },
         text=[f"{percent(p.accuracy)} ({percent_range(p.low, p.high)})" for p in points],
-        hovertemplate="%{text}",
+        # A box of all methods has the place in its heading.
+        hovertemplate="%{text}" if drawn <= FEW else "%{x:g}: %{text}",
     )
 
 
-def band_trace(points: list[CurvePoint], label: str, style: MethodStyle) -> go.Scatter:
+def band_trace(
+    points: list[CurvePoint], label: str, style: MethodStyle, scale: float = 100.0, drawn: int = 1
+) -> go.Scatter:
     """The intervals as one filled shape for each unbroken stretch of the curve."""
     x: list[float | None] = []
     y: list[float | None] = []
     for segment in _segments(points):
         if len(segment) > 1:
             there, back = segment, segment[::-1]
-            x += [rounded(100 * p.severity) for p in there + back] + [None]
+            x += [rounded(scale * p.severity) for p in there + back] + [None]
             y += [rounded(100 * p.high) for p in there] + [rounded(100 * p.low) for p in back] + [None]
     return go.Scatter(
         x=x,
         y=y,
         mode="lines",
         fill="toself",
-        fillcolor=translucent(style.colour, 0.18),
+        fillcolor=translucent(style.colour, 0.18 if drawn <= FEW else 0.08),
         line={"width": 0},
         legendgroup=label,
         showlegend=False,
         hoverinfo="skip",
         name=f"{plotly_text(label)}, interval",
     )
+
+
+def front_trace(front: list[tuple[float, float]]) -> go.Scatter:
+    """The Pareto front of (flip rate, accuracy): between its points nothing better is known, hence steps."""
+    return go.Scatter(
+        x=[rounded(100 * flip) for flip, _ in front],
+        y=[rounded(100 * accuracy) for _, accuracy in front],
+        mode="lines",
+        line={"color": NEUTRAL, "width": 1.5, "dash": "dash", "shape": "hv"},
+        name="Pareto front",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def place_trace(label: str, style: MethodStyle, flip: Estimate, accuracy: Estimate) -> go.Scatter:
+    """One method's marker with both intervals."""
+    return go.Scatter(
+        x=[rounded(100 * flip.mean)],
+        y=[rounded(100 * accuracy.mean)],
+        error_x=_error_bar(flip, style.colour),
+        error_y=_error_bar(accuracy, style.colour),
+        mode="markers",
+        cliponaxis=False,
+        name=plotly_text(label),
+        legendgroup=label,
+        marker={"color": style.colour, "symbol": style.symbol, "size": 13, "line": {"width": 1}},
+        hovertemplate=(
+            f"<b>{plotly_text(label)}</b><br>"
+            f"flip rate {percent(flip.mean)} ({percent_range(flip.low, flip.high)})<br>"
+            f"accuracy {percent(accuracy.mean)} ({percent_range(accuracy.low, accuracy.high)})<extra></extra>"
+        ),
+    )
+
+
+def _error_bar(estimate: Estimate, colour: str) -> dict[str, object]:
+    known = finite(estimate.low) and finite(estimate.high)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [rounded(100 * (estimate.high - estimate.mean)) if known else None],
+        "arrayminus": [rounded(100 * (estimate.mean - estimate.low)) if known else None],
+        "color": colour,
+        "thickness": 1.25,
+        "width": 4,
+        "visible": known,
+    }
 
 
 def path_trace(run: RunResult, path: list[tuple[float, float]], style: MethodStyle, wins: bool) -> go.Scatter:
@@ -183,6 +237,7 @@ def trial_hover(run: RunResult, wins: bool) -> str:
     lines = [
         f"<b>{plotly_text(run.label)}</b>, trial {run.number}, {'winner' if wins else run.status}",
         f"score {number(run.score)}, accuracy {percent(accuracy)}, flip rate {percent(flip_rate)}",
+        *([plotly_text(shortened(redacted(cause), MAX_HOVER))] if (cause := cause_of(run)) else []),
         *(
             f"{plotly_text(key)}: {plotly_text(shortened(setting(value), MAX_HOVER))}"
             for key, value in redacted(run.hyperparameters).items()

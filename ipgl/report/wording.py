@@ -66,6 +66,24 @@ def setting(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
+def signed_points(fraction: float) -> str:
+    """A difference of fractions with its sign: `+41.2 points`."""
+    sign = "+" if round(100 * fraction, 1) > 0 else "−" if round(100 * fraction, 1) < 0 else ""
+    return f"{sign}{points(fraction)}"
+
+
+def p_value(value: float) -> str:
+    """`p = 0.034` or `p < 0.001`; what is no number is said."""
+    if not finite(value):
+        return "no p-value"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """`3725` as `1 h 2 min`."""
     if not finite(seconds):

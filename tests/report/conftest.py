@@ -79,7 +79,11 @@ def summary(
         "question": "Does it follow the colour?",
         "selection": "pair_robust",
         "confidence": 0.95,
-        "config": {"name": "colours", "dataset": {"name": "colored_mnist", "train_agreements": [0.8, 0.9]}},
+        "config": {
+            "name": "colours",
+            "dataset": {"name": "colored_mnist", "train_agreements": [0.8, 0.9]},
+            "evaluation": {"target_severity": 0.9},
+        },
         "config_hash": "c0ffee",
         "data_fingerprint": "f00d",
         "environment": {"python": "3.11.9"},
@@ -106,6 +110,7 @@ class Build:
     """The builders by name, so that one fixture hands them all to a test."""
 
     method = staticmethod(method)
+    points = staticmethod(points)
     run = staticmethod(run)
     failed_run = staticmethod(failed_run)
     summary = staticmethod(summary)

@@ -7,10 +7,12 @@ import math
 
 import pytest
 
-from ipgl.report import learning_figure, robustness_figure, trials_figure
+from ipgl.evaluation.summary import Estimate
+from ipgl.report import invariance_figure, learning_figure, robustness_figure, trials_figure
 from ipgl.report.style import LIGHT, OKABE_ITO
+from ipgl.report.tables import invariance_table
 
-FIGURES = [robustness_figure, trials_figure, learning_figure]
+FIGURES = [robustness_figure, invariance_figure, trials_figure, learning_figure]
 
 
 def named(figure, name):
@@ -141,3 +143,58 @@ def test_hyperparameters_cannot_bring_markup_into_a_hover_text(build):
     run = build.run("a", hyperparameters={"note": "<a href='x'>%{x}</a>"})
     (text,) = named(trials_figure(build.results(summary, run)), "a").text
     assert "&lt;a href='x'&gt;%{x}&lt;/a&gt;" in text
+
+
+def test_final_runs_on_the_plane_of_accuracy_and_invariance(build):
+    def estimates(flip, accuracy):
+        return {
+            "flip_rate": Estimate(mean=flip, low=flip - 0.01, high=flip + 0.02),
+            "adjusted_average": Estimate(mean=accuracy, low=accuracy - 0.03, high=accuracy + 0.04),
+        }
+
+    summary = build.summary(
+        build.method("erm", build.erm, estimates=estimates(0.6, 0.9)),
+        build.method("ipg", build.ipg, estimates=estimates(0.05, 0.7)),
+        build.method("jtt", build.erm, estimates=estimates(0.5, 0.65)),
+        build.method("irm", build.erm),
+    )
+    figure = invariance_figure(build.results(summary))
+    front = named(figure, "Pareto front")
+    assert (list(front.x), list(front.y)) == ([5, 60], [70, 90])
+    ipg = named(figure, "ipg")
+    assert (list(ipg.x), list(ipg.y)) == ([5], [70])
+    assert ipg.error_x.array == pytest.approx([2])
+    assert ipg.error_y.arrayminus == pytest.approx([3])
+    assert [row[3] for row in invariance_table(build.results(summary)).rows] == ["yes", "yes", "no"]
+
+
+def test_without_an_estimate_the_final_runs_mean_counts(build):
+    summary = build.summary(build.method("ipg", build.ipg, final_runs=("ipg-1", "ipg-2")))
+    runs = [
+        build.run("ipg", n, phase="final", metrics={"flip_rate": flip, "adjusted_average": 0.7})
+        for n, flip in ((1, 0.1), (2, 0.3))
+    ]
+    ipg = named(invariance_figure(build.results(summary, *runs)), "ipg")
+    assert list(ipg.x) == [20]
+    assert ipg.error_x.visible is False
+
+
+def test_the_searchs_front(two_methods):
+    front = named(trials_figure(two_methods), "Pareto front")
+    assert (list(front.x), list(front.y)) == ([25, 75], [80, 85])
+
+
+def test_a_radius_is_no_percentage(build):
+    points = build.points({0.0: (0.8, 0.7, 0.9), 2.0: (0.5, 0.4, 0.6)})
+    summary = build.summary(build.method("ipg", curves={"worst_case_kl": points}))
+    figure = robustness_figure(build.results(summary), "worst_case_kl")
+    assert list(named(figure, "ipg").x) == [0, 2]
+    assert figure.layout.xaxis.title.text == "Radius of the ball of group mixes in nats"
+    assert figure.layout.title.text == "Worst case (Kullback-Leibler)"
+    assert not figure.layout.shapes  # chance and the training mix belong to the mixture
+
+
+def test_many_methods_share_no_hover_box(build):
+    methods = [build.method(f"m{i}", build.ipg) for i in range(9)]
+    assert robustness_figure(build.results(build.summary(*methods[:8]))).layout.hovermode == "x unified"
+    assert robustness_figure(build.results(build.summary(*methods))).layout.hovermode == "closest"

@@ -64,3 +64,17 @@ def test_listed():
 def test_what_is_cut_is_said():
     assert wording.shortened("abcdef", 4) == "abcd … (2 more characters)"
     assert wording.shortened("abcd", 4) == "abcd"
+
+
+def test_differences_and_p_values():
+    assert [wording.signed_points(value) for value in (0.412, -0.01, 0.0001)] == [
+        "+41.2 points",
+        "−1.0 point",
+        "0.0 points",
+    ]
+    assert [wording.p_value(value) for value in (0.0001, 0.034, math.nan)] == [
+        "p < 0.001",
+        "p = 0.034",
+        "no p-value",
+    ]
+    assert [wording.counted(count, "run") for count in (1, 2)] == ["1 run", "2 runs"]

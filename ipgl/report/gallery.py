@@ -1,0 +1,97 @@
+"""Pictures in the report: invariance pairs and examples that the worst group got wrong."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Picture = NDArray[np.uint8]
+CRISP_BELOW = 64  # pixels; a smaller picture is enlarged without smoothing, so that its pixels can be seen
+MAX_SIDE = 224  # pixels; a larger picture is scaled down, because the report travels by mail
+
+
+@dataclass(frozen=True)
+class PicturePair:
+    """Two pictures `[H, W, 3]` that differ in the spurious attribute alone."""
+
+    a: Picture
+    b: Picture
+    caption: str
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test picture `[H, W, 3]` that a method got wrong; the caption says what it is and what it was taken for."""
+
+    image: Picture
+    caption: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the report shows of the data.
+
+    Attributes:
+        pairs: Invariance pairs.
+        mistakes: Method label -> mistakes in its worst group.
+        missing: Why there are no pictures, or why some are missing; empty if none are.
+    """
+
+    pairs: tuple[PicturePair, ...] = ()
+    mistakes: Mapping[str, tuple[Mistake, ...]] = field(default_factory=dict)
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class ShownPicture:
+    """A picture as the page holds it: `source` is a data address, `crisp` asks for unsmoothed enlargement."""
+
+    source: str
+    alt: str
+    crisp: bool
+
+
+def shown(picture: Picture, alt: str) -> ShownPicture:
+    """The picture as a PNG in a data address.
+
+    Args:
+        picture: Values of type uint8, `[H, W, 3]`.
+        alt: What it shows, in words.
+
+    Raises:
+        ValueError: The picture has another shape or type.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(
+            f"a picture is uint8 of shape [H, W, 3], but got {picture.dtype} of shape {list(picture.shape)}"
+        )
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return ShownPicture(f"data:image/png;base64,{encoded}", alt, max(image.size) < CRISP_BELOW)
+
+
+def shown_gallery(
+    gallery: Gallery,
+) -> tuple[list[tuple[str, list[ShownPicture]]], list[tuple[str, list[tuple[str, ShownPicture]]]]]:
+    """Captioned pairs, and captioned mistakes by method."""
+    pairs = [
+        (
+            pair.caption,
+            [shown(pair.a, f"{pair.caption}: first member"), shown(pair.b, f"{pair.caption}: second member")],
+        )
+        for pair in gallery.pairs
+    ]
+    mistakes = [
+        (label, [(m.caption, shown(m.image, m.caption)) for m in found])
+        for label, found in gallery.mistakes.items()
+    ]
+    return pairs, mistakes

@@ -1,0 +1,151 @@
+"""What stands around the tables in words: facts about the study, how to read its numbers, how to reproduce it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ipgl.evaluation.summary import StudyResults, StudySummary
+from ipgl.report.reading import curve_points, empty_groups, study_configs, target_severity
+from ipgl.report.redact import redacted
+from ipgl.report.significance import best_baseline
+from ipgl.report.wording import counted, duration, finite, mix_phrase, percent, whole_percent
+
+
+def facts(results: StudyResults) -> list[tuple[str, str]]:
+    """The study at a glance, as (name, value)."""
+    summary = results.summary
+    finished = max((run.finished_at for run in results.runs), default=0.0)
+    named = [
+        ("Data set", _names(summary, "dataset")),
+        ("Model", _names(summary, "model")),
+        ("Selection rule", summary.selection),
+        ("Runs", _run_counts(results)),
+        ("Wall time", duration(summary.seconds)),
+        ("Finished", time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(finished)) if finished > 0 else ""),
+    ]
+    return [(name, str(value)) for name, value in named if value]
+
+
+def remarks(summary: StudySummary) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    return [redacted(remark) for remark in summary.remarks]
+
+
+def missing_curve(summary: StudySummary, curve: str) -> list[str]:
+    """Methods with final runs but without this curve."""
+    return [
+        method.label for method in summary.methods if method.final_runs and not curve_points(method, curve)
+    ]
+
+
+def notes(results: StudyResults) -> list[str]:
+    """What a reader must know to read the table's numbers rightly."""
+    summary = results.summary
+    said = [
+        f"Means over the final seeds with {whole_percent(summary.confidence)} intervals, {_resampling(summary)}."
+    ]
+    if any(len(method.final_runs) == 1 for method in summary.methods):
+        said.append("With one final seed an interval says nothing about how much seeds differ.")
+    if len(summary.methods) > 1:
+        said.append("Bold marks a column's highest mean, whether or not it can be told from the next.")
+    said.extend(_test_notes(summary))
+    if finite(summary.chance):
+        said.append(
+            f"Guessing by the test split's class shares reaches {percent(summary.chance)}: the tick on each bar."
+        )
+    empty = empty_groups(results)
+    if empty:
+        groups = ", ".join(f"label {group.label} with attribute {group.attribute}" for group in empty[:8])
+        more = f" and {len(empty) - 8} more" if len(empty) > 8 else ""
+        said.append(
+            f"The test split has no examples of {groups}{more}; what depends on them is left blank, not 0."
+        )
+    return said
+
+
+def _test_notes(summary: StudySummary) -> list[str]:
+    baseline = best_baseline(summary)
+    if baseline is None:
+        return []
+    target = target_severity(summary)
+    where = f" {mix_phrase(target)}" if target is not None else " at the target severity"
+    alpha = f"{1 - summary.confidence:.4g}"
+    return [
+        f"Against the best baseline: difference in test accuracy{where} to {baseline.label}, the most accurate there "
+        "of all methods but IPG. The p-value is that of a two-sided paired permutation test over test examples, "
+        "given the trained models; the interval also resamples seeds.",
+        f"Called significant only if the interval excludes 0 and p < {alpha}; p-values are not corrected for the "
+        "number of rows, nor for the baseline being the best of several.",
+    ]
+
+
+def provenance(summary: StudySummary) -> list[tuple[str, str]]:
+    """Hashes, versions and place of the study, as (name, value)."""
+    return [
+        ("Configuration, SHA-256", summary.config_hash or "not recorded"),
+        ("Data fingerprint", summary.data_fingerprint or "not recorded"),
+        *((str(name), str(value)) for name, value in redacted(summary.environment).items() if value),
+        *([] if summary.environment else [("Environment", "not recorded")]),
+    ]
+
+
+def commands(summary: StudySummary) -> list[str]:
+    """Shell commands that make the study, and this report, again."""
+    names = list(study_configs(summary))
+    revision = str(summary.environment.get("git_revision", "")).removesuffix("+changes")
+    checkout = [f"git checkout {revision}"] if revision.isalnum() else []
+    runs = [f"ipgl study run {name}.yaml" for name in names]
+    return [*checkout, *runs, *([f"ipgl compare {' '.join(names)}"] if len(names) > 1 else [])]
+
+
+def had_changes(summary: StudySummary) -> bool:
+    """Whether the study ran from files that no revision holds."""
+    return str(summary.environment.get("git_revision", "")).endswith("+changes")
+
+
+def configurations(summary: StudySummary) -> list[tuple[str, str]]:
+    """(study, its full configuration as YAML) of every study in the report."""
+    return [(name, as_yaml(config)) for name, config in study_configs(summary).items()]
+
+
+def as_yaml(data: Mapping[str, Any]) -> str:
+    """The data as YAML, credentials masked."""
+    plain = json.loads(json.dumps(redacted(data), default=str))  # YAML has no word for a tuple or a path
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _names(summary: StudySummary, section: str) -> str:
+    sections = [config.get(section) for config in study_configs(summary).values()]
+    names = [str(held["name"]) for held in sections if isinstance(held, Mapping) and held.get("name")]
+    return ", ".join(dict.fromkeys(names))
+
+
+def _run_counts(results: StudyResults) -> str:
+    searched = sum(run.phase == "search" for run in results.runs)
+    final = len(results.runs) - searched
+    return f"{searched} search, {final} final"
+
+
+def _resampling(summary: StudySummary) -> str:
+    several = any(len(method.final_runs) > 1 for method in summary.methods)
+    return "by bootstrap over seeds and test examples" if several else "by bootstrap over test examples"
+
+
+def stops(results: StudyResults) -> list[str]:
+    """Search trials that ended before their time, by reason: `12 runs by the scheduler (erm 3, ipg 9)`."""
+    by_reason: dict[str, list[str]] = {}
+    for run in results.runs:
+        if run.status == "stopped":
+            by_reason.setdefault(redacted(run.stop_reason) or "by the scheduler", []).append(run.label)
+    return [
+        f"{counted(len(labels), 'run')}, {reason} ({_tally(labels)})" for reason, labels in by_reason.items()
+    ]
+
+
+def _tally(labels: Sequence[str]) -> str:
+    return ", ".join(f"{label} {labels.count(label)}" for label in dict.fromkeys(labels))

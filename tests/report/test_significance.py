@@ -1,0 +1,76 @@
+"""The best baseline is found, differences are turned the right way round, and two things must agree."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ipgl.evaluation.summary import Estimate, PairedTest
+from ipgl.report.significance import against_baseline, best_baseline, is_significant
+
+NAN = math.nan
+
+
+def shifted(mean):
+    return {"shifted_accuracy": Estimate(mean=mean, low=mean, high=mean)}
+
+
+def test_the_best_baseline_is_no_ipg(build):
+    summary = build.summary(
+        build.method("erm", estimates=shifted(0.2)),
+        build.method("dro", estimates=shifted(0.5)),
+        build.method("gentle", method="ipg", estimates=shifted(0.9)),
+    )
+    assert best_baseline(summary).label == "dro"
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        [("erm", "erm", 0.5)],
+        [("a", "ipg", 0.5), ("b", "ipg", 0.6)],
+        [("ipg", "ipg", 0.5), ("erm", "erm", NAN)],
+    ],
+    ids=["one method", "no baseline", "a baseline without an accuracy"],
+)
+def test_nothing_to_compare_with(build, methods):
+    made = [build.method(label, method=name, estimates=shifted(value)) for label, name, value in methods]
+    assert best_baseline(build.summary(*made)) is None
+    assert against_baseline(build.summary(*made)) == {}
+
+
+def test_without_the_estimate_the_curve_at_the_target_counts(build):
+    summary = build.summary(
+        build.method("erm", build.erm),
+        build.method("dro", build.ipg),
+        config={"evaluation": {"target_severity": 0.9}},
+    )
+    assert best_baseline(summary).label == "dro"
+
+
+def test_differences_are_method_less_baseline(build):
+    gap = Estimate(mean=-0.3, low=-0.4, high=-0.25)
+    summary = build.summary(
+        build.method("erm", estimates=shifted(0.2)),
+        build.method("ipg", estimates=shifted(0.5)),
+        tests=(PairedTest(a="erm", b="ipg", difference=gap, p_value=0.001),),
+    )
+    found = against_baseline(summary)["ipg"]
+    assert found.difference == Estimate(mean=0.3, low=0.25, high=0.4)
+    assert found.significant
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_value", "said"),
+    [
+        (0.01, 0.2, 0.049, True),
+        (-0.2, -0.01, 0.001, True),
+        (0.01, 0.2, 0.05, False),
+        (-0.01, 0.2, 0.001, False),
+        (0.01, 0.2, NAN, False),
+        (NAN, NAN, 0.001, False),
+    ],
+)
+def test_interval_and_test_must_agree(low, high, p_value, said):
+    assert is_significant(Estimate(mean=0.1, low=low, high=high), p_value, 0.95) is said
