@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable
+from functools import partial
 
 from ipgl.config import TrialConfig
 from ipgl.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults
-from ipgl.study.collect import study_environment
-from ipgl.study.folder import StudyFolder, TrialFolder
+from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
-from ipgl.tracking import RunView, StudyView, Tracker
+from ipgl.study.tracked import TrackedStudy
+from ipgl.tracking import Tracker
 
 _PERIOD_SECONDS = 2.0
+_LONGEST_PAUSE_SECONDS = 30.0
+# How long the study's end waits for a tracker that has gone, which is what a server takes to restart.
+_PATIENCE_SECONDS = 20.0
 
 
 class TrackerSync:
     """A thread that shows the tracker what stands on storage; use as a context manager.
 
     Storage comes first: what the tracker cannot take now it is shown again later, at the latest when the
-    study closes or is resumed.
+    study closes, is resumed, or is synchronised by hand. No trouble with the tracker is ever raised, except at
+    the beginning if `must_open` says so.
     """
 
     def __init__(
@@ -33,38 +37,41 @@ class TrackerSync:
         execution: str,
         created_at: float,
         fingerprint: str = "",
+        *,
+        must_open: bool = True,
     ) -> None:
-        self._tracker, self._plan, self._folder = tracker, plan, folder
-        self._execution, self._created_at, self._fingerprint = execution, created_at, fingerprint
+        """Remember the study; nothing is contacted yet.
+
+        Args:
+            tracker: Shows the study.
+            plan: The study.
+            folder: Where it stands.
+            execution: Names this execution; resuming keeps it.
+            created_at: When the execution began, in seconds since the epoch.
+            fingerprint: Of the data.
+            must_open: Raise if the tracker cannot be used at the beginning: right for a new study, where a mistyped
+                address is likelier than a server that is away.
+        """
+        self._study = TrackedStudy(tracker, plan, folder, execution, created_at, fingerprint)
+        self._must_open = must_open
+        self._opened = self._away = self._closed = False
+        self._trouble = ""
         self._waiting: dict[str, None] = {}
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ipgl-tracker", daemon=True)
-        self.warnings: list[str] = []
 
     def __enter__(self) -> TrackerSync:
-        self._tracker.open_study(
-            StudyView(
-                study=self._plan.config.name,
-                execution=self._execution,
-                question=self._plan.config.question,
-                config=self._plan.config.model_dump(mode="json"),
-                config_hash=self._plan.hash,
-                data_fingerprint=self._fingerprint,
-                environment=study_environment(),
-                started_at=self._created_at,
-            )
-        )
-        for trial in self._folder.trials():
-            self._waiting[trial.path.name] = None
+        if self._must_open:
+            self._study.open()
+            self._opened = True
+        self._want_all()
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if kind is not None:
-            self._attempt(self._tracker.interrupt)
+        if self._end_thread() and kind is not None and self._opened:
+            self._attempt(self._study.tracker.interrupt)
 
     def began(self, config: TrialConfig) -> None:
         """Show the trial soon."""
@@ -78,85 +85,93 @@ class TrackerSync:
         """Show the trial's end soon."""
         self._want(result.trial)
 
-    def close(self, results: StudyResults, artifacts: Sequence[Path], figures: Mapping[str, Any]) -> None:
-        """Show everything that is still waiting, then the outcome."""
-        self._stop.set()
-        self._thread.join()
-        for trial in self._folder.trials():
-            self._want(trial.path.name)
-        self._show_waiting()
-        self._attempt(lambda: self._tracker.close_study(results, artifacts, figures))
+    def close(self, results: StudyResults) -> None:
+        """Show everything that is still waiting, then the outcome; waits a little for a tracker that has gone."""
+        if not self._end_thread():
+            return
+        self._want_all()
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            self._show_waiting()
+            if self._reachable() and self._attempt(partial(self._study.close, results)):
+                self._closed = True
+                return
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_PERIOD_SECONDS)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the tracker lacks, and how it gets that; trouble that has been made up for is not among it."""
+        warnings = self._study.warnings
+        if not self._closed or self._waiting:
+            how = f"`{sync_command(self._study.folder)}` brings MLflow up to date from the study's files"
+            warnings.append(f"{self._trouble} Nothing is lost: {how}.".lstrip())
+        return warnings
 
     def _want(self, key: str) -> None:
         with self._guard:
             self._waiting[key] = None
 
+    def _want_all(self) -> None:
+        for key in self._study.trials():
+            self._want(key)
+
+    def _end_thread(self) -> bool:
+        """Whether the thread has ended; one that hangs in a request dies with the process."""
+        self._stop.set()
+        self._thread.join(_PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            self._trouble = "The tracking server does not answer."
+        return not self._thread.is_alive()
+
     def _work(self) -> None:
-        while not self._stop.wait(_PERIOD_SECONDS):
+        pause = _PERIOD_SECONDS
+        while not self._stop.wait(pause):
             self._show_waiting()
+            if not self._away:
+                self._attempt(self._study.tracker.observe_machine)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS) if self._away else _PERIOD_SECONDS
+
+    def _reachable(self) -> bool:
+        if not self._opened:
+            self._opened = self._attempt(self._study.open)
+            return self._opened
+        return not self._away or self._attempt(self._study.tracker.check)
 
     def _show_waiting(self) -> None:
+        if not self._reachable():
+            return
         with self._guard:
             keys, self._waiting = list(self._waiting), {}
         if not keys:
             return
         # Read once for all of them: every listing reads one file per trial of the study.
-        begun = {trial.path.name: trial for trial in self._folder.trials()}
-        for key in keys:
-            # A trial that the cluster announced but that has not begun on storage comes again with its first row.
-            if key in begun and not self._attempt(lambda trial=begun[key]: self._show(trial)):
-                self._want(key)
+        begun = self._study.trials()
+        # A trial that the cluster announced but that has not begun on storage comes again with its first row.
+        trials = [begun[key] for key in keys if key in begun]
+        for number, trial in enumerate(trials):
+            if not self._reachable():
+                for later in trials[number:]:
+                    self._want(later.path.name)
+                return
+            if not self._attempt(partial(self._study.show, trial)):
+                self._want(trial.path.name)
 
-    def _show(self, folder: TrialFolder) -> None:
-        config = folder.read_start()
-        if config is None:
-            return
-        result = folder.read_result()
-        artifacts = [path for path in (folder.result, folder.model, folder.predictions) if path.exists()]
-        self._tracker.record(
-            RunView(
-                key=folder.path.name,
-                label=config.label,
-                method=config.method.name,
-                phase=config.phase,
-                number=folder.number,
-                seed=config.seed,
-                parameters=_flat(config),
-                rows=folder.read_history(),
-                result=result,
-                artifacts=artifacts if result else (),
-            )
-        )
-
-    def _attempt(self, action: Any) -> bool:
+    def _attempt(self, action: Callable[[], object]) -> bool:
         try:
             action()
         except TrackingError as error:
-            message = str(error)
-            if message not in self.warnings:
-                self.warnings.append(message)
-            return False
-        return True
-
-
-def _flat(config: TrialConfig) -> dict[str, Any]:
-    """A trial's settings by short dotted keys: method, training, model and data set, without what never differs."""
-    flat: dict[str, Any] = {"method": config.method.name, "model": config.model.name, "seed": config.seed}
-    for prefix, values in (
-        ("", config.method.settings),
-        ("training.", config.training.model_dump(mode="json")),
-        ("model.", config.model.settings),
-        ("dataset.", config.dataset.settings),
-    ):
-        flat |= _leaves(prefix, values)
-    return flat
-
-
-def _leaves(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _leaves(f"{prefix}{name}.", value)
+            self._trouble = str(error)
+        except Exception as error:  # whatever it is, the study's results matter more
+            self._trouble = f"Tracking failed unexpectedly ({type(error).__name__}: {error})."
         else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+            self._away = False
+            return True
+        self._away = True
+        return False
+
+
+def sync_command(folder: StudyFolder) -> str:
+    """What to type to bring the tracker up to date by hand."""
+    return folder.command("sync", group="track")

@@ -1,7 +1,8 @@
 """Results in a tracking server; the only room that imports mlflow, and only once a tracker is used."""
 
-from ipgl.tracking.base import RunView, StudyView, Tracker
+from ipgl.tracking.base import DataView, ModelView, RunView, StudyView, Tracker
 from ipgl.tracking.colours import PALETTE, STUDY_COLOUR, method_colours
+from ipgl.tracking.fetch import FetchedStudy, fetch_study
 from ipgl.tracking.mlflow_tracker import MlflowTracker
 from ipgl.tracking.none_tracker import NoneTracker
 from ipgl.tracking.registry import TRACKERS, make_tracker
@@ -12,12 +13,16 @@ __all__ = [
     "PALETTE",
     "STUDY_COLOUR",
     "TRACKERS",
+    "DataView",
+    "FetchedStudy",
     "MlflowTracker",
+    "ModelView",
     "NoneTracker",
     "RunView",
     "Store",
     "StudyView",
     "Tracker",
+    "fetch_study",
     "locate",
     "make_tracker",
     "method_colours",

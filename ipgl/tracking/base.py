@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ipgl.config import Phase
 from ipgl.evaluation.result import RunResult
 from ipgl.evaluation.summary import StudyResults
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class StudyView:
     Attributes:
         execution: Names one execution of the study; resuming keeps it, a new start changes it.
         config: The study file as resolved, defaults included.
-        environment: Versions, host and git revision (`git_revision`) by name.
+        environment: Versions, host, git revision (`git_revision`) and Ray cluster (`ray_cluster`) by name.
         started_at: When the execution began, in seconds since the epoch; None is now.
     """
 
@@ -31,6 +36,43 @@ class StudyView:
     data_fingerprint: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     started_at: float | None = None
+
+
+@dataclass(frozen=True)
+class DataView:
+    """The data set that a run was trained and tested on.
+
+    Attributes:
+        name: Registry entry.
+        fingerprint: Hash over content and settings.
+        settings: Complete settings of the entry.
+        input_shape: Shape of one input, without the batch dimension.
+    """
+
+    name: str
+    fingerprint: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    input_shape: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    attribute_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """A trained model that others shall be able to load.
+
+    Attributes:
+        label: The method's name in the study file.
+        trial: Key of the run that trained it, which has been recorded before.
+        load: Gives the model in evaluation mode on the CPU, logits `[B, K]` of inputs `[B, ...]`, and two or more
+            example inputs, float32 `[E, ...]`. Called only if the model is not there yet.
+        class_names: Names of the K classes.
+    """
+
+    label: str
+    trial: str
+    load: Callable[[], tuple[nn.Module, NDArray[np.float32]]]
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +89,7 @@ class RunView:
         result: Set once the run has ended.
         artifacts: Files to attach once, when the run has ended.
         started_at: Seconds since the epoch; None takes the result's or the first row's time.
+        data: Logged as the input of a run that has ended, and of the study's run; None is left out.
     """
 
     key: str
@@ -60,6 +103,7 @@ class RunView:
     result: RunResult | None = None
     artifacts: Sequence[Path] = ()
     started_at: float | None = None
+    data: DataView | None = None
 
 
 class Tracker(Protocol):
@@ -83,10 +127,26 @@ class Tracker(Protocol):
     def record(self, run: RunView) -> None:
         """Bring one run up to date; a run that has ended is closed and never touched again."""
 
+    def observe_machine(self) -> None:
+        """Add this machine's load to the study's run, if that was not done in the last seconds."""
+
     def close_study(
-        self, results: StudyResults, artifacts: Sequence[Path] = (), figures: Mapping[str, Any] | None = None
+        self,
+        results: StudyResults,
+        artifacts: Sequence[Path] = (),
+        figures: Mapping[str, Any] | None = None,
+        answer: Sequence[str] = (),
+        models: Sequence[ModelView] = (),
     ) -> None:
-        """Write the outcome, files and Plotly figures (by name) to the study's run and mark it as finished."""
+        """Write the outcome to the study's run and mark it as finished.
+
+        Args:
+            results: The study's outcome.
+            artifacts: Files to attach.
+            figures: Plotly figures by name.
+            answer: Sentences that answer the study's question, the most important first.
+            models: Models to register under the study's name, one version each.
+        """
 
     def interrupt(self) -> None:
         """Mark the study's run and its unfinished runs as stopped; `open_study` undoes that on resume."""
@@ -94,3 +154,7 @@ class Tracker(Protocol):
     @property
     def links(self) -> dict[str, str]:
         """Printable title -> address or command; empty before `open_study`."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was left out because the server does not offer or allow it; everything else has been recorded."""

@@ -8,16 +8,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ipgl.evaluation.kinds import curve_kind
 from ipgl.evaluation.result import CurvePoint, RunResult
-from ipgl.evaluation.summary import StudySummary
+from ipgl.evaluation.summary import Estimate, MethodSummary, StudySummary
 from ipgl.tracking.base import RunView, StudyView
 
 METRICS_PER_CALL = 1000
 PARAMETERS_PER_CALL = 100
 LONGEST_PARAMETER = 500
 _LONGEST_NAME = 250
-# Test metrics that are no accuracies or repeat another one: recorded, but not in the tables that open first.
-SIDE_METRICS = ("collapsed", "flip_rate", "nll", "rho", "worst_nonempty_group")
+# Test metrics of the tables that open first, the most telling first; all others are recorded too.
+HEADLINES = ("shifted_accuracy", "worst_group", "average", "area_mixture", "area_worst_case_tv")
+_WORST_CASE = "worst_case_tv"
+# Radius 0 is the centre's own mix and radius 1 the worst group, which have metrics of their own; half way between
+# them is what neither says.
+_WORST_CASE_RADIUS = 0.5
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 # A row's place and time, not measurements; `epoch` stays, because every row has it and the tracker asks the
 # server for its steps to learn which rows are there.
@@ -100,10 +105,10 @@ def bunches(rows: Iterable[Sequence[Point]]) -> Iterator[list[Point]]:
 
 
 def curve_points(name: str, curve: Sequence[CurvePoint], ended: float) -> list[Point]:
-    """A robustness curve as one metric: the step is the severity in percent, so the chart's axis runs 0 to 100."""
-    time = milliseconds(ended)
+    """A robustness curve as one metric whose step is 100 times the severity: a share's axis runs from 0 to 100."""
+    time, metric = milliseconds(ended), safe_name(curve_kind(name).metric)
     return [
-        Point(f"shift_accuracy/{safe_name(name)}", point.accuracy, time, round(100 * point.severity))
+        Point(metric, point.accuracy, time, round(100 * point.severity))
         for point in curve
         if not math.isnan(
             point.accuracy
@@ -119,19 +124,54 @@ def outcome_name(name: str) -> str:
     return safe_name(f"test/{name}")
 
 
+def worst_case(curves: Mapping[str, Sequence[CurvePoint]]) -> dict[str, CurvePoint]:
+    """One point of the worst-case curve as a metric that sorts: that of the total-variation radius nearest to 0.5.
+
+    Returns:
+        `worst_case_tv_<radius>` -> point; empty without that curve.
+    """
+    points = curves.get(_WORST_CASE, ())
+    if not points:
+        return {}
+    point = min(points, key=lambda point: abs(point.severity - _WORST_CASE_RADIUS))
+    return {f"{_WORST_CASE}_{point.severity:g}": point}
+
+
+def headlines(methods: Iterable[MethodSummary]) -> list[str]:
+    """Metrics of the tables that open first, as far as any method has them; the areas come last."""
+    methods = list(methods)
+    known = {name for method in methods for name in method.estimates}
+    at_radius = {name: None for method in methods for name in worst_case(method.curves)}
+    return [*(name for name in HEADLINES if name in known), *at_radius]
+
+
 def outcome_points(run: RunView, result: RunResult) -> list[Point]:
     """Test metrics as scalars for tables, and the score."""
-    time = milliseconds(result.finished_at)
-    points = [Point(outcome_name(name), finite(value), time, 0) for name, value in result.metrics.items()]
+    points = scalar_points(result)
     if not any("score" in row for row in run.rows):  # otherwise the last row's is the same value
-        points.append(Point("score", finite(result.score), time, result.steps))
+        points.append(Point("score", finite(result.score), milliseconds(result.finished_at), result.steps))
     return points
+
+
+def scalar_points(result: RunResult) -> list[Point]:
+    """Test metrics, the worst case among them."""
+    time = milliseconds(result.finished_at)
+    metrics = result.metrics | {name: point.accuracy for name, point in worst_case(result.curves).items()}
+    return [Point(outcome_name(name), finite(value), time, 0) for name, value in metrics.items()]
+
+
+def estimates(method: MethodSummary) -> dict[str, Estimate]:
+    """A method's test metrics over its final seeds, the worst case among them."""
+    return method.estimates | {
+        name: Estimate(mean=point.accuracy, low=point.low, high=point.high)
+        for name, point in worst_case(method.curves).items()
+    }
 
 
 def summary_points(summary: StudySummary, ended: float) -> list[Point]:
     """Every method's estimates as scalars `<label>/<metric>`, `<label>/<metric>_low` and `<label>/<metric>_high`.
 
-    One slash each: MLflow then shows one section of charts per method.
+    One slash each: MLflow then shows one section of charts per method. A metric without an interval has no ends.
     """
     return [
         Point(
@@ -141,6 +181,7 @@ def summary_points(summary: StudySummary, ended: float) -> list[Point]:
             0,
         )
         for method in summary.methods
-        for metric, estimate in method.estimates.items()
+        for metric, estimate in estimates(method).items()
         for end, value in (("", estimate.mean), ("_low", estimate.low), ("_high", estimate.high))
+        if not (end and math.isnan(value))
     ]

@@ -11,33 +11,52 @@ How "exactly once" holds when the driver is killed anywhere:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ipgl.evaluation.result import RunResult
 from ipgl.evaluation.summary import StudyResults
-from ipgl.tracking.base import RunView, StudyView
+from ipgl.tracking.base import DataView, ModelView, RunView, StudyView
 from ipgl.tracking.client import http_limits, probe, tracking_errors
 from ipgl.tracking.colours import method_colours
 from ipgl.tracking.cursor import Cursor, RunCursor, load_cursor, save_cursor
+from ipgl.tracking.datasets import dataset_input
 from ipgl.tracking.entries import (
     ROW_MARKER,
+    Point,
     bunches,
     curve_points,
+    finite,
+    milliseconds,
     outcome_points,
     row_points,
+    scalar_points,
     study_parameters,
     summary_points,
 )
+from ipgl.tracking.groups import group_table
+from ipgl.tracking.machine import Machine
+from ipgl.tracking.models import ModelError, legal_aliases
 from ipgl.tracking.note import study_note
 from ipgl.tracking.store import Store
-from ipgl.tracking.tags import end_tags, run_name, run_start, run_tags, study_tags
-from ipgl.tracking.views import shared_views, study_links
+from ipgl.tracking.tags import (
+    end_tags,
+    environment_tags,
+    model_tags,
+    run_name,
+    run_start,
+    run_tags,
+    study_tags,
+)
+from ipgl.tracking.views import artifact_link, models_link, shared_views, study_links
 from ipgl.tracking.writer import Writer
 
 _STATES = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 _INTERRUPT_TIMEOUT_SECONDS = 5
+_OBSERVE_SECONDS = 10
+_CONFIDENCE = 0.95  # of a result that does not say which level its study wants
 
 
 class MlflowTracker:
@@ -59,6 +78,10 @@ class MlflowTracker:
         self._study: StudyView | None = None
         self._colours: dict[str, str] = {}
         self._touched: set[str] = set()
+        self._warnings: list[str] = []
+        self._loads: dict[str, str] = {}
+        self._machine: Machine | None = None
+        self._observed_at = 0.0
 
     def check(self) -> None:
         """Reach the server or database once, in about five seconds at most; a missing SQLite file is created.
@@ -82,6 +105,7 @@ class MlflowTracker:
             cursor.parent = cursor.parent or self._find_or_create_parent(study, cursor.experiment_id)
             self._writer.set_views(cursor.experiment_id, shared_views(study, cursor.parent))
             self._writer.reopen(cursor.parent)
+            self._writer.set_tags(cursor.parent, environment_tags(study.environment))  # resumed elsewhere
             save_cursor(cursor, self._cursor_path)
             self._study, self._cursor = study, cursor
 
@@ -109,15 +133,45 @@ class MlflowTracker:
             if fresh or entry.closed:
                 save_cursor(self._cursor, self._cursor_path)
 
+    def observe_machine(self) -> None:
+        """Log this machine's load as system metrics of the study's run, every ten seconds at most.
+
+        The step is the number of seconds since the study began, which rises over restarts by itself.
+
+        Raises:
+            TrackingError: The server or database refuses; this sample is lost, which no result is.
+        """
+        study, now = self._opened, time.time()
+        if now - self._observed_at < _OBSERVE_SECONDS:
+            return
+        self._observed_at = now
+        self._machine = self._machine or Machine()
+        step = round(now - (study.started_at or now))
+        points = [
+            Point(name, finite(value), milliseconds(now), step)
+            for name, value in self._machine.sample().items()
+        ]
+        with tracking_errors(self._store, "log system metrics"):
+            self._writer.log_points(self._cursor.parent, points)
+
     def close_study(
-        self, results: StudyResults, artifacts: Sequence[Path] = (), figures: Mapping[str, Any] | None = None
+        self,
+        results: StudyResults,
+        artifacts: Sequence[Path] = (),
+        figures: Mapping[str, Any] | None = None,
+        answer: Sequence[str] = (),
+        models: Sequence[ModelView] = (),
     ) -> None:
         """Write the outcome to the study's run: metrics, a note with the table, files, figures; then finish it.
+
+        The models come last but for the closing state; one that the server refuses is a warning.
 
         Args:
             results: The study's outcome.
             artifacts: Files to attach, such as the study file; credentials of the tracking address are removed.
             figures: Plotly figures by name, attached as pages that need no network.
+            answer: Sentences that answer the question; the note begins with them.
+            models: Registered under the study's name, one version each, by `models.register`.
 
         Raises:
             TrackingError: The server or database refuses.
@@ -133,7 +187,11 @@ class MlflowTracker:
             for name, figure in (figures or {}).items():
                 self._writer.log_figure(parent, figure, name)
             self._writer.set_views(self._cursor.experiment_id, shared_views(study, parent, summary))
-            tags = {"mlflow.note.content": study_note(summary), "ipgl.status": "completed"}
+            self._loads = self._register(study, models, results.runs)
+            report = next((path.name for path in artifacts if path.suffix == ".html"), "")
+            link = artifact_link(self._cursor.experiment_id, parent, report) if report else ""
+            note = study_note(summary, answer, self._loads, link)
+            tags = {"mlflow.note.content": note, "ipgl.status": "completed"}
             self._writer.finish(parent, "FINISHED", tags, ended)
 
     def interrupt(self) -> None:
@@ -156,7 +214,13 @@ class MlflowTracker:
         """Printable title -> address (without credentials) or command; empty before `open_study`."""
         if self._study is None:
             return {}
-        return study_links(self._store, self._cursor.experiment_id, self._study, self._cursor.parent)
+        links = study_links(self._store, self._cursor.experiment_id, self._study, self._cursor.parent)
+        return links | ({"Models": models_link(self._store, self._study.study)} if self._loads else {})
+
+    @property
+    def warnings(self) -> list[str]:
+        """Models that could not be registered, one sentence each."""
+        return list(self._warnings)
 
     @property
     def _opened(self) -> StudyView:
@@ -224,9 +288,52 @@ class MlflowTracker:
         for name, curve in result.curves.items():
             self._writer.log_points(run_id, curve_points(name, curve, result.finished_at))
         self._writer.log_points(run_id, outcome_points(run, result))
+        if result.groups:
+            confidence = result.config.get("evaluation", {}).get("confidence", _CONFIDENCE)
+            self._writer.log_text(run_id, group_table(result, run.data, confidence), "groups.csv")
+            self._log_data(run_id, run.data, result)
         self._writer.log_text(run_id, result.model_dump_json(indent=2), "result.json")
         self._writer.attach(run_id, [path for path in run.artifacts if path.name != "result.json"])
         self._writer.finish(run_id, _STATES[result.status], end_tags(result), result.finished_at)
+
+    def _log_data(self, run_id: str, data: DataView | None, result: RunResult) -> None:
+        if data is not None:
+            dataset = dataset_input(data, result)
+            for run in (run_id, self._cursor.parent):
+                self._writer.log_dataset(run, dataset)
+
+    def _register(
+        self, study: StudyView, models: Sequence[ModelView], runs: Sequence[RunResult]
+    ) -> dict[str, str]:
+        """Label -> address under which its model is loaded."""
+        aliases = legal_aliases(dict.fromkeys([*study.config.get("methods", {}), *(m.label for m in models)]))
+        points = {run.trial: scalar_points(run) for run in runs}
+        loads = {}
+        for model in models:
+            entry, alias = self._cursor.runs.get(model.trial), aliases[model.label]
+            if entry is None:  # its result could not be read, which is somebody else's warning
+                continue
+            tags = model_tags(study, model)
+            try:
+                self._writer.register(
+                    self._cursor.experiment_id,
+                    entry.run_id,
+                    model,
+                    study.study,
+                    alias,
+                    tags,
+                    points.get(model.trial, []),
+                    study.question,
+                )
+            except ModelError as error:
+                message = self._store.redact(
+                    f"the model of {model.label!r} is not registered in MLflow: {error}"
+                )
+                if message not in self._warnings:
+                    self._warnings.append(message)
+                continue
+            loads[model.label] = f"models:/{study.study}@{alias}"
+        return loads
 
     def _stop_unfinished_runs(self, study: StudyView, status: str) -> None:
         """Nothing may look as if it ran when its driver has gone."""

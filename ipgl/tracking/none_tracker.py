@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ipgl.evaluation.summary import StudyResults
-from ipgl.tracking.base import RunView, StudyView
+from ipgl.tracking.base import ModelView, RunView, StudyView
 
 
 class NoneTracker:
@@ -22,8 +22,16 @@ class NoneTracker:
     def record(self, run: RunView) -> None:
         """Record nothing."""
 
+    def observe_machine(self) -> None:
+        """Record nothing."""
+
     def close_study(
-        self, results: StudyResults, artifacts: Sequence[Path] = (), figures: Mapping[str, Any] | None = None
+        self,
+        results: StudyResults,
+        artifacts: Sequence[Path] = (),
+        figures: Mapping[str, Any] | None = None,
+        answer: Sequence[str] = (),
+        models: Sequence[ModelView] = (),
     ) -> None:
         """Record nothing."""
 
@@ -34,3 +42,8 @@ class NoneTracker:
     def links(self) -> dict[str, str]:
         """None."""
         return {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """None."""
+        return []

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ipgl.evaluation.result import Failure
 from ipgl.evaluation.summary import Estimate, MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
-from ipgl.tracking.entries import SIDE_METRICS
+from ipgl.tracking.entries import estimates, headlines
 
-# More columns than this no longer fit beside each other.
-_MOST_COLUMNS = 5
+# More columns than this no longer fit beside each other; areas are in the table of runs.
+_MOST_COLUMNS = 4
 # MLflow draws table cells without any padding.
 _SPACE = "&emsp;"
+_BLANK = "&nbsp;"
 
 
 def opening_note(study: StudyView) -> str:
@@ -34,20 +35,44 @@ def failure_line(failure: Failure) -> str:
     return f"{failure.kind}{step}: {' '.join(failure.message.split())}"
 
 
-def study_note(summary: StudySummary) -> str:
-    """The question, a table of the methods with means and intervals in percent, and the winners' settings."""
-    parts = [summary.question or summary.study, *_table(summary), *_winners(summary)]
+def study_note(
+    summary: StudySummary,
+    answer: Sequence[str] = (),
+    models: Mapping[str, str] | None = None,
+    report: str = "",
+) -> str:
+    """The question, its answer, the methods in a table with intervals in percent, and the winners' settings.
+
+    Args:
+        summary: The outcome.
+        answer: Sentences, the headline first.
+        models: Label -> address under which the method's model is loaded.
+        report: Address of the report; empty if there is none.
+    """
+    parts = [
+        f"*{summary.question}*" if summary.question else summary.study,
+        f"**{answer[0]}** {' '.join(answer[1:])}".rstrip() if answer else "",
+        *_table(summary),
+        *_winners(summary),
+        *_models(models or {}),
+        f"[The whole report]({report})" if report else "",
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
+def _models(models: Mapping[str, str]) -> list[str]:
+    lines = [f"- **{label}**: `mlflow.pyfunc.load_model({json.dumps(uri)})`" for label, uri in models.items()]
+    return ["The models of the first final seed, loaded by:", "\n".join(lines)] if lines else []
+
+
 def _table(summary: StudySummary) -> list[str]:
-    known = dict.fromkeys(name for method in summary.methods for name in method.estimates)
-    names = [name for name in known if name not in SIDE_METRICS][:_MOST_COLUMNS]
+    known = headlines(method for method in summary.methods if method.final_runs)
+    names = [name for name in known if not name.startswith("area_")][:_MOST_COLUMNS]
     if not names:
         return ["No method has completed a final run, so there is nothing to compare."]
     rows = [
-        ["method", *(_SPACE + name.replace("_", " ").replace("/", " ") for name in names), f"{_SPACE}seeds"],
-        ["---", *("---:" for _ in names), "---:"],
+        ["method", f"{_SPACE}needs", *(_SPACE + name.replace("_", " ") for name in names), f"{_SPACE}seeds"],
+        ["---", "---", *("---:" for _ in names), "---:"],
         *(_row(method, names) for method in summary.methods),
     ]
     interval = f"{100 * summary.confidence:g}% interval"
@@ -59,8 +84,14 @@ def _table(summary: StudySummary) -> list[str]:
 
 
 def _row(method: MethodSummary, names: Sequence[str]) -> list[str]:
-    cells = [_SPACE + _percent(method.estimates.get(name)) for name in names]
-    return [f"**{method.label}**", *cells, f"{_SPACE}{len(method.final_runs)}"]
+    found = estimates(method)
+    cells = [_SPACE + _percent(found.get(name)) for name in names]
+    return [
+        f"**{method.label}**",
+        _SPACE + method.needs,
+        *cells,
+        f"{_SPACE}{len(method.final_runs)}",
+    ]
 
 
 def _winners(summary: StudySummary) -> list[str]:
@@ -83,7 +114,10 @@ def _percent(estimate: Estimate | None) -> str:
     if estimate is None or math.isnan(estimate.mean):
         return "n/a"
     mean, low, high = (100 * value for value in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})" if not math.isnan(low + high) else f"{mean:.1f}"
+    # In a narrow cell the line breaks before the interval, not within it.
+    return (
+        f"{mean:.1f} ({low:.1f}{_BLANK}to{_BLANK}{high:.1f})" if not math.isnan(low + high) else f"{mean:.1f}"
+    )
 
 
 def _value(value: Any) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ipgl.evaluation.result import RunResult
-from ipgl.tracking.base import RunView, StudyView
+from ipgl.tracking.base import ModelView, RunView, StudyView
 from ipgl.tracking.colours import STUDY_COLOUR
 from ipgl.tracking.note import failure_line, failure_note, opening_note
 
 # Older servers refuse longer ones.
 LONGEST_TAG = 5000
+# What only the study's driver knows; a trial's own process adds the rest when it ends.
+_OF_THE_STUDY = ("git_revision", "ray_cluster")
 
 
 def study_tags(study: StudyView) -> dict[str, str]:
@@ -36,6 +38,7 @@ def run_tags(study: StudyView, run: RunView, parent: str, colour: str) -> dict[s
         "ipgl.number": str(run.number),
         "ipgl.seed": str(run.seed),
         "ipgl.status": "running",
+        **environment_tags({name: study.environment.get(name, "") for name in _OF_THE_STUDY}),
         "mlflow.parentRunId": parent,
         "mlflow.runColor": colour,
         "mlflow.source.name": "ipgl",
@@ -56,6 +59,19 @@ def end_tags(result: RunResult) -> dict[str, str]:
         tags["ipgl.reason"] = failure_line(result.failure)
         tags["mlflow.note.content"] = failure_note(result.failure)
     return tags
+
+
+def model_tags(study: StudyView, model: ModelView) -> dict[str, str]:
+    """Tags of a registered model's version: where it comes from, and what it is found by."""
+    return {
+        "ipgl.study": study.study,
+        "ipgl.execution": study.execution,
+        "ipgl.trial": model.trial,
+        "ipgl.label": model.label,
+        "ipgl.config_hash": study.config_hash,
+        "ipgl.data_fingerprint": study.data_fingerprint,
+        "ipgl.git_revision": study.environment.get("git_revision", ""),
+    }
 
 
 def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:

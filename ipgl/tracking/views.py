@@ -12,13 +12,17 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from ipgl.evaluation.summary import StudySummary
+from ipgl.evaluation.kinds import CurveKind, curve_kind
+from ipgl.evaluation.summary import MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
-from ipgl.tracking.entries import SIDE_METRICS, outcome_name, safe_name
+from ipgl.tracking.entries import headlines, outcome_name, safe_name
 from ipgl.tracking.store import Store
 
+_WORKFLOW = "workflowType=machine_learning"
 LOCAL_SERVER = "http://127.0.0.1:5000"
 _SORT_BY = "test/worst_group"
+_SECTION = "ipgl-robustness"
+_USUAL_CURVES = ("mixture", "worst_case_kl", "worst_case_tv", "interpolation")
 
 
 def study_links(store: Store, experiment_id: str, study: StudyView, parent: str) -> dict[str, str]:
@@ -27,28 +31,35 @@ def study_links(store: Store, experiment_id: str, study: StudyView, parent: str)
     `workflowType` keeps MLflow from opening its pages for language models.
     """
     experiment = f"{store.browser_base or LOCAL_SERVER}/#/experiments/{quote(experiment_id, safe='')}"
-    workflow = "workflowType=machine_learning"
     finals = quote(_filter(study, "final"), safe="")
     links = {} if store.is_server else {"Start MLflow's pages": "ipgl ui"}
-    links["Study"] = f"{experiment}/runs/{parent}?{workflow}"
-    links["All runs"] = f"{experiment}/runs?viewStateShareKey={_key(parent, 'runs')}&{workflow}"
+    links["Study"] = f"{experiment}/runs/{parent}?{_WORKFLOW}"
+    links["All runs"] = f"{experiment}/runs?viewStateShareKey={_key(parent, 'runs')}&{_WORKFLOW}"
     links["Robustness curves"] = (
-        f"{experiment}/runs?viewStateShareKey={_key(parent, 'curves')}&{workflow}&compareRunsMode=CHART"
+        f"{experiment}/runs?viewStateShareKey={_key(parent, 'curves')}&{_WORKFLOW}&compareRunsMode=CHART"
     )
     # Without a shared view, so it also works where such a view is not understood.
     links["Final runs"] = (
         f"{experiment}/runs?searchFilter={finals}&orderByKey={quote(_metric(_SORT_BY), safe='')}&orderByAsc=false"
-        f"&{workflow}&compareRunsMode=CHART"
+        f"&{_WORKFLOW}&compareRunsMode=CHART"
     )
     return links
+
+
+def models_link(store: Store, study: str) -> str:
+    """Address of the study's registered model."""
+    return f"{store.browser_base or LOCAL_SERVER}/#/models/{quote(study, safe='')}?{_WORKFLOW}"
+
+
+def artifact_link(experiment_id: str, run_id: str, path: str) -> str:
+    """Address of a run's file within MLflow's pages, relative to whatever address they have."""
+    return f"#/experiments/{quote(experiment_id, safe='')}/runs/{run_id}/artifacts/{quote(path)}?{_WORKFLOW}"
 
 
 def shared_views(study: StudyView, parent: str, summary: StudySummary | None = None) -> dict[str, str]:
     """Tags of the experiment that hold the study's views; with a summary they show its metrics and settings too."""
     methods = summary.methods if summary else ()
-    outcomes = dict.fromkeys(
-        outcome_name(name) for method in methods for name in method.estimates if name not in SIDE_METRICS
-    )
+    outcomes = [outcome_name(name) for name in headlines(methods)]
     searched = dict.fromkeys(safe_name(name) for method in methods for name in method.hyperparameters)
     runs = {
         "searchFilter": _filter(study),
@@ -66,9 +77,50 @@ def shared_views(study: StudyView, parent: str, summary: StudySummary | None = N
         "orderByAsc": False,
         "runsHiddenMode": "SHOW_ALL",
         "hideEmptyCharts": True,
-        "chartsSearchFilter": "shift_accuracy/",  # emptying the search box brings the other charts
+        "isAccordionReordered": True,  # or MLflow sorts the sections by name
+        "compareRunSections": [_section()],
+        "compareRunCharts": [_chart(curve_kind(name)) for name in _curves(methods)],
     }
     return {_tag(parent, "runs"): _text(runs), _tag(parent, "curves"): _text(curves)}
+
+
+def _curves(methods: Iterable[MethodSummary]) -> list[str]:
+    """Curves that the methods have; before the end those that every study may have."""
+    return list(dict.fromkeys(name for method in methods for name in method.curves)) or list(_USUAL_CURVES)
+
+
+def _section() -> dict[str, Any]:
+    return {
+        "uuid": _SECTION,
+        "name": "Robustness",
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+        "columns": 2,
+        "cardHeight": 360,
+    }
+
+
+def _chart(kind: CurveKind) -> dict[str, Any]:
+    """A line chart with the curve of every run, by the fewest keys that MLflow draws one from.
+
+    The whole view must stay below 5000 characters, which older servers take for a tag.
+    """
+    metric = safe_name(kind.metric)
+    return {
+        "type": "LINE",
+        "uuid": f"ipgl-{kind.name}",
+        "metricSectionId": _SECTION,
+        "deleted": False,
+        "isGenerated": False,
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "lineSmoothness": 0,
+        "displayPoints": True,
+        "range": {},
+    }
 
 
 def _filter(study: StudyView, kind: str | None = None) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipgl.tracking.base import ModelView
 from ipgl.tracking.client import connect, http_limits
 from ipgl.tracking.entries import (
     PARAMETERS_PER_CALL,
@@ -17,12 +18,13 @@ from ipgl.tracking.entries import (
     milliseconds,
     parameter_texts,
 )
+from ipgl.tracking.models import register
 from ipgl.tracking.store import Store
 from ipgl.tracking.tags import LONGEST_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,43 @@ class Writer:
         for bunch in bunches([point] for point in points):
             metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in bunch]
             self.client.log_batch(run_id, metrics=metrics)
+
+    def log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
+        """Make a data set an input of the run; one that is there already is left alone."""
+        self.client.log_inputs(run_id, [dataset])
+
+    def register(
+        self,
+        experiment_id: str,
+        run_id: str,
+        view: ModelView,
+        name: str,
+        alias: str,
+        tags: Mapping[str, str],
+        metrics: Sequence[Point],
+        question: str,
+    ) -> str:
+        """Make sure that a run's model is a version of the registered model `name`; gives the version.
+
+        Raises:
+            ModelError: The server does not offer or allow it, or the model cannot be exported.
+        """
+        run = self.client.get_run(run_id)
+        return register(
+            self.client,
+            view,
+            name=name,
+            alias=alias,
+            experiment_id=experiment_id,
+            run_id=run_id,
+            tags=self._clean(tags),
+            description=f"{view.label} as the run {run.info.run_name} trained it. "
+            f'Load it with `mlflow.pyfunc.load_model("models:/{name}@{alias}")`: '
+            f"it predicts the probabilities of {', '.join(view.class_names)}.",
+            parameters=run.data.params,
+            metrics=metrics,
+            question=self.store.redact(question),
+        )
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags in one call; empty ones are left out."""

@@ -7,15 +7,18 @@ import math
 import pytest
 
 from ipgl.evaluation.result import CurvePoint
+from ipgl.evaluation.summary import Estimate
 from ipgl.tracking.entries import (
     Point,
     bunches,
     curve_points,
     flatten,
+    headlines,
     outcome_points,
     parameter_texts,
     row_points,
     safe_name,
+    scalar_points,
     study_parameters,
     summary_points,
 )
@@ -62,6 +65,38 @@ def test_score_is_logged_only_if_no_row_has_it(make):
     bare = make.run(rows=0)
     assert Point("score", 0.3, 1700000060000, 30) in outcome_points(bare, make.result())
     assert "score" not in [point.name for point in outcome_points(make.run(rows=1), make.result())]
+
+
+def test_other_curves_have_metrics_of_their_own(make):
+    assert curve_points("worst_case_kl", make.curve(0.9), 7.0) == [
+        Point("worst_case_accuracy/kl", 0.9, 7000, 0)
+    ]
+    assert curve_points("corruption_hue", make.curve(0.9), 7.0)[0].name == "corruption_accuracy/hue"
+
+
+def test_the_worst_case_is_that_of_the_radius_nearest_to_a_half(make):
+    curves = {
+        "worst_case_tv": tuple(
+            CurvePoint(severity=s, accuracy=a, low=a - 0.1, high=a + 0.1)
+            for s, a in [(0, 0.9), (0.4, 0.7), (1, 0.2)]
+        )
+    }
+    result = make.result(curves=curves, metrics={})
+    assert scalar_points(result) == [Point("test/worst_case_tv_0.4", 0.7, 1700000060000, 0)]
+    method = make.method("ipg", curves=curves, estimates={})
+    found = {point.name: round(point.value, 3) for point in summary_points(make.results(method).summary, 1.0)}
+    assert found == {
+        "ipg/worst_case_tv_0.4": 0.7,
+        "ipg/worst_case_tv_0.4_low": 0.6,
+        "ipg/worst_case_tv_0.4_high": 0.8,
+    }
+    assert headlines([method]) == ["worst_case_tv_0.4"]
+
+
+def test_a_metric_without_an_interval_has_no_ends(make):
+    estimate = Estimate(mean=0.5, low=math.nan, high=math.nan)
+    method = make.method("ipg", estimates={"nll": estimate}, curves={})
+    assert [point.name for point in summary_points(make.results(method).summary, 1.0)] == ["ipg/nll"]
 
 
 def test_summary_points(make):

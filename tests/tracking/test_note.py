@@ -9,17 +9,19 @@ from ipgl.tracking.note import failure_note, study_note
 
 
 def plain(note):
-    return note.replace("&emsp;", "")
+    return note.replace("&emsp;", "").replace("&nbsp;", " ")
 
 
 def test_question_table_and_winners(make):
-    summary = make.results(make.method("erm", 0.2), make.method("ipg", 0.5), chance=0.1).summary
+    summary = make.results(
+        make.method("erm", 0.2, needs="labels only"), make.method("ipg", 0.5, needs="pairs"), chance=0.1
+    ).summary
     assert plain(study_note(summary)).split("\n\n") == [
-        "Which method ignores colour?",
-        "| method | worst group | seeds |\n"
-        "| --- | ---: | ---: |\n"
-        "| **erm** | 20.0 (15.0 to 25.0) | 1 |\n"
-        "| **ipg** | 50.0 (45.0 to 55.0) | 1 |",
+        "*Which method ignores colour?*",
+        "| method | needs | worst group | seeds |\n"
+        "| --- | --- | ---: | ---: |\n"
+        "| **erm** | labels only | 20.0 (15.0 to 25.0) | 1 |\n"
+        "| **ipg** | pairs | 50.0 (45.0 to 55.0) | 1 |",
         "Test results in percent: mean over seeds (95% interval). Guessing by class shares gives 10.0.",
         "Winners by `pair_robust`, chosen without test data:",
         "- **erm**: `strength = 2.5`; score 0.3 (3 completed, 1 stopped)\n"
@@ -35,11 +37,25 @@ def test_nothing_completed(make):
 
 
 def test_missing_and_unknown_values_are_named(make):
-    unknown = make.method("ipg", math.nan)
-    other = make.method("erm", estimates={})
+    unknown = make.method("ipg", math.nan, needs="pairs")
+    other = make.method("erm", estimates={}, needs="labels only")
     note = plain(study_note(make.results(unknown, other).summary))
-    assert "| **ipg** | n/a | 1 |" in note
-    assert "| **erm** | n/a | 1 |" in note
+    assert "| **ipg** | pairs | n/a | 1 |" in note
+    assert "| **erm** | labels only | n/a | 1 |" in note
+
+
+def test_answer_models_and_report_stand_in_the_order_of_their_weight(make):
+    summary = make.results(make.method("ipg", 0.5, needs="pairs")).summary
+    answer = ["ipg leads by 12 points (95% interval 8 to 16).", "It costs nothing.", "Nothing is missing."]
+    note = study_note(summary, answer, {"ipg": "models:/digits@ipg"}, "#/report").split("\n\n")
+    assert note[:2] == [
+        "*Which method ignores colour?*",
+        "**ipg leads by 12 points (95% interval 8 to 16).** It costs nothing. Nothing is missing.",
+    ]
+    assert note[-2:] == [
+        '- **ipg**: `mlflow.pyfunc.load_model("models:/digits@ipg")`',
+        "[The whole report](#/report)",
+    ]
 
 
 def test_failure_on_one_line():

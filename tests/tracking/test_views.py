@@ -64,6 +64,32 @@ def test_links_lead_to_views_that_exist(storage, make, views):
     assert found["All runs"]["orderByKey"] == "metrics.`score`"
     assert found["Robustness curves"]["searchFilter"] == f"{study} and tags.`ipgl.kind`='final'"
     assert found["Robustness curves"]["runsHiddenMode"] == "SHOW_ALL"
+    assert charts(found["Robustness curves"]) == [
+        "shift_accuracy/mixture",
+        "worst_case_accuracy/kl",
+        "worst_case_accuracy/tv",
+        "pair_consistency/interpolation",
+    ]
+
+
+def charts(view):
+    """Metrics of a view's line charts, all of which must stand in its one section and draw points by step."""
+    (section,) = view["compareRunSections"]
+    for chart in view["compareRunCharts"]:
+        assert (chart["type"], chart["xAxisKey"], chart["metricSectionId"]) == (
+            "LINE",
+            "step",
+            section["uuid"],
+        )
+        assert chart["selectedMetricKeys"] == [chart["metricKey"]]
+    return [chart["metricKey"] for chart in view["compareRunCharts"]]
+
+
+def test_the_closed_study_shows_the_curves_that_it_has(make):
+    curves = {"mixture": make.curve(0.9, 0.5), "corruption_hue": make.curve(0.9, 0.5)}
+    summary = make.results(make.method("ipg", curves=curves)).summary
+    view = json.loads(shared_views(make.study(), "p", summary)["mlflow.sharedViewState.ipgl-p-curves"])
+    assert charts(view) == ["shift_accuracy/mixture", "corruption_accuracy/hue"]
 
 
 def test_the_closed_study_shows_outcomes_and_searched_settings(storage, make, views):
@@ -82,5 +108,16 @@ def test_the_closed_study_shows_outcomes_and_searched_settings(storage, make, vi
 
 
 def test_views_fit_into_tags(make):
-    method = make.method("ipg", hyperparameters={f"method.setting_{i}": 1 for i in range(20)})
+    names = [
+        "mixture",
+        "worst_case_kl",
+        "worst_case_tv",
+        "interpolation",
+        *(f"corruption_{i}" for i in range(6)),
+    ]
+    method = make.method(
+        "ipg",
+        hyperparameters={f"method.setting_{i}": 1 for i in range(20)},
+        curves={name: make.curve(0.9, 0.5) for name in names},
+    )
     assert max(map(len, shared_views(make.study(), "p" * 32, make.results(method).summary).values())) < 5000

@@ -1,0 +1,76 @@
+"""A data set as MLflow's run pages show it: name, fingerprint, where it comes from, shapes and group sizes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ipgl.evaluation.result import RunResult
+from ipgl.tracking.base import DataView
+from ipgl.tracking.entries import flatten, parameter_texts
+from ipgl.tracking.groups import name_of
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+# A longer one is refused.
+_LONGEST_DIGEST = 36
+_LONGEST_SOURCE = 60_000
+
+
+def dataset_input(data: DataView, result: RunResult) -> DatasetInput:
+    """The data set as an input of a run.
+
+    Args:
+        data: What the data set is.
+        result: A completed run on it, which knows the sizes of its groups.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=data.name,
+        digest=data.fingerprint[:_LONGEST_DIGEST],
+        # MLflow's kind for data that a program makes; the program is this package, called with these settings.
+        source_type="code",
+        source=_source(data),
+        schema=json.dumps(_schema(data)),
+        profile=json.dumps(_profile(data, result)),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training and test")])
+
+
+def _source(data: DataView) -> str:
+    settings = parameter_texts(flatten(data.settings))
+    source = json.dumps({"tags": {"mlflow.source.name": f"ipgl data set {data.name}", **settings}})
+    return source if len(source) <= _LONGEST_SOURCE else json.dumps({"tags": {}})
+
+
+def _schema(data: DataView) -> dict[str, Any]:
+    def tensor(kind: str, *shape: int) -> dict[str, Any]:
+        return {"type": "tensor", "tensor-spec": {"dtype": kind, "shape": [-1, *shape]}}
+
+    # MLflow reads each side as JSON within JSON.
+    return {
+        "mlflow_tensorspec": {
+            "features": json.dumps([tensor("float32", *data.input_shape)]),
+            "targets": json.dumps([tensor("int64")]),
+        }
+    }
+
+
+def _profile(data: DataView, result: RunResult) -> dict[str, Any]:
+    def named(counts: list[int]) -> dict[str, int]:
+        return {
+            f"{name_of(group.label, data.class_names)} / {name_of(group.attribute, data.attribute_names)}": count
+            for group, count in zip(result.groups, counts, strict=True)
+        }
+
+    training = [group.training_count for group in result.groups]
+    test = [group.count for group in result.groups]
+    return {
+        "num_rows": sum(training) + sum(test),
+        "training_examples": sum(training),
+        "test_examples": sum(test),
+        "training_groups": named(training),
+        "test_groups": named(test),
+    }
