@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -20,12 +21,19 @@ app = typer.Typer(
 )
 study_app = typer.Typer(help="Run, check, resume and show studies.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
+track_app = typer.Typer(help="Keep MLflow's copy of a study up to date.", no_args_is_help=True)
+app.add_typer(track_app, name="track")
 
 StorageOption = Annotated[Path, typer.Option(help="Folder that holds the studies.")]
 AddressOption = Annotated[
     str | None, typer.Option(help="Ray address; default: $RAY_ADDRESS, or this machine.")
 ]
 StudyFile = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
+Format = Literal["html", "md", "csv", "parquet"]
+FormatOption = Annotated[Format, typer.Option(help="md prints Markdown; csv and parquet write every table.")]
+OutputOption = Annotated[
+    Path | None, typer.Option(help="File (folder for tables); default: beside the study's files.")
+]
 StudyName = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 
 
@@ -116,11 +124,76 @@ def show(
     folder = _folder(name, storage)
     state = require_state(folder)
     if format == "json":
-        print(final_runs_json(folder))
+        print(final_runs_json(folder, stored_plan(folder).config.evaluation.confidence))
         return
     print_results(_console(), summarise(stored_plan(folder), folder).summary)
     if state["phase"] != "finished":
         print(f"The study has not finished; go on with it by: {folder.command('resume')}")
+
+
+@app.command()
+def report(
+    name: StudyName,
+    storage: StorageOption = Path("runs"),
+    format: FormatOption = "html",
+    output: OutputOption = None,
+) -> None:
+    """Write a study's report, or its tables, from what is on storage."""
+    from ipgl.study.collect import summarise
+    from ipgl.study.gallery import make_gallery
+    from ipgl.study.session import require_state, stored_plan
+
+    folder = _folder(name, storage)
+    state = require_state(folder)
+    plan = stored_plan(folder)
+    results = summarise(plan, folder)
+    if state["phase"] != "finished":
+        message = f"the study has not finished; go on with it by: {folder.command('resume')}"
+        print(f"note: {message}", file=sys.stderr)
+    _write(results, format, output, folder.path, lambda: make_gallery(plan, folder, results))
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Two or more studies.", show_default=False)],
+    storage: StorageOption = Path("runs"),
+    format: FormatOption = "html",
+    output: OutputOption = None,
+) -> None:
+    """Put studies side by side: one table, the same curves, differences with intervals."""
+    from ipgl.errors import StudyStateError
+    from ipgl.study.compare import compare_studies
+    from ipgl.study.display import print_results
+    from ipgl.study.session import require_state, stored_plan
+
+    if len(set(names)) < 2:
+        raise StudyStateError(f"comparing takes two or more different studies, but got: {', '.join(names)}")
+    folders = [_folder(name, storage) for name in dict.fromkeys(names)]
+    for folder in folders:
+        require_state(folder)
+    compared = compare_studies([(stored_plan(folder), folder) for folder in folders])
+    if format == "html" or output is not None:
+        print_results(_console(), compared.results.summary)
+    _write(compared.results, format, output, folders[0].path.parent / "compared" / "+".join(names))
+    if compared.problems:
+        raise StudyStateError("not everything could be compared: " + " ".join(compared.problems))
+
+
+@track_app.command()
+def sync(
+    name: StudyName,
+    storage: StorageOption = Path("runs"),
+    uri: Annotated[
+        str | None, typer.Option(help="Server or database; default: the study file's `tracking.uri`.")
+    ] = None,
+) -> None:
+    """Replay a study into MLflow from its files; what is there already stays as it is."""
+    from ipgl.study.track import sync_study
+
+    synced = sync_study(_folder(name, storage), uri)
+    console = _console()
+    console.print(f"{synced.runs} runs are in MLflow as they stand on storage", highlight=False)
+    _print_links(console, synced.links, synced.warnings)
 
 
 @app.command()
@@ -158,11 +231,38 @@ def _watch(plan: Any, folder: Any, action: Any) -> None:
         print(f"\nStopped. Nothing finished is lost; go on with: {folder.command('resume')}")
         sys.exit(130)
     print_results(console, finished.results.summary)
-    for warning in finished.warnings:
-        console.print(f"[yellow]tracking:[/] {warning}", highlight=False, soft_wrap=True)
-    for title, link in finished.links.items():
-        console.print(f"{title}: {link}", highlight=False, soft_wrap=True)
+    _print_links(console, finished.links, finished.warnings)
     console.print(f"open the report: {finished.folder.report}", highlight=False, soft_wrap=True)
+
+
+def _print_links(console: Any, links: dict[str, str], warnings: list[str]) -> None:
+    from rich.markup import escape
+
+    for warning in warnings:
+        console.print(f"[yellow]tracking:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+    for title, link in links.items():
+        console.print(f"{title}: {link}", highlight=False, soft_wrap=True)
+
+
+def _write(
+    results: Any, format: Format, output: Path | None, folder: Path, gallery: Callable[[], Any] = lambda: None
+) -> None:
+    """Write a report or tables to `output`, by default into `folder`; Markdown without `output` is printed."""
+    from ipgl.files import write_text
+    from ipgl.report import markdown_report, write_report, write_tables
+
+    if format == "md":
+        text = markdown_report(results)
+        if output is None:
+            print(text)
+        else:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            print(write_text(output, text))
+    elif format == "html":
+        print(write_report(results, output or folder / "report.html", gallery=gallery()))
+    else:
+        for path in write_tables(results, output or folder / "tables", format):
+            print(path)
 
 
 def _folder(name: str, storage: Path) -> Any:

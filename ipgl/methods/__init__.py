@@ -1,7 +1,7 @@
 """Training methods: IPG and what it is compared with."""
 
 from ipgl.methods.base import Descent, DescentKind, Method, MethodBase, Needs, StepReport, Toolbox
-from ipgl.methods.registry import METHODS, MethodEntry
+from ipgl.methods.registry import METHODS, MethodEntry, method_entry
 
 __all__ = [
     "METHODS",
@@ -13,4 +13,5 @@ __all__ = [
     "Needs",
     "StepReport",
     "Toolbox",
+    "method_entry",
 ]

@@ -45,26 +45,30 @@ class MethodEntry:
     search_space: dict[str, Range]
 
 
-def _entry(method: Any, settings: type[Settings], source: str) -> MethodEntry:
+def method_entry(method: Any, settings: type[Settings], source: str) -> MethodEntry:
+    """The registry line of a class like those here: it is built from settings and toolbox, and declares its needs.
+
+    `METHODS["name"] = method_entry(Name, NameSettings, "Author 2026")` registers one's own.
+    """
     return MethodEntry(settings, method, method.needs, source, method.search_space)
 
 
 METHODS: dict[str, MethodEntry] = {
-    "erm": _entry(Erm, ErmSettings, "Vapnik 1998"),
-    "ipg": _entry(Ipg, IpgSettings, "Surner et al. 2025, arXiv 2502.18975"),
-    "class_balanced": _entry(ClassBalanced, BalancedSettings, "Idrissi et al. 2022"),
-    "group_balanced": _entry(GroupBalanced, BalancedSettings, "Idrissi et al. 2022"),
-    "counterfactual_augmentation": _entry(
+    "erm": method_entry(Erm, ErmSettings, "Vapnik 1998"),
+    "ipg": method_entry(Ipg, IpgSettings, "Surner et al. 2025, arXiv 2502.18975"),
+    "class_balanced": method_entry(ClassBalanced, BalancedSettings, "Idrissi et al. 2022"),
+    "group_balanced": method_entry(GroupBalanced, BalancedSettings, "Idrissi et al. 2022"),
+    "counterfactual_augmentation": method_entry(
         CounterfactualAugmentation, CounterfactualAugmentationSettings, "Kaushik et al. 2020"
     ),
-    "clp": _entry(LogitPairing, LogitPairingSettings, "Garg et al. 2019"),
-    "ridg": _entry(Ridg, RidgSettings, "Chen et al. 2023"),
-    "irm": _entry(Irm, EnvironmentPenaltySettings, "Arjovsky et al. 2019"),
-    "vrex": _entry(Vrex, EnvironmentPenaltySettings, "Krueger et al. 2021"),
-    "group_dro": _entry(GroupDro, GroupDroSettings, "Sagawa et al. 2020"),
-    "jtt": _entry(Jtt, JttSettings, "Liu et al. 2021"),
-    "lff": _entry(Lff, LffSettings, "Nam et al. 2020"),
-    "dfr": _entry(Dfr, DfrSettings, "Kirichenko et al. 2023"),
-    "mixup": _entry(Mixup, MixupSettings, "Zhang et al. 2018"),
-    "lisa": _entry(Lisa, LisaSettings, "Yao et al. 2022"),
+    "clp": method_entry(LogitPairing, LogitPairingSettings, "Garg et al. 2019"),
+    "ridg": method_entry(Ridg, RidgSettings, "Chen et al. 2023"),
+    "irm": method_entry(Irm, EnvironmentPenaltySettings, "Arjovsky et al. 2019"),
+    "vrex": method_entry(Vrex, EnvironmentPenaltySettings, "Krueger et al. 2021"),
+    "group_dro": method_entry(GroupDro, GroupDroSettings, "Sagawa et al. 2020"),
+    "jtt": method_entry(Jtt, JttSettings, "Liu et al. 2021"),
+    "lff": method_entry(Lff, LffSettings, "Nam et al. 2020"),
+    "dfr": method_entry(Dfr, DfrSettings, "Kirichenko et al. 2023"),
+    "mixup": method_entry(Mixup, MixupSettings, "Zhang et al. 2018"),
+    "lisa": method_entry(Lisa, LisaSettings, "Yao et al. 2022"),
 }

@@ -7,22 +7,75 @@ import math
 import platform
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 from ipgl.errors import StudyStateError
-from ipgl.evaluation import SELECTION_RULES, MethodSummary, RunResult, StudyResults, StudySummary
-from ipgl.evaluation.aggregate import Tested, compare
+from ipgl.evaluation import (
+    SELECTION_RULES,
+    Comparison,
+    MethodSummary,
+    RunResult,
+    StudyResults,
+    StudySummary,
+    Tested,
+    compare,
+    wilson_interval,
+)
 from ipgl.evaluation.audit import audit_rules, best_run
 from ipgl.methods import METHODS
 from ipgl.study.folder import StudyFolder, TrialFolder
-from ipgl.study.plan import StudyPlan
+from ipgl.study.plan import MethodPlan, StudyPlan
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What can be read of a study's ended runs.
+
+    Attributes:
+        runs: In the order of their numbers, with their folders.
+        tested: The completed final runs with their predictions, by label.
+        remarks: What could not be read, one sentence each.
+    """
+
+    runs: list[tuple[TrialFolder, RunResult]]
+    tested: dict[str, list[Tested]]
+    remarks: tuple[str, ...]
+
+    @property
+    def results(self) -> list[RunResult]:
+        """The runs without their folders."""
+        return [run for _, run in self.runs]
 
 
 def read_runs(folder: StudyFolder) -> list[tuple[TrialFolder, RunResult]]:
-    """Every run that has ended, in the order of their numbers."""
+    """Every run that has ended, in the order of their numbers.
+
+    Raises:
+        StudyStateError: A result is damaged.
+    """
     return [(trial, result) for trial in folder.trials() if (result := trial.read_result())]
+
+
+def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
+    """Read all that can be read; a damaged file costs its run, not the others."""
+    runs: list[tuple[TrialFolder, RunResult]] = []
+    tested: dict[str, list[Tested]] = {label: [] for label in labels}
+    damaged: list[str] = []
+    for trial in folder.trials(damaged):
+        try:
+            result = trial.read_result()
+            if result is None:
+                continue
+            runs.append((trial, result))
+            if result.phase == "final" and result.status == "completed" and result.label in tested:
+                tested[result.label].append(Tested(result, trial.read_predictions()))
+        except StudyStateError as error:
+            damaged.append(str(error))
+    return Ended(runs, tested, tuple(f"A run is left out: {what}." for what in damaged))
 
 
 def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None]:
@@ -42,35 +95,13 @@ def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None
 
 def summarise(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
     """Everything that tables, figures and the tracker show, from what is on storage."""
-    ended = read_runs(folder)
+    ended = read_ended(folder, [method.label for method in plan.methods])
     winners = folder.read_winners() or {}
-    by_key = {run.trial: run for _, run in ended}
-    finals: dict[str, list[Tested]] = {method.label: [] for method in plan.methods}
-    for trial, run in ended:
-        if run.phase == "final" and run.status == "completed":
-            finals[run.label].append(Tested(run, **trial.read_predictions()))
-    comparison = compare(finals, plan.config.evaluation)
-    methods = []
-    for method in plan.methods:
-        winner = by_key.get(winners.get(method.label) or "")
-        search = [run for _, run in ended if run.label == method.label and run.phase == "search"]
-        counts = Counter(run.status for run in search)
-        label = method.label
-        methods.append(
-            MethodSummary(
-                label=label,
-                method=method.method,
-                needs=str(METHODS[method.method].needs),
-                winner=winner.trial if winner else None,
-                hyperparameters=winner.hyperparameters if winner else {},
-                score=winner.score if winner else math.nan,
-                estimates=comparison.estimates.get(label, {}),
-                curves={"mixture": comparison.curves[label]} if label in comparison.curves else {},
-                final_runs=tuple(tested.run.trial for tested in finals[label]),
-                counts={status: counts.get(status, 0) for status in ("completed", "stopped", "failed")},
-            )
-        )
-    tested = [run for runs in finals.values() for run in runs]
+    comparison = compare(ended.tested, plan.config.evaluation)
+    methods = tuple(
+        _method_summary(method, ended, winners.get(method.label), comparison) for method in plan.methods
+    )
+    tested = [run.run for runs in ended.tested.values() for run in runs]
     state = folder.read_state() or {}
     return StudyResults(
         summary=StudySummary(
@@ -80,21 +111,67 @@ def summarise(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
             confidence=plan.config.evaluation.confidence,
             config=plan.config.model_dump(mode="json"),
             config_hash=plan.hash,
-            data_fingerprint=tested[0].run.data_fingerprint if tested else "",
-            environment=study_environment(),
-            methods=tuple(methods),
+            data_fingerprint=tested[0].data_fingerprint if tested else "",
+            environment=study_environment() | state.get("environment", {}),
+            methods=methods,
             differences=comparison.differences,
-            rules=audit_rules([run for _, run in ended], [method.label for method in plan.methods]),
-            chance=_chance(tested[0].run) if tested else math.nan,
+            tests=comparison.tests,
+            class_names=tested[0].class_names if tested else (),
+            attribute_names=tested[0].attribute_names if tested else (),
+            remarks=ended.remarks + missing_curves(methods),
+            rules=audit_rules(ended.results, [method.label for method in plan.methods]),
+            chance=_chance(tested[0]) if tested else math.nan,
             seconds=float(state.get("seconds", 0.0)),
         ),
-        runs=tuple(run for _, run in ended),
-        histories={run.trial: tuple(trial.read_history()) for trial, run in ended},
+        runs=tuple(ended.results),
+        histories={run.trial: tuple(trial.read_history()) for trial, run in ended.runs},
     )
 
 
-def final_runs_json(folder: StudyFolder) -> str:
+def _method_summary(
+    method: MethodPlan, ended: Ended, winner_key: str | None, comparison: Comparison
+) -> MethodSummary:
+    from ipgl.search import importances  # imports optuna
+
+    label = method.label
+    own = [run for run in ended.results if run.label == label]
+    winner = next((run for run in own if run.trial == winner_key), None)
+    search = [run for run in own if run.phase == "search"]
+    counts = Counter(run.status for run in search)
+    return MethodSummary(
+        label=label,
+        method=method.method,
+        needs=str(METHODS[method.method].needs),
+        winner=winner.trial if winner else None,
+        hyperparameters=winner.hyperparameters if winner else {},
+        score=winner.score if winner else math.nan,
+        estimates=comparison.estimates.get(label, {}),
+        curves=comparison.curves.get(label, {}),
+        groups=comparison.groups.get(label, ()),
+        importances=importances(
+            [(run.hyperparameters, run.score) for run in search if run.status != "failed"], method.space
+        ),
+        final_runs=tuple(tested.run.trial for tested in ended.tested[label]),
+        counts={status: counts.get(status, 0) for status in ("completed", "stopped", "failed")},
+    )
+
+
+def missing_curves(methods: Iterable[MethodSummary]) -> tuple[str, ...]:
+    """Which methods lack a curve that another one has."""
+    shown = [method for method in methods if method.curves]
+    names = dict.fromkeys(name for method in shown for name in method.curves)
+    return tuple(
+        f"{method.label} has no curve `{name}`: at least one of its final runs was not measured for it."
+        for method in shown
+        for name in names
+        if name not in method.curves
+    )
+
+
+def final_runs_json(folder: StudyFolder, confidence: float) -> str:
     """The final test runs as JSON, for programs: `{"runs": [{method, seed, trial, metrics, groups, curves}]}`.
+
+    Each group has its accuracy with Wilson's interval at level `confidence`.
 
     Raises:
         StudyStateError: The study has no final run yet.
@@ -109,7 +186,9 @@ def final_runs_json(folder: StudyFolder) -> str:
     for run in runs:
         data = json.loads(run.model_dump_json(include=fields))
         for group, counts in zip(data["groups"], run.groups, strict=True):
-            group["accuracy"] = None if math.isnan(counts.accuracy) else counts.accuracy
+            low, high = wilson_interval(counts.correct, counts.count, confidence)
+            for name, value in (("accuracy", counts.accuracy), ("low", low), ("high", high)):
+                group[name] = None if math.isnan(value) else value
         entries.append({"method": run.label, **data})
     return json.dumps({"runs": entries}, indent=1)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -150,7 +151,8 @@ def results_table(summary: StudySummary, width: int = 140) -> Table:
 
 
 def _reading(summary: StudySummary) -> str:
-    if SELECTION_RULES[summary.selection].oracle:
+    rules = [SELECTION_RULES[name] for name in summary.selection.split(", ")]
+    if any(rule.oracle for rule in rules):
         return ", an ORACLE: it read the test split, which no honest choice may"
     return "; no choice read test data"
 
@@ -170,12 +172,19 @@ def audit_line(summary: StudySummary) -> str | None:
 def difference_lines(summary: StudySummary) -> list[str]:
     """Each difference between two methods at the severity shown last in the table, in points with interval."""
     lines = []
+    tests = {f"{test.a} - {test.b}": test.p_value for test in summary.tests}
     for pair, points in summary.differences.items():
         shown = _shown_severities(points)[-1]
         point = next(point for point in points if point.severity == shown)
+        p = (
+            tests.get(pair, math.nan)
+            if shown == summary.config["evaluation"]["target_severity"]
+            else math.nan
+        )
         lines.append(
             f"{pair} where the attribute agrees {100 * point.agreement:.0f}% of the time: "
             f"{100 * point.accuracy:+.1f} points [{100 * point.low:+.1f}, {100 * point.high:+.1f}]"
+            f"{'' if math.isnan(p) else f', p = {p:.2g} (paired permutation test)'}"
         )
     return lines
 
@@ -212,3 +221,5 @@ def print_results(console: Console, summary: StudySummary) -> None:
             console.print(line, highlight=False)
     if audit := audit_line(summary):
         console.print(audit, highlight=False, soft_wrap=True)
+    for remark in summary.remarks:
+        console.print(f"[yellow]note:[/] {escape(remark)}", highlight=False, soft_wrap=True)

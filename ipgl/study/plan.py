@@ -35,6 +35,7 @@ from ipgl.evaluation import SELECTION_RULES
 from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.registry import nearest, suggestion
+from ipgl.study.imports import ImportFailedError, load_imports
 from ipgl.tracking import TRACKERS
 
 # Sections of the study file that a method's entry may override for itself; all else in it is the method's own.
@@ -125,6 +126,10 @@ def make_plan(document: Document) -> StudyPlan:
         ConfigError: One or more rules are broken; the message holds all of them.
     """
     config = check_document(document)
+    try:
+        load_imports(config.imports, Path(document.source).parent)
+    except ImportFailedError as error:
+        raise ConfigError(document, [Problem(("imports", error.position), str(error))]) from error
     problems: list[Problem] = []
     named: list[tuple[KeyPath, str, str, Mapping[str, object]]] = [
         (("dataset", "name"), "dataset", config.dataset.name, DATASETS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ipgl.config import Phase, TrialConfig
 from ipgl.evaluation import RunResult
 from ipgl.study.folder import StudyFolder, TrialFolder
+from ipgl.study.imports import load_imports
 from ipgl.study.plan import StudyPlan
 from ipgl.study.trial import run_trial
 
@@ -48,12 +50,13 @@ class TrialFunction:
 
     def __call__(self, parameters: dict[str, Any]) -> None:
         """Run the trial inside a Tune session."""
+        load_imports(self.plan.config.imports, self.root)
         config = self.config(parameters)
         folder = StudyFolder(self.root).trial(config.key)
         if config.resources.workers == 1:
             result = _run_in_process(config, folder)
         else:
-            result = folder.read_result() or _fit_on_workers(config, self.root)
+            result = folder.read_result() or _fit_on_workers(config, self.root, self.plan.config.imports)
         # The last row is told only now: a scheduler that ends the trial on it finds the result written. A
         # failed trial scores 0, the least that any rule gives, so that the search learns to stay away.
         score = 0.0 if result.status == "failed" else told(result.score)
@@ -81,7 +84,7 @@ class _RowReporter:
             self._tell({SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])})
 
 
-def _fit_on_workers(config: TrialConfig, root: Path) -> RunResult:
+def _fit_on_workers(config: TrialConfig, root: Path, imports: Sequence[str]) -> RunResult:
     """Run the trial's loop on several workers under Ray Train; this process only waits."""
     resources = config.resources
     share: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -89,7 +92,11 @@ def _fit_on_workers(config: TrialConfig, root: Path) -> RunResult:
         share["GPU"] = resources.gpus
     trainer = TorchTrainer(
         _worker_loop,
-        train_loop_config={"config": config.model_dump(mode="json"), "root": str(root)},
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "root": str(root),
+            "imports": list(imports),
+        },
         torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         scaling_config=ray_train.ScalingConfig(
             num_workers=resources.workers, use_gpu=bool(resources.gpus), resources_per_worker=share
@@ -108,6 +115,7 @@ def _fit_on_workers(config: TrialConfig, root: Path) -> RunResult:
 
 
 def _worker_loop(arguments: dict[str, Any]) -> None:
+    load_imports(arguments["imports"], Path(arguments["root"]))
     config = TrialConfig.model_validate(arguments["config"])
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     if config.resources.gpus:

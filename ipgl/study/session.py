@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import secrets
 import signal
@@ -19,18 +17,14 @@ from ipgl.config import TrialConfig, read_document
 from ipgl.errors import StudyStateError
 from ipgl.evaluation import StudyResults
 from ipgl.files import write_atomically
-from ipgl.report import (
-    convergence_figure,
-    diagnosed_runs,
-    learning_figure,
-    robustness_figure,
-    trials_figure,
-    write_report,
-)
+from ipgl.report import write_report
 from ipgl.study.check import check_by_building
 from ipgl.study.collect import choose_winners, summarise
 from ipgl.study.events import AllEvents, Events
 from ipgl.study.folder import StudyFolder
+from ipgl.study.gallery import make_gallery
+from ipgl.study.imports import copy_imports
+from ipgl.study.lock import locked
 from ipgl.study.plan import StudyPlan, make_plan
 from ipgl.study.sync import TrackerSync
 from ipgl.tracking import Tracker, make_tracker
@@ -65,9 +59,10 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
     _create(folder)
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
     tracker.check()
-    with _locked(folder):
+    with locked(folder):
         _refuse_name_in_use(plan, folder)  # another process may have begun it meanwhile
         write_atomically(folder.source, lambda file: file.write(plan.document.text.encode()))
+        copy_imports(plan.config.imports, Path(plan.document.source).parent, folder.path)
         execution = f"{plan.config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         folder.write_state(
             {
@@ -115,8 +110,7 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
         )
     fingerprint = check_by_building(plan)
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
-    tracker.check()
-    with _locked(folder):
+    with locked(folder):
         return _run(plan, folder, watcher, tracker, address, fingerprint)
 
 
@@ -159,29 +153,37 @@ def _run(
         folder.write_state(state)
 
     state["sessions"] += 1
+    state["environment"] = {"ray_cluster": address or os.environ.get("RAY_ADDRESS") or "local"}
     note(state["phase"])
+    # A new study stops at an address that cannot be used, because a typing mistake is likelier than a server that
+    # is away; a resumed one goes on without it.
     sync = TrackerSync(
-        tracker, plan, folder, str(state["execution"]), float(state["created_at"]), fingerprint
+        tracker,
+        plan,
+        folder,
+        str(state["execution"]),
+        float(state["created_at"]),
+        fingerprint,
+        must_open=state["sessions"] == 1,
     )
     try:
         with _interruptible(), sync:
             _train(plan, folder, AllEvents(sync, watcher), address, note)
-            results = summarise(plan, folder)
-            folder.write_summary(results.summary)
-            write_report(results, folder.report)
-            figures = {
-                "robustness": robustness_figure(results),
-                "trials": trials_figure(results),
-                "learning": learning_figure(results),
-            }
-            for method, key, rows in diagnosed_runs(results):
-                figures[f"convergence-{method.label}"] = convergence_figure(rows, f"How {key} converged")
-            sync.close(results, [folder.source, folder.summary, folder.report], figures)
+            results = finish(plan, folder)
+            sync.close(results)
             note("finished")
     except BaseException:
         note(str(state["phase"]))
         raise
     return Finished(results, folder, tracker.links, sync.warnings)
+
+
+def finish(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
+    """Summarise what is on storage, and write summary and report."""
+    results = summarise(plan, folder)
+    folder.write_summary(results.summary)
+    write_report(results, folder.report, gallery=make_gallery(plan, folder, results))
+    return results
 
 
 def _train(plan: StudyPlan, folder: StudyFolder, events: Events, address: str | None, note: Any) -> None:
@@ -224,24 +226,6 @@ def _create(folder: StudyFolder) -> None:
             f"{folder.path}: the storage folder cannot be written ({error.strerror}); "
             "set `storage` to a folder that can, or change its permissions"
         ) from None
-
-
-@contextmanager
-def _locked(folder: StudyFolder) -> Iterator[None]:
-    """Hold the study for this process; the system lets go of it however the process ends."""
-    with open(folder.lock, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            owner = json.loads(file.read() or "{}").get("pid", "unknown")
-            raise StudyStateError(
-                f"{folder.path}: the study is running now (process {owner}); wait for it, or stop that process"
-            ) from None
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid()}))
-        file.flush()
-        yield
 
 
 @contextmanager

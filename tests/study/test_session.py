@@ -220,7 +220,7 @@ def test_an_interrupted_and_killed_study_is_resumed_with_nothing_lost_or_twice(t
     first = begin("study", "run", "small.yaml", cwd=tmp_path)
     _wait_for(folder, 1, first)
     first.send_signal(signal.SIGINT)
-    output = first.communicate(timeout=60)[0]
+    output = first.communicate(timeout=120)[0]
     assert first.returncode == 130, output
     assert "go on with: ipgl study resume small" in output
     assert "Traceback" not in output
@@ -229,7 +229,7 @@ def test_an_interrupted_and_killed_study_is_resumed_with_nothing_lost_or_twice(t
     second = begin("study", "resume", "small", cwd=tmp_path)
     _wait_for(folder, len(after_interrupt) + 2, second)
     os.kill(second.pid, signal.SIGKILL)
-    second.communicate(timeout=60)
+    second.communicate(timeout=120)
     after_kill = {run.trial: run.finished_at for run in results(folder).values()}
     assert after_interrupt.items() <= after_kill.items()
 

@@ -1,0 +1,87 @@
+"""Pictures for the report: invariance pairs, and what each method gets wrong in its worst group."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from ipgl.data import Dataset, as_pictures
+from ipgl.errors import IpglError
+from ipgl.evaluation import MethodSummary, StudyResults, Tested
+from ipgl.report import Gallery, Mistake, PicturePair
+from ipgl.study.collect import read_ended
+from ipgl.study.folder import StudyFolder
+from ipgl.study.plan import StudyPlan
+from ipgl.study.trial import cached_dataset
+
+_PAIRS = 8
+_MISTAKES = 6
+# A method with a data set of its own costs building that; beyond this many the report does without its pictures.
+_DATASETS = 3
+
+
+def make_gallery(plan: StudyPlan, folder: StudyFolder, results: StudyResults) -> Gallery:
+    """Build the data again and pick what to show; without the data the gallery says why there are no pictures."""
+    shown = [method for method in results.summary.methods if method.final_runs]
+    tested = read_ended(folder, [method.label for method in shown]).tested
+    pairs: tuple[PicturePair, ...] = ()
+    mistakes: dict[str, tuple[Mistake, ...]] = {}
+    known: set[str] = set()
+    for method in shown:
+        runs = tested[method.label]
+        if not runs:
+            continue
+        config = plan.trial(
+            method.label, runs[0].run.hyperparameters, "final", runs[0].run.seed
+        ).dataset.model_dump_json()
+        if config not in known and len(known) == _DATASETS:
+            continue
+        known.add(config)
+        try:
+            dataset = cached_dataset(config)
+        except (IpglError, OSError) as error:
+            return Gallery(pairs, mistakes, f"The data set cannot be built here: {error}")
+        if len(dataset.input_shape) != 3:
+            return Gallery(missing="The data set's inputs are no pictures.")
+        pairs = pairs or _pairs(dataset)
+        mistakes[method.label] = _mistakes(method, runs, dataset)
+    return Gallery(pairs, mistakes)
+
+
+def _pairs(dataset: Dataset) -> tuple[PicturePair, ...]:
+    found = dataset.held_out_pairs
+    index = torch.arange(min(_PAIRS, len(found)))
+    batch = found.batch(index.to(found.y.device))
+    first, second = (as_pictures(x, dataset.input_range) for x in (batch.a, batch.b))
+    return tuple(
+        PicturePair(first[i], second[i], dataset.class_names[int(batch.y[i])]) for i in range(len(index))
+    )
+
+
+def _mistakes(method: MethodSummary, runs: list[Tested], dataset: Dataset) -> tuple[Mistake, ...]:
+    """Examples of the worst group that most of the method's seeds got wrong; ties go to the earlier example."""
+    measured = [group for group in method.groups if not math.isnan(group.accuracy.mean)]
+    if not measured:
+        return ()
+    worst = min(measured, key=lambda group: group.accuracy.mean)
+    first = runs[0].predictions
+    members = np.flatnonzero((first.label == worst.label) & (first.attribute == worst.attribute))
+    answers = np.stack([run.predictions.prediction[members] for run in runs])
+    wrong = (answers != worst.label).sum(axis=0)
+    chosen = np.argsort(-wrong, kind="stable")[:_MISTAKES]
+    chosen = chosen[wrong[chosen] > 0]
+    if not len(chosen):
+        return ()
+    index = torch.from_numpy(members[chosen])
+    pictures = as_pictures(dataset.test.batch(index.to(dataset.test.y.device)).x, dataset.input_range)
+    what = f"{dataset.class_names[worst.label]}, {dataset.attribute_names[worst.attribute]}"
+    mistakes = []
+    for picture, column in zip(pictures, chosen, strict=True):
+        taken = answers[:, column][answers[:, column] != worst.label]
+        name = dataset.class_names[int(np.bincount(taken).argmax())]
+        mistakes.append(
+            Mistake(picture, f"{what}: taken for {name} by {int(wrong[column])} of {len(runs)} seeds")
+        )
+    return tuple(mistakes)

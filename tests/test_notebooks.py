@@ -1,0 +1,77 @@
+"""The notebooks run as they are committed, on a small study of the same kind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+STUDY = """
+name: quickstart
+question: Do pairs help?
+dataset: {name: colored_mnist, source: digits, pairs: {train: 300, held_out: 200}}
+model: {name: mlp, width: 64, depth: 1}
+methods:
+  erm: {}
+  ipg: {update: additive, discrepancy: logit, adaptivity: "off", strength: 10}
+training: {epochs: 6, batch_size: 64, evaluations: 2, optimiser: {lr: 3e-3}}
+search: {final_seeds: 2}
+"""
+
+
+def execute(path: Path, folder: Path) -> list[str]:
+    """Run a notebook in `folder`; the text of its outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_without_output(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def test_there_are_two():
+    assert [path.stem for path in NOTEBOOKS] == ["01_read_a_study", "02_your_own_method"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_reading_a_study(tmp_path, monkeypatch):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    subprocess.run(
+        [sys.executable, "-m", "ipgl", "study", "run", "study.yaml"],
+        cwd=tmp_path,
+        check=True,
+        timeout=280,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    monkeypatch.setenv("IPGL_STORAGE", str(tmp_path / "runs"))
+    monkeypatch.delenv("IPGL_STUDY", raising=False)
+    texts = execute(NOTEBOOKS[0], tmp_path)
+    assert any("ipg has the highest accuracy where the attribute never agrees" in text for text in texts)
+    assert any("p_value" in text for text in texts)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_method_of_ones_own(tmp_path):
+    texts = execute(NOTEBOOKS[1], tmp_path)
+    assert any("feature_matching" in text and "ipg" in text for text in texts)
+    assert (tmp_path / "runs" / "my-method" / "imports" / "my_method.py").is_file()
