@@ -28,6 +28,7 @@ from ipgl.report.insight import (
     slice_figure,
 )
 from ipgl.report.library import compressed_plotly
+from ipgl.report.method_table import method_rows, result_columns
 from ipgl.report.reading import CURVE, curve_names
 from ipgl.report.significance import best_baseline
 from ipgl.report.style import DARK, FONT, LIGHT, legend_mark, method_styles, template
@@ -38,8 +39,6 @@ from ipgl.report.tables import (
     groups_table,
     invariance_table,
     learning_table,
-    method_rows,
-    result_columns,
     rules_table,
     trials_table,
 )

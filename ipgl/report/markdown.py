@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ipgl.evaluation.summary import StudyResults
 from ipgl.report.failures import failure_rows
+from ipgl.report.method_table import Cell, MethodRow, method_rows, result_columns
 from ipgl.report.notes import (
     as_yaml,
     commands,
@@ -19,15 +20,11 @@ from ipgl.report.notes import (
 )
 from ipgl.report.reading import curve_names, kind_of
 from ipgl.report.tables import (
-    Cell,
     DataTable,
-    MethodRow,
     choices_table,
     curve_table,
     groups_table,
     invariance_table,
-    method_rows,
-    result_columns,
     rules_table,
 )
 from ipgl.report.text import findings

@@ -27,6 +27,7 @@ from ipgl.study.imports import copy_imports
 from ipgl.study.lock import locked
 from ipgl.study.plan import StudyPlan, make_plan
 from ipgl.study.sync import TrackerSync
+from ipgl.study.tracked import TrackedStudy
 from ipgl.tracking import Tracker, make_tracker
 
 
@@ -157,15 +158,10 @@ def _run(
     note(state["phase"])
     # A new study stops at an address that cannot be used, because a typing mistake is likelier than a server that
     # is away; a resumed one goes on without it.
-    sync = TrackerSync(
-        tracker,
-        plan,
-        folder,
-        str(state["execution"]),
-        float(state["created_at"]),
-        fingerprint,
-        must_open=state["sessions"] == 1,
+    study = TrackedStudy(
+        tracker, plan, folder, str(state["execution"]), float(state["created_at"]), fingerprint
     )
+    sync = TrackerSync(study, must_open=state["sessions"] == 1)
     try:
         with _interruptible(), sync:
             _train(plan, folder, AllEvents(sync, watcher), address, note)

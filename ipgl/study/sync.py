@@ -11,9 +11,7 @@ from ipgl.config import TrialConfig
 from ipgl.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults
 from ipgl.study.folder import StudyFolder
-from ipgl.study.plan import StudyPlan
 from ipgl.study.tracked import TrackedStudy
-from ipgl.tracking import Tracker
 
 _PERIOD_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -29,30 +27,15 @@ class TrackerSync:
     the beginning if `must_open` says so.
     """
 
-    def __init__(
-        self,
-        tracker: Tracker,
-        plan: StudyPlan,
-        folder: StudyFolder,
-        execution: str,
-        created_at: float,
-        fingerprint: str = "",
-        *,
-        must_open: bool = True,
-    ) -> None:
+    def __init__(self, study: TrackedStudy, *, must_open: bool = True) -> None:
         """Remember the study; nothing is contacted yet.
 
         Args:
-            tracker: Shows the study.
-            plan: The study.
-            folder: Where it stands.
-            execution: Names this execution; resuming keeps it.
-            created_at: When the execution began, in seconds since the epoch.
-            fingerprint: Of the data.
+            study: The study and what shows it.
             must_open: Raise if the tracker cannot be used at the beginning: right for a new study, where a mistyped
                 address is likelier than a server that is away.
         """
-        self._study = TrackedStudy(tracker, plan, folder, execution, created_at, fingerprint)
+        self._study = study
         self._must_open = must_open
         self._opened = self._away = self._closed = False
         self._trouble = ""

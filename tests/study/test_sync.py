@@ -26,6 +26,7 @@ from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan, make_plan
 from ipgl.study.sync import TrackerSync
 from ipgl.study.track import sync_study
+from ipgl.study.tracked import TrackedStudy
 from ipgl.study.trial import run_trial
 from ipgl.tracking import make_tracker
 from ipgl.tracking.client import SWITCHES
@@ -134,7 +135,9 @@ def document(folder: StudyFolder) -> Document:
 def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> TrackerSync:
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
     state = folder.read_state() or {}
-    return TrackerSync(tracker, plan, folder, state["execution"], state["created_at"], "", **changes)
+    return TrackerSync(
+        TrackedStudy(tracker, plan, folder, state["execution"], state["created_at"]), **changes
+    )
 
 
 def run(plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None, label: str, phase: str, seed: int):
