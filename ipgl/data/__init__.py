@@ -1,8 +1,10 @@
 """Data sets, groups, and invariance pairs."""
 
 from ipgl.data.groups import aligned_attribute, group_counts, group_index
+from ipgl.data.images import Images
+from ipgl.data.inputs import Inputs, Readable, parts
 from ipgl.data.order import ShuffledOrder, derive_seed
-from ipgl.data.pictures import as_pictures
+from ipgl.data.pictures import pictures
 from ipgl.data.registry import DATASETS, DatasetEntry
 from ipgl.data.types import Batch, Dataset, PairBatch, PairSet, Split
 
@@ -11,13 +13,17 @@ __all__ = [
     "Batch",
     "Dataset",
     "DatasetEntry",
+    "Images",
+    "Inputs",
     "PairBatch",
     "PairSet",
+    "Readable",
     "ShuffledOrder",
     "Split",
     "aligned_attribute",
-    "as_pictures",
     "derive_seed",
     "group_counts",
     "group_index",
+    "parts",
+    "pictures",
 ]

@@ -92,10 +92,9 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         grey = grey[:, ::2, ::2]
     grey = grey.float() / digits.peak
 
-    def split(index: Tensor) -> Split:
-        return Split(
-            _image(settings, grey[index], colour[index]), label[index], colour[index], environment[index]
-        )
+    def split(index: Tensor, x: Tensor | None = None) -> Split:
+        x = _image(settings, grey[index], colour[index]) if x is None else x
+        return Split(x, label[index], colour[index], environment[index])
 
     pair_order = torch.randperm(
         len(train), generator=torch.Generator().manual_seed(derive_seed(settings.pairs.seed, "pairs"))
@@ -112,11 +111,11 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         )
 
     counts = settings.pairs
-    tested = split(test)
+    tested = _image(settings, grey[test], colour[test])
     return Dataset(
         train=split(train),
         validation=split(validation),
-        test=tested,
+        test=split(test, tested),
         pairs=pairs(pair_order[: counts.train]),
         held_out_pairs=pairs(pair_order[counts.train : counts.train + counts.held_out]),
         class_names=("digit >= 5", "digit < 5"),
@@ -124,7 +123,7 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         fingerprint=_fingerprint(settings, digits, label, colour, pair_order),
         corruptions={}
         if settings.greyscale
-        else {"hue": partial(turn_hue, tested.x), "saturation": partial(fade, tested.x)},
+        else {"hue": partial(turn_hue, tested), "saturation": partial(fade, tested)},
     )
 
 

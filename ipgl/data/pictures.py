@@ -1,28 +1,38 @@
-"""Inputs as pictures for people."""
+"""Model inputs as pictures that people, and comparisons of pixels, can look at."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipgl.data.images import Images
+from ipgl.data.types import Dataset
 
-def as_pictures(x: Tensor, input_range: tuple[float, float]) -> NDArray[np.uint8]:
-    """Inputs as RGB, uint8 `[N, H, W, 3]`.
+Pictures = NDArray[np.uint8]
 
-    Args:
-        x: Inputs `[N, C, H, W]`; one channel is grey, two are red and green, of more than three the first three.
-        input_range: Values that become 0 and 255.
+
+def pictures(x: Tensor | Images, index: Tensor, dataset: Dataset) -> Pictures:
+    """The inputs at `index` (int64 `[n]`) as RGB, uint8 `[n, H, W, 3]`.
+
+    Cached images are shown whole, as decoded. Of tensors, one channel is grey, two are red and green, and of more
+    than three the first three are shown; the data set's range of values becomes 0 to 255.
     """
-    low, high = input_range
-    scaled = ((x.detach().cpu().float() - low) / (high - low)).clamp(0, 1)
-    count, channels = scaled.shape[:2]
+    if isinstance(x, Images):
+        return np.asarray(x.pixels(index).numpy(), dtype=np.uint8)
+    low, high = (float(torch.as_tensor(bound).min()) for bound in dataset.input_range)
+    values = ((x[index.to(x.device)].cpu().float() - low) / (high - low) * 255).round().clamp(0, 255)
+    channels = values.shape[1]
     if channels == 1:
-        rgb = scaled.expand(count, 3, *scaled.shape[2:])
+        values = values.expand(-1, 3, -1, -1)
     elif channels == 2:
-        rgb = scaled.new_zeros(count, 3, *scaled.shape[2:])
-        rgb[:, :2] = scaled
-    else:
-        rgb = scaled[:, :3]
-    pictures: NDArray[np.uint8] = (rgb * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    return pictures
+        values = torch.cat([values, torch.zeros_like(values[:, :1])], dim=1)
+    return values[:, :3].to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def small(images: Pictures, side: int) -> NDArray[np.float32]:
+    """Mean colours of `side` x `side` fields, float32 `[n, side, side, 3]` in 0 to 255."""
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    pooled = torch.nn.functional.adaptive_avg_pool2d(planes, side)
+    return np.asarray(pooled.permute(0, 2, 3, 1).numpy(), dtype=np.float32)

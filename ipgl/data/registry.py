@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipgl.config import Settings
+from ipgl.data.celeba import CelebaSettings, build_celeba
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
+from ipgl.data.image_folder import ImageFolderSettings, build_image_folder
 from ipgl.data.types import Dataset
+from ipgl.data.waterbirds import WaterbirdsSettings, build_waterbirds
+from ipgl.data.waterbirds_tiny import WaterbirdsTinySettings, build_waterbirds_tiny
 
 
 @dataclass(frozen=True)
@@ -21,4 +25,8 @@ class DatasetEntry:
 
 DATASETS: dict[str, DatasetEntry] = {
     "colored_mnist": DatasetEntry(ColoredMnistSettings, build_colored_mnist),
+    "waterbirds": DatasetEntry(WaterbirdsSettings, build_waterbirds),
+    "waterbirds_tiny": DatasetEntry(WaterbirdsTinySettings, build_waterbirds_tiny),
+    "celeba": DatasetEntry(CelebaSettings, build_celeba),
+    "image_folder": DatasetEntry(ImageFolderSettings, build_image_folder),
 }

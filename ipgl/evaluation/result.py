@@ -86,6 +86,7 @@ class RunResult(_Record):
         groups: Test counts per group; empty unless the run was completed.
         curves: Curve name -> points by the study's order of severities, radii or levels.
         config: The resolved `TrialConfig`.
+        data_notes: What the user should know about the data (skipped images, empty groups), a sentence each.
         test_fingerprint: Hash of the test split's labels and attributes; runs that share it can be paired.
         train_seconds: Wall time of training, evaluations included, over all attempts.
     """
@@ -112,6 +113,7 @@ class RunResult(_Record):
     test_fingerprint: str = ""
     class_names: tuple[str, ...] = ()
     attribute_names: tuple[str, ...] = ()
+    data_notes: tuple[str, ...] = ()
     steps: int = 0
     train_seconds: float = 0.0
     started_at: float = 0.0

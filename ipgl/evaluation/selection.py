@@ -15,11 +15,13 @@ class SelectionRule:
     Attributes:
         score: Ranks trials for sampler and scheduler, from validation metrics, in [0, 1].
         needs_groups: Whether it needs group labels on the validation split.
+        needs_pairs: Whether it needs held-out pairs.
         oracle: Whether the choice among completed trials reads test data; every table says so.
     """
 
     score: Callable[[Mapping[str, float]], float]
     needs_groups: bool = False
+    needs_pairs: bool = False
     oracle: bool = False
 
     def choice(self, run: RunResult) -> float:
@@ -43,9 +45,9 @@ def worst_group(validation: Mapping[str, float]) -> float:
 
 
 SELECTION_RULES: dict[str, SelectionRule] = {
-    "pair_robust": SelectionRule(pair_robust),
+    "pair_robust": SelectionRule(pair_robust, needs_pairs=True),
     "average": SelectionRule(average),
     "worst_group": SelectionRule(worst_group, needs_groups=True),
     # Sampler and scheduler still follow pair_robust: even here no search or stop reads the test split.
-    "oracle_test": SelectionRule(pair_robust, oracle=True),
+    "oracle_test": SelectionRule(pair_robust, needs_pairs=True, oracle=True),
 }

@@ -41,7 +41,9 @@ class CounterfactualAugmentation(MethodBase):
         """One descent on the mean cross-entropy of the augmented batch."""
         pair = self._pair_of[batch.index.to(self._pair_of.device)]
         paired = (pair >= 0).nonzero().squeeze(1)
-        members = self._pairs.batch(pair[paired])
+        # Cut as the example was, so that nothing but the attribute tells the member from it.
+        boxes = None if batch.boxes is None else batch.boxes[paired.cpu()]
+        members = self._pairs.batch(pair[paired], boxes)
         second = torch.rand(len(paired), device=pair.device) < self._probability
         chosen = torch.where(second.view(-1, *[1] * (members.a.dim() - 1)), members.b, members.a)
         x = batch.x.index_copy(0, paired.to(batch.x.device), chosen.to(batch.x.device))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import LogUniform, Settings
-from ipgl.data import Batch, PairBatch, derive_seed, group_index
+from ipgl.data import Batch, PairBatch, derive_seed, group_index, parts
 from ipgl.errors import DataError
 from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
 from ipgl.models import Classifier
@@ -75,8 +75,8 @@ class Dfr(MethodBase):
         train = self._toolbox.dataset.train
         device = model.head.weight.device
         model.eval()
-        parts = torch.split(self._held_out, 2048)
-        z = torch.cat([model.features(train.x[part].to(device)).float().cpu() for part in parts]).double()
+        held_out = train.x[self._held_out] if isinstance(train.x, Tensor) else train.x.take(self._held_out)
+        z = torch.cat([model.features(x.to(device)).float().cpu() for x in parts(held_out, 2048)]).double()
         model.train()
         mean, scale = z.mean(dim=0), z.std(dim=0).clamp_min(1e-8)
         scaled, y = ((z - mean) / scale).numpy(), train.y[self._held_out].cpu().numpy()

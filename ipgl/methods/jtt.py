@@ -9,7 +9,7 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import LogUniform, Settings, Uniform
-from ipgl.data import Batch, PairBatch
+from ipgl.data import Batch, PairBatch, parts
 from ipgl.methods.base import MethodBase, StepReport, Toolbox
 from ipgl.models import Classifier
 
@@ -56,12 +56,9 @@ class Jtt(MethodBase):
         train = self._toolbox.dataset.train
         device = next(model.parameters()).device
         model.eval()
-        wrong = [
-            model(x.to(device)).argmax(dim=1).to(y.device) != y
-            for x, y in zip(torch.split(train.x, 2048), torch.split(train.y, 2048), strict=True)
-        ]
+        predicted = [model(x.to(device)).argmax(dim=1).to(train.y.device) for x in parts(train.x, 2048)]
         model.train()
-        return 1.0 + (self._settings.upweight - 1.0) * torch.cat(wrong).float()
+        return 1.0 + (self._settings.upweight - 1.0) * (torch.cat(predicted) != train.y).float()
 
     def state_dict(self) -> dict[str, Any]:
         """Which training it is in, and the second one's weights."""

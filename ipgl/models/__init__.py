@@ -1,6 +1,7 @@
 """Backbones as `features -> linear head`."""
 
 from ipgl.models.classifier import Classifier
+from ipgl.models.frozen import is_frozen, with_frozen_features
 from ipgl.models.registry import MODELS, ModelEntry
 
-__all__ = ["MODELS", "Classifier", "ModelEntry"]
+__all__ = ["MODELS", "Classifier", "ModelEntry", "is_frozen", "with_frozen_features"]

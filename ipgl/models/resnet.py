@@ -20,6 +20,9 @@ class ResnetSettings(Settings):
     weights: Literal["imagenet"] | None = Field(
         None, description="imagenet starts from torchvision's weights."
     )
+    frozen: bool = Field(
+        False, description="Compute the features once, without augmentation, and train a head on them alone."
+    )
 
 
 def build_resnet18(settings: ResnetSettings, input_shape: tuple[int, ...], num_classes: int) -> Classifier:
@@ -28,16 +31,23 @@ def build_resnet18(settings: ResnetSettings, input_shape: tuple[int, ...], num_c
 
 
 def build_resnet50(settings: ResnetSettings, input_shape: tuple[int, ...], num_classes: int) -> Classifier:
-    """ResNet-50: 2048 features.
+    """ResNet-50: 2048 features. If it is frozen, the inputs are its features already and the model is a head.
 
     Raises:
         DataError: Weights are asked for, are not in torch's cache, and cannot be downloaded.
-        ValueError: Weights are asked for and the inputs do not have three channels.
+        ValueError: Weights are asked for and the inputs do not have three channels, or the backbone is frozen and
+            the inputs are not its features.
     """
     return _build("resnet50", settings, input_shape, num_classes)
 
 
 def _build(name: str, settings: ResnetSettings, input_shape: tuple[int, ...], num_classes: int) -> Classifier:
+    if settings.frozen:
+        if len(input_shape) != 1:
+            raise ValueError(
+                f"the head of a frozen {name} takes features [d], but got inputs of shape {input_shape}"
+            )
+        return Classifier(nn.Identity(), input_shape[0], num_classes)
     import torchvision  # takes over a second: not at the top of a module that every model shares
 
     network = torchvision.models.get_model(name, weights=None)

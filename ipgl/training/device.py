@@ -27,9 +27,14 @@ def choose_device(settings: TrainingSettings) -> torch.device:
 
 
 def place(dataset: Dataset, device: torch.device) -> Dataset:
-    """Move the data to a GPU if it takes at most half of the free memory; else it stays, and batches move."""
+    """Move the data to a GPU if it takes at most half of the free memory; else it stays, and batches move.
+
+    Images stay on disk: their bytes move batch by batch, and become inputs on the GPU.
+    """
     if device.type != "cuda":
         return dataset
+    if dataset.has_images:
+        return dataset.inputs_on(device)
     tensors = [t for part in vars(dataset).values() if hasattr(part, "__dict__") for t in vars(part).values()]
     size = sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
     free, _ = torch.cuda.mem_get_info(device)

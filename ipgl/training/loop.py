@@ -1,10 +1,10 @@
-"""The training loop: plain PyTorch, one method, data in memory, resumable at every checkpoint."""
+"""The training loop: plain PyTorch, one method, data by index, resumable at every checkpoint."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from ipgl.training.checkpoint import (
 )
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
+from ipgl.training.feed import Feed
 from ipgl.training.reporter import Reporter
 from ipgl.training.workshop import Workshop
 
@@ -79,7 +80,7 @@ def train(
     Args:
         model: On the device on which to train.
         build_method: Makes the method from what it is lent.
-        dataset: On the model's device, or on the CPU if it does not fit there.
+        dataset: On the model's device, or on the CPU if it does not fit there; as `place` leaves it.
         settings: Optimiser, schedule, intervals, precision.
         seed: Seeds data order and the method's randomness.
         evaluate: Called on the model in evaluation mode; its metrics join the row.
@@ -102,12 +103,13 @@ def train(
     method = build_method(workshop.toolbox)
     if method.restarts:
         workshop.remember_initial_weights()
-    draw = _training_order(dataset, method, settings.batch_size, derive_seed(seed, "order"), place)
+    order = _training_order(dataset, method, settings.batch_size, derive_seed(seed, "order"), place)
     pair_order = (
         ShuffledOrder(len(dataset.pairs), method.pairs_per_step, derive_seed(seed, "pairs"), *place)
         if method.pairs_per_step
         else None
     )
+    feed = Feed(dataset, order, pair_order, seed, collective)
     marks = set(evaluation_steps(total, settings.evaluations))
 
     done, history, seconds = 0, [], 0.0
@@ -125,8 +127,7 @@ def train(
     model.train()
     for step in range(done, total):
         workshop.schedule(step)
-        batch = dataset.train.batch(draw(step))
-        pairs = dataset.pairs.batch(pair_order(step)) if pair_order else None
+        batch, pairs = feed(step)
         if data_device != device:
             batch, pairs = _move(batch, device), pairs and _move(pairs, device)
         with autocast(settings, device):
@@ -178,7 +179,7 @@ def _draw_apart(collective: Collective, seed: int, step: int) -> None:
 
 def _training_order(
     dataset: Dataset, method: Method, batch_size: int, seed: int, place: tuple[torch.device, int, int]
-) -> Callable[[int], torch.Tensor]:
+) -> ShuffledOrder:
     """Which training examples each step sees: all, or as many draws from those that the method wants."""
     if method.train_index is None:
         return ShuffledOrder(len(dataset.train), batch_size, seed, *place, weights=method.sampling_weights)
@@ -218,4 +219,9 @@ def _training_means(
 
 
 def _move(part: _T, device: torch.device) -> _T:
-    return type(part)(**{name: value.to(device, non_blocking=True) for name, value in vars(part).items()})
+    moved = {
+        name: value.to(device, non_blocking=True)
+        for name, value in vars(part).items()
+        if value is not None and name != "boxes"  # those are read on the host
+    }
+    return replace(part, **moved)

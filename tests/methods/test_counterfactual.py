@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from image_rows import image_dataset
 from torch import nn
 
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
+from ipgl.data.augment import RandomResizedCrop
 from ipgl.methods.counterfactual import (
     CounterfactualAugmentation,
     CounterfactualAugmentationSettings,
@@ -53,6 +56,20 @@ def test_examples_with_a_pair_are_replaced_by_the_member_and_no_others(toys, pro
     batch, x = shown(toys, probability, [9, 0, 2, 11, 7, 3, 4])
     assert torch.equal(x[:, 0], batch.x[:, 0])  # each by its own pair, and in its own place
     assert x[:, 1].tolist() == [mark, 0.0, mark, 0.0, mark, 0.0, mark]
+
+
+def test_images_are_cut_as_the_example_was(toys, tmp_path):
+    # The first member of each pair is the training image itself, so that nothing may change.
+    dataset, seen = image_dataset(tmp_path, RandomResizedCrop()), []
+    model = Classifier(nn.Flatten(), 3 * 16 * 16, 2)
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    settings = CounterfactualAugmentationSettings(probability=0.0)
+    method = CounterfactualAugmentation(settings, toys.toolbox(model, dataset=dataset))
+    boxes = dataset.augment.draw(6, 18, 18, np.random.default_rng(0))
+    batch = dataset.train.batch(torch.tensor([3, 40, 0, 11, 41, 5]), boxes)
+    method.step(model, batch, None)
+    assert torch.equal(seen[0], batch.x)
+    assert not torch.equal(batch.x, dataset.train.batch(batch.index).x)
 
 
 def test_a_batch_without_any_pair_stays_as_it_is(toys):

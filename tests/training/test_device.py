@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from image_rows import image_dataset
 
 from ipgl.config import TrainingSettings
 from ipgl.errors import ResourceError
@@ -61,3 +62,11 @@ def test_precision(precision, dtype):
     with autocast(TrainingSettings(precision=precision), torch.device("cpu")):
         assert layer(torch.ones(1, 2)).dtype == dtype
     assert layer(torch.ones(1, 2)).dtype == torch.float32
+
+
+def test_images_stay_on_disk_and_become_inputs_on_the_gpu(monkeypatch, tmp_path):
+    dataset, moved = image_dataset(tmp_path, None), []
+    monkeypatch.setattr(type(dataset), "inputs_on", lambda self, device: moved.append(device) or self)
+    monkeypatch.setattr(type(dataset), "to", None)
+    assert place(dataset, torch.device("cuda")) is dataset
+    assert moved == [torch.device("cuda")]

@@ -69,8 +69,8 @@ def adversarial(
     pairs: PairBatch,
     discrepancy: Callable[[PairBatch], Tensor],
     settings: AdversarialSettings,
-    low: float,
-    high: float,
+    low: float | Tensor,
+    high: float | Tensor,
 ) -> PairBatch:
     """IPG-AA (paper): members moved within an L-inf ball so that their discrepancy rises.
 
@@ -78,12 +78,12 @@ def adversarial(
         pairs: The pairs to start from.
         discrepancy: D of a pair batch, 0-dim, with gradients to its members.
         settings: Steps, radius and step length; the whole pixel range is 1.
-        low: Least valid input value.
-        high: Largest valid input value.
+        low: Least valid input value; a tensor broadcasts against an input.
+        high: Largest valid input value, likewise.
     """
     radius, step = settings.epsilon * (high - low), settings.step_size * (high - low)
     start = (pairs.a, pairs.b)
-    bounds = [((x - radius).clamp(low, high), (x + radius).clamp(low, high)) for x in start]
+    bounds = [(_within(x - radius, low, high), _within(x + radius, low, high)) for x in start]
     if settings.random_start:
         members = [x + (torch.rand_like(x) * 2 - 1) * radius for x in start]
     else:
@@ -97,5 +97,9 @@ def adversarial(
             torch.minimum(torch.maximum(x.detach() + step * gradient.sign(), least), most)
             for x, gradient, (least, most) in zip(members, gradients, bounds, strict=True)
         ]
-    a, b = (x.detach().clamp(low, high) for x in members)
+    a, b = (_within(x.detach(), low, high) for x in members)
     return replace(pairs, a=a, b=b)
+
+
+def _within(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    return x.clamp(min=low).clamp(max=high)

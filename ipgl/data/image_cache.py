@@ -1,0 +1,223 @@
+"""Decode pictures once into a uint8 file that every trial on the machine maps.
+
+A cache is named by what it would hold: the sources' keys and the size. Builders of the same cache take turns on a
+lock, so one decodes while the others wait and find it done; the file gets its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from ipgl.data.images import Images, ImageSource, SkippedImage
+from ipgl.data.lock import exclusive
+from ipgl.data.pixel_file import PixelFile
+from ipgl.data.problems import DataProblems
+from ipgl.errors import DataError
+from ipgl.files import write_text
+
+_VERSION = 1  # raise it when the same sources would give other pixels
+_DAMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for bad files
+_IN_FLIGHT = 256
+
+Progress = Callable[[int, int], None]
+
+_WATCHER: ContextVar[Progress | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watching(progress: Progress) -> Iterator[None]:
+    """Tell `progress` of every cache that is built within, in this thread."""
+    token = _WATCHER.set(progress)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes a row of the cache.
+
+    Attributes:
+        height: Rows of pixels kept.
+        width: Columns of pixels kept.
+        centre_crop: Side of the square first cut from the middle, in pixels of the picture; None cuts nothing.
+        input_height: Rows of pixels of a model input; at most `height`.
+        input_width: Columns of pixels of a model input; at most `width`.
+    """
+
+    height: int
+    width: int
+    centre_crop: int | None = None
+    input_height: int | None = None
+    input_width: int | None = None
+
+    def __call__(self, image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """Crop and resize (bilinear with antialiasing, the shape is not kept) to uint8 `[height, width, 3]`."""
+        from torchvision.transforms.v2 import functional
+
+        if self.centre_crop:
+            image = functional.center_crop(image, [self.centre_crop, self.centre_crop])
+        if image.size != (self.width, self.height):
+            image = functional.resize(image, [self.height, self.width])
+        return np.asarray(image, dtype=np.uint8)
+
+
+def build_cache(
+    sources: Sequence[ImageSource],
+    preparation: Preparation,
+    folder: Path,
+    *,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Images:
+    """The sources' pixels, row `i` for source `i`; decoded only if no process has done so before.
+
+    Args:
+        sources: What to decode; may be empty.
+        preparation: Size of the rows and of the model's inputs.
+        folder: Where caches are kept; made if missing, and shared by all studies.
+        skip_bad: Note what cannot be read in `Images.skipped`, rather than raise.
+        progress: Called with the number of pictures done and of all; None is whoever is `watching`.
+
+    Raises:
+        DataError: Pictures cannot be read (all of them, in one message), or the folder cannot hold the cache.
+    """
+    keys = [source.key for source in sources]
+    size = preparation.height, preparation.width
+    text = json.dumps([_VERSION, size, preparation.centre_crop, keys])
+    file = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(file.with_suffix(".lock")):
+            record = _finished(file, (len(sources), *size, 3), sources, preparation)
+            if record is None:
+                _check_space(folder, len(sources) * size[0] * size[1] * 3)
+                record = _decode(sources, preparation, file, progress or _WATCHER.get())
+        remove_leftovers(folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: decoded images cannot be kept there ({error.strerror or error}); "
+            "free some space, or set `cache` to a folder that can be written"
+        ) from None
+    if record.skipped and not skip_bad:
+        problems = DataProblems(f"{len(record.skipped)} of {len(sources)} images cannot be read")
+        for skipped in record.skipped:
+            problems.add(skipped.where, skipped.reason)
+        problems.check("Replace or remove them, or leave them out with --skip-bad.")
+    return Images(
+        PixelFile(file),
+        torch.arange(len(sources)),
+        preparation.input_height or preparation.height,
+        preparation.input_width or preparation.width,
+        record.digest,
+        record.skipped,
+    )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed builders of other caches left; what is being built now is locked, and stays."""
+    for partial in folder.glob("*.partial"):
+        with exclusive(partial.with_suffix(".lock"), wait=False) as held:
+            if held:
+                partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is kept beside the pixels."""
+
+    digest: str
+    skipped: tuple[SkippedImage, ...]
+
+
+def _finished(
+    file: Path, shape: tuple[int, ...], sources: Sequence[ImageSource], preparation: Preparation
+) -> _Record | None:
+    """The record of a complete cache; None if there is none, or a picture that was bad can be read now."""
+    try:
+        whole = np.load(file, mmap_mode="r").shape == shape
+        data = json.loads(file.with_suffix(".json").read_text())
+        skipped = tuple(
+            SkippedImage(s["position"], sources[s["position"]].where, s["reason"]) for s in data["skipped"]
+        )
+        record = _Record(data["digest"], skipped)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    # A key cannot tell a network disk's bad moment from a bad file.
+    still_bad = all(isinstance(_pixels(sources[s.position], preparation), str) for s in skipped)
+    return record if whole and still_bad else None
+
+
+def _pixels(source: ImageSource, preparation: Preparation) -> bytes | str:
+    """A source's pixels, or why it has none."""
+    try:
+        return preparation(source.read()).tobytes()
+    except _DAMAGE as error:
+        return _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"the file is missing{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, UnidentifiedImageError):
+        return "no image, or one of an unknown format"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text or type(error).__name__
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{folder}: decoded images take {needed / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free; "
+            "free some space, or set `cache` to a folder on a larger disk"
+        )
+
+
+def _decode(
+    sources: Sequence[ImageSource], preparation: Preparation, file: Path, progress: Progress | None
+) -> _Record:
+    # The lock is held, so a partial file is what a killed builder left: it is overwritten.
+    partial = file.with_suffix(".partial")
+    shape = (len(sources), preparation.height, preparation.width, 3)
+    digest, skipped = hashlib.sha256(), []
+    with partial.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for position, pixels in enumerate(_rows(sources, preparation)):
+            if isinstance(pixels, str):
+                skipped.append(SkippedImage(position, sources[position].where, pixels))
+                pixels = bytes(preparation.height * preparation.width * 3)
+            out.write(pixels)
+            digest.update(pixels)
+            if progress:
+                progress(position + 1, len(sources))
+        out.flush()
+        os.fsync(out.fileno())
+    record = _Record(digest.hexdigest(), tuple(skipped))
+    write_text(file.with_suffix(".json"), json.dumps(asdict(record), indent=1))
+    os.replace(partial, file)
+    return record
+
+
+def _rows(sources: Sequence[ImageSource], preparation: Preparation) -> Iterator[bytes | str]:
+    """What `_pixels` gives for each source, in order; a bounded number is decoded ahead."""
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Pillow decodes and resizes without Python's lock.
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(sources), _IN_FLIGHT):
+            part = sources[start : start + _IN_FLIGHT]
+            yield from pool.map(lambda source: _pixels(source, preparation), part)

@@ -1,0 +1,60 @@
+"""Inputs of a split: a tensor in memory, or images that become one batch by batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ipgl.data.images import Images
+
+
+@dataclass(frozen=True)
+class Blended:
+    """Two sets of images, mixed when they are read: `(1 - share) * a + share * b`."""
+
+    a: Images
+    b: Images
+    share: float
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As of the tensor that these images stand for."""
+        return self.a.shape
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Blended:
+        """The same images, made on `device`."""
+        return Blended(self.a.to(device), self.b.to(device), self.share)
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        """Evaluation view of some rows, float32 `[n, 3, height, width]`."""
+        return torch.lerp(self.a[index], self.b[index], self.share)
+
+
+Inputs = Tensor | Images
+# What evaluation can read from beginning to end.
+Readable = Inputs | Blended
+
+_VALUES = 2**24
+
+
+def view(x: Inputs, index: Tensor, boxes: Tensor | None = None) -> Tensor:
+    """The inputs at `index` (int64 `[B]`), float32 `[B, ...]`; images as `training_view` where boxes are given."""
+    return (
+        x.training_view(index, boxes)
+        if isinstance(x, Images) and boxes is not None
+        else x.index_select(0, index)
+    )
+
+
+def parts(x: Readable, size: int) -> Iterator[Tensor]:
+    """Consecutive parts of at most `size` inputs and 64 MiB, so that memory does not grow with an image's size."""
+    step = max(1, min(size, _VALUES // max(1, math.prod(x.shape[1:]))))
+    for start in range(0, max(1, len(x)), step):
+        yield x[start : start + step]

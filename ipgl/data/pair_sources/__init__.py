@@ -1,0 +1,7 @@
+"""Where the invariance pairs of image data sets come from."""
+
+from ipgl.data.pair_sources.composite import background_blend
+from ipgl.data.pair_sources.make import PAIR_SOURCES, make_pairs
+from ipgl.data.pair_sources.settings import ImagePairSettings
+
+__all__ = ["PAIR_SOURCES", "ImagePairSettings", "background_blend", "make_pairs"]

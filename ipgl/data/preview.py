@@ -1,0 +1,118 @@
+"""What a data set looks like: how many examples each group has, and a sheet with some of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from ipgl.data.groups import aligned_attribute, group_counts, group_index
+from ipgl.data.order import derive_seed
+from ipgl.data.pictures import Pictures, pictures
+from ipgl.data.types import Dataset, PairSet, Split
+
+_MARGIN, _LINE = 6, 15
+_INK, _PAPER = (40, 40, 40), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class GroupPreview:
+    """One group.
+
+    Attributes:
+        name: `waterbird on land`-like text: class name and attribute name.
+        conflicting: Whether it is bias-conflicting: not its class's most frequent attribute in training.
+        counts: Examples in training, validation and test.
+        samples: Some of its pictures, from the first split that has any, uint8 `[n, H, W, 3]`.
+        shown_from: The split that the samples are from.
+    """
+
+    name: str
+    conflicting: bool
+    counts: tuple[int, int, int]
+    samples: Pictures
+    shown_from: str
+
+
+def preview_groups(dataset: Dataset, per_group: int = 8, seed: int = 0) -> list[GroupPreview]:
+    """All groups with counts and at most `per_group` seeded samples; an empty group has none."""
+    splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    classes, attributes = dataset.num_classes, dataset.num_attributes
+    counts = [group_counts(s.y.cpu(), s.attribute.cpu(), classes, attributes) for s in splits.values()]
+    aligned = aligned_attribute(dataset.train.y.cpu(), dataset.train.attribute.cpu(), classes, attributes)
+    previews = []
+    for y in range(classes):
+        for a in range(attributes):
+            of_split = tuple(int(count[y, a]) for count in counts)
+            source = next((name for name, n in zip(splits, of_split, strict=True) if n), "")
+            samples: Pictures = np.empty((0, 1, 1, 3), dtype=np.uint8)
+            if source and per_group:
+                chosen = _some(splits[source], y * attributes + a, attributes, per_group, seed)
+                samples = pictures(splits[source].x, chosen, dataset)
+            name = f"{dataset.class_names[y]}, {dataset.attribute_names[a]}"
+            previews.append(
+                GroupPreview(
+                    name, a != int(aligned[y]), (of_split[0], of_split[1], of_split[2]), samples, source
+                )
+            )
+    return previews
+
+
+def _some(split: Split, group: int, attributes: int, count: int, seed: int) -> torch.Tensor:
+    members = (group_index(split.y, split.attribute, attributes).cpu() == group).nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(derive_seed(seed, "preview", group))
+    return members[torch.randperm(len(members), generator=generator)[:count]]
+
+
+def group_sheet(groups: Sequence[GroupPreview], side: int = 112) -> Image.Image:
+    """A contact sheet: a line of text and a row of samples for each group.
+
+    Args:
+        groups: As `preview_groups` gives them.
+        side: Side of a sample on the sheet, in pixels.
+    """
+    rows = []
+    for group in groups:
+        training, validation, test = group.counts
+        kind = "conflicting" if group.conflicting else "aligned"
+        text = f"{group.name} ({kind}): {training} training, {validation} validation, {test} test"
+        text += f"; shown: {group.shown_from}" if group.shown_from else "; EMPTY"
+        rows.append((text, group.samples))
+    return _sheet(rows, side)
+
+
+def pair_sheet(
+    dataset: Dataset, pairs: PairSet, count: int = 10, side: int = 112, seed: int = 0
+) -> Image.Image:
+    """A contact sheet of some pairs: first members above second members."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "pair sheet"))
+    chosen = torch.randperm(len(pairs), generator=generator)[:count]
+    rows = [
+        (f"first members of {len(chosen)} of {len(pairs)} pairs", pictures(pairs.a, chosen, dataset)),
+        ("second members", pictures(pairs.b, chosen, dataset)),
+    ]
+    return _sheet(rows, side)
+
+
+def _sheet(rows: Sequence[tuple[str, Pictures]], side: int) -> Image.Image:
+    columns = max(1, *(len(samples) for _, samples in rows))
+    font = ImageFont.load_default()
+    widest = max(font.getlength(text) for text, _ in rows)
+    width = int(max(columns * (side + _MARGIN), widest + _MARGIN)) + _MARGIN
+    height = sum(_LINE + (side if len(samples) else 0) + 2 * _MARGIN for _, samples in rows)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    y = 0
+    for text, samples in rows:
+        draw.text((_MARGIN, y + _MARGIN // 2), text, fill=_INK, font=font)
+        y += _LINE + _MARGIN
+        for column, sample in enumerate(samples):
+            # Small pictures keep their pixels visible; large ones are averaged.
+            method = Image.Resampling.NEAREST if sample.shape[0] < side else Image.Resampling.LANCZOS
+            tile = Image.fromarray(sample).resize((side, side), method)
+            sheet.paste(tile, (_MARGIN + column * (side + _MARGIN), y))
+        y += (side if len(samples) else 0) + _MARGIN
+    return sheet
