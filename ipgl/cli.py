@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from ipgl import __version__
+from ipgl.cli_data import SkipBadOption, data_app, pairs_app
 from ipgl.errors import IpglError
 
 app = typer.Typer(
@@ -23,6 +24,8 @@ study_app = typer.Typer(help="Run, check, resume and show studies.", no_args_is_
 app.add_typer(study_app, name="study")
 track_app = typer.Typer(help="Keep MLflow's copy of a study up to date.", no_args_is_help=True)
 app.add_typer(track_app, name="track")
+app.add_typer(data_app, name="data")
+app.add_typer(pairs_app, name="pairs")
 
 StorageOption = Annotated[Path, typer.Option(help="Folder that holds the studies.")]
 AddressOption = Annotated[
@@ -53,12 +56,12 @@ def _root(
 
 
 @study_app.command()
-def run(file: StudyFile, address: AddressOption = None) -> None:
+def run(file: StudyFile, address: AddressOption = None, skip_bad: SkipBadOption = False) -> None:
     """Run a study: search, choose winners, retrain them on fresh seeds, test once, report."""
     from ipgl.study.plan import load_plan
     from ipgl.study.session import start_study, storage_folder
 
-    plan = load_plan(file)
+    plan = load_plan(file, skip_bad)
     _watch(plan, storage_folder(plan), lambda watcher: start_study(plan, watcher, address))
 
 
@@ -73,18 +76,23 @@ def resume(name: StudyName, storage: StorageOption = Path("runs"), address: Addr
 
 
 @study_app.command()
-def validate(file: StudyFile) -> None:
+def validate(file: StudyFile, skip_bad: SkipBadOption = False) -> None:
     """Check a study file and build its data and models; nothing is trained."""
+    from ipgl.data.image_cache import watching
     from ipgl.study.check import check_by_building
+    from ipgl.study.display import DecodeLines
     from ipgl.study.plan import load_plan
 
-    plan = load_plan(file)
-    check_by_building(plan)
+    plan = load_plan(file, skip_bad)
+    with watching(DecodeLines(_console(error=True))):
+        notes = check_by_building(plan).notes
     trials = sum(plan.search_trials(method.label) for method in plan.methods)
     finals = len(plan.methods) * len(plan.final_seeds())
     print(
         f"{file}: valid; {len(plan.methods)} methods, at most {trials} search trials and {finals} final runs"
     )
+    for note in notes:
+        print(f"note: {note}")
 
 
 @study_app.command()
@@ -221,11 +229,12 @@ def ui(
 
 def _watch(plan: Any, folder: Any, action: Any) -> None:
     """Run or resume a study with a live display, then print what it found and what to do next."""
-    from ipgl.study.display import LiveDisplay, print_results
+    from ipgl.data.image_cache import watching
+    from ipgl.study.display import DecodeLines, LiveDisplay, print_results
 
     console = _console()
     try:
-        with LiveDisplay(plan, folder, console) as display:
+        with LiveDisplay(plan, folder, console) as display, watching(DecodeLines(console)):
             finished = action(display)
     except KeyboardInterrupt:
         print(f"\nStopped. Nothing finished is lost; go on with: {folder.command('resume')}")
@@ -271,10 +280,11 @@ def _folder(name: str, storage: Path) -> Any:
     return StudyFolder(storage.expanduser().resolve() / name)
 
 
-def _console() -> Any:
+def _console(error: bool = False) -> Any:
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    stream = sys.stderr if error else sys.stdout
+    return Console(stderr=error, width=None if stream.isatty() else 120)
 
 
 def main() -> NoReturn:

@@ -25,6 +25,7 @@ ROWS = (
     ("search",),
     ("report",),
     ("study",),
+    ("cli_data",),
     ("cli",),
     ("__main__",),
 )

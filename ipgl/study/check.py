@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from ipgl.config import TrialConfig, dotted
@@ -11,19 +13,29 @@ from ipgl.errors import DataError, IpglError
 from ipgl.evaluation import SELECTION_RULES
 from ipgl.methods import METHODS
 from ipgl.study.plan import MethodPlan, StudyPlan
-from ipgl.study.trial import build_model, cached_dataset
+from ipgl.study.trial import build_model, cached_dataset, trial_dataset
 
 
-def check_by_building(plan: StudyPlan) -> str:
+@dataclass(frozen=True)
+class Checked:
+    """What building found.
+
+    Attributes:
+        fingerprint: Of the data that the first method trains on.
+        notes: What the user should know about the data, a sentence each.
+    """
+
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+def check_by_building(plan: StudyPlan) -> Checked:
     """Build data and model of every method once, so that what is wrong with them is known before Ray starts.
-
-    Returns:
-        Fingerprint of the data that the first method trains on.
 
     Raises:
         IpglError: Data or weights are missing or damaged, or a method's needs are not met.
     """
-    fingerprints = []
+    datasets = []
     for method in plan.methods:
         first = {key: found.probes[0] for key, found in method.space.items()}
         # Every value that a search could give the data set; models and methods are checked by their settings.
@@ -35,11 +47,12 @@ def check_by_building(plan: StudyPlan) -> str:
         ]
         for sampled in varied or [first]:
             config = plan.trial(method.label, sampled, "search", plan.config.search.seed)
-            fingerprints.append(_build(plan, method, config))
-    return fingerprints[0]
+            datasets.append(_build(plan, method, config))
+    notes = tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
+    return Checked(datasets[0].fingerprint, notes)
 
 
-def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> str:
+def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> Dataset:
     path: KeyPath = ("methods", method.label, "dataset")
     path = path if path in plan.document.lines else ("dataset",)
     try:
@@ -48,10 +61,10 @@ def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> str:
         raise DataError(f"{_place(plan, path)}: {error}") from None
     _check_needs(plan, method, dataset)
     try:
-        build_model(config.model, dataset, config.seed)
+        build_model(config.model, trial_dataset(config), config.seed)
     except ValueError as error:
         raise IpglError(f"{_place(plan, ('model',))}: {error}") from None
-    return dataset.fingerprint
+    return dataset
 
 
 def _place(plan: StudyPlan, path: KeyPath) -> str:
@@ -78,6 +91,11 @@ def _check_needs(plan: StudyPlan, method: MethodPlan, dataset: Dataset) -> None:
             "leave the method out"
         )
     rule = plan.config.search.selection
+    if SELECTION_RULES[rule].needs_pairs and not len(dataset.held_out_pairs):
+        raise IpglError(
+            f"{_place(plan, ('search', 'selection'))}: {rule} needs held-out pairs, but the data set has none; "
+            "set dataset.pairs, or search.selection: average"
+        )
     validation = dataset.validation
     counts = group_counts(validation.y, validation.attribute, dataset.num_classes, dataset.num_attributes)
     if SELECTION_RULES[rule].needs_groups and not counts.min():

@@ -118,7 +118,11 @@ def summarise(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
             tests=comparison.tests,
             class_names=tested[0].class_names if tested else (),
             attribute_names=tested[0].attribute_names if tested else (),
-            remarks=ended.remarks + missing_curves(methods),
+            remarks=(
+                *dict.fromkeys(n for run in tested for n in run.data_notes),
+                *ended.remarks,
+                *missing_curves(methods),
+            ),
             rules=audit_rules(ended.results, [method.label for method in plan.methods]),
             chance=_chance(tested[0]) if tested else math.nan,
             seconds=float(state.get("seconds", 0.0)),

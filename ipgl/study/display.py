@@ -223,3 +223,20 @@ def print_results(console: Console, summary: StudySummary) -> None:
         console.print(audit, highlight=False, soft_wrap=True)
     for remark in summary.remarks:
         console.print(f"[yellow]note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+
+
+class DecodeLines:
+    """Says now and then how far decoding a data set's images has come; short work is not worth a line."""
+
+    def __init__(self, console: Console, seconds: float = 5.0) -> None:
+        """Print to `console`, at most every `seconds`."""
+        self._console, self._seconds, self._last = console, seconds, math.inf
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` images are decoded."""
+        now = time.monotonic()
+        if done == 1:
+            self._last = now
+        elif now - self._last >= self._seconds and done < total:
+            self._last = now
+            self._console.print(f"decoding images into the cache: {done:,} of {total:,}", highlight=False)

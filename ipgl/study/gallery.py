@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from ipgl.data import Dataset, as_pictures
+from ipgl.data import Dataset, pictures
 from ipgl.errors import IpglError
 from ipgl.evaluation import MethodSummary, StudyResults, Tested
 from ipgl.report import Gallery, Mistake, PicturePair
@@ -53,11 +53,9 @@ def make_gallery(plan: StudyPlan, folder: StudyFolder, results: StudyResults) ->
 def _pairs(dataset: Dataset) -> tuple[PicturePair, ...]:
     found = dataset.held_out_pairs
     index = torch.arange(min(_PAIRS, len(found)))
-    batch = found.batch(index.to(found.y.device))
-    first, second = (as_pictures(x, dataset.input_range) for x in (batch.a, batch.b))
-    return tuple(
-        PicturePair(first[i], second[i], dataset.class_names[int(batch.y[i])]) for i in range(len(index))
-    )
+    first, second = (pictures(x, index, dataset) for x in (found.a, found.b))
+    names = [dataset.class_names[label] for label in found.y[: len(index)].tolist()]
+    return tuple(PicturePair(*shown) for shown in zip(first, second, names, strict=True))
 
 
 def _mistakes(method: MethodSummary, runs: list[Tested], dataset: Dataset) -> tuple[Mistake, ...]:
@@ -75,10 +73,10 @@ def _mistakes(method: MethodSummary, runs: list[Tested], dataset: Dataset) -> tu
     if not len(chosen):
         return ()
     index = torch.from_numpy(members[chosen])
-    pictures = as_pictures(dataset.test.batch(index.to(dataset.test.y.device)).x, dataset.input_range)
+    shown = pictures(dataset.test.x, index, dataset)
     what = f"{dataset.class_names[worst.label]}, {dataset.attribute_names[worst.attribute]}"
     mistakes = []
-    for picture, column in zip(pictures, chosen, strict=True):
+    for picture, column in zip(shown, chosen, strict=True):
         taken = answers[:, column][answers[:, column] != worst.label]
         name = dataset.class_names[int(np.bincount(taken).argmax())]
         mistakes.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -110,13 +110,26 @@ class StudyPlan:
         return [self.config.search.seed + 1 + number for number in range(self.config.search.final_seeds)]
 
 
-def load_plan(path: Path) -> StudyPlan:
+def load_plan(path: Path, skip_bad: bool = False) -> StudyPlan:
     """Read and check a study file.
+
+    Args:
+        path: The file.
+        skip_bad: Let the data set leave out what is faulty, whatever the file says.
 
     Raises:
         IpglError: The file cannot be read or breaks a rule; the message names file, line, key, rule and value.
     """
-    return make_plan(read_document(path))
+    document = read_document(path)
+    return make_plan(skipping_bad(document) if skip_bad else document)
+
+
+def skipping_bad(document: Document) -> Document:
+    """The same document with `dataset.skip_bad: true`."""
+    dataset = document.data.get("dataset") if isinstance(document.data, dict) else None
+    if not isinstance(dataset, dict):
+        return document
+    return replace(document, data={**document.data, "dataset": {**dataset, "skip_bad": True}})
 
 
 def make_plan(document: Document) -> StudyPlan:

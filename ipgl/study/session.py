@@ -25,7 +25,7 @@ from ipgl.study.folder import StudyFolder
 from ipgl.study.gallery import make_gallery
 from ipgl.study.imports import copy_imports
 from ipgl.study.lock import locked
-from ipgl.study.plan import StudyPlan, make_plan
+from ipgl.study.plan import StudyPlan, make_plan, skipping_bad
 from ipgl.study.sync import TrackerSync
 from ipgl.study.tracked import TrackedStudy
 from ipgl.tracking import Tracker, make_tracker
@@ -56,7 +56,7 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
     """
     folder = storage_folder(plan)
     _refuse_name_in_use(plan, folder)
-    fingerprint = check_by_building(plan)
+    fingerprint = check_by_building(plan).fingerprint
     _create(folder)
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
     tracker.check()
@@ -74,6 +74,7 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
                 "seconds": 0.0,
                 "sessions": 0,
                 "phase": "search",
+                "skip_bad": bool(plan.config.dataset.settings.get("skip_bad", False)),
             }
         )
         return _run(plan, folder, watcher, tracker, address, fingerprint)
@@ -109,7 +110,7 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
             f"{folder.source}: the file was changed after the study began, and its trials would not compare; "
             "restore it, or start another study with the changed file"
         )
-    fingerprint = check_by_building(plan)
+    fingerprint = check_by_building(plan).fingerprint
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
     with locked(folder):
         return _run(plan, folder, watcher, tracker, address, fingerprint)
@@ -117,7 +118,9 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
 
 def stored_plan(folder: StudyFolder) -> StudyPlan:
     """The plan of a study on storage, whose storage is where it is now."""
-    plan = make_plan(read_document(folder.source))
+    document = read_document(folder.source)
+    skipped = (folder.read_state() or {}).get("skip_bad", False)
+    plan = make_plan(skipping_bad(document) if skipped else document)
     config = plan.config.model_copy(update={"storage": str(folder.path.parent)})
     return StudyPlan(plan.document, config, plan.methods)
 

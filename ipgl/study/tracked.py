@@ -23,7 +23,7 @@ from ipgl.report import (
 from ipgl.study.collect import study_environment
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import StudyPlan
-from ipgl.study.trial import cached_dataset, load_model
+from ipgl.study.trial import cached_dataset, load_model, trial_dataset
 from ipgl.tracking import DataView, ModelView, RunView, StudyView, Tracker
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _data_view(component: str) -> DataView:
 def _loader(trial: TrialFolder) -> Any:
     def load() -> tuple[nn.Module, NDArray[np.float32]]:
         config = TrialConfig.model_validate(trial.require_result().config)
-        inputs = cached_dataset(config.dataset.model_dump_json()).test.x[:_EXAMPLES]
+        inputs = trial_dataset(config).test.x[:_EXAMPLES]
         return load_model(trial.path), inputs.cpu().numpy().astype(np.float32)
 
     return load

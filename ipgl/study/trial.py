@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ipgl import __version__
 from ipgl.config import Component, TrialConfig, config_hash
-from ipgl.data import DATASETS, Dataset, Split, aligned_attribute, derive_seed, group_counts
+from ipgl.data import DATASETS, Dataset, Readable, Split, aligned_attribute, derive_seed, group_counts
+from ipgl.data.image_dataset import cache_folder
 from ipgl.errors import IpglError
 from ipgl.evaluation import (
     SELECTION_RULES,
@@ -40,7 +41,7 @@ from ipgl.evaluation import (
 from ipgl.files import write_atomically
 from ipgl.methods import METHODS, Toolbox
 from ipgl.methods.base import Method
-from ipgl.models import MODELS, Classifier
+from ipgl.models import MODELS, Classifier, is_frozen, with_frozen_features
 from ipgl.registry import lookup
 from ipgl.study.folder import TrialFolder
 from ipgl.study.imports import FOLDER as IMPORTS
@@ -216,7 +217,7 @@ def _train_and_test(
 ) -> RunResult:
     settings, evaluation = config.training, config.evaluation
     device = choose_device(settings)
-    dataset = place(cached_dataset(config.dataset.model_dump_json()), device)
+    dataset = place(trial_dataset(config), device)
     model = build_model(config.model, dataset, config.seed).to(device)
     recorder.judge_by(len(dataset.validation), dataset.num_classes)
     score = lookup("selection rule", SELECTION_RULES, config.selection).score
@@ -288,6 +289,7 @@ def _train_and_test(
             "test_fingerprint": predictions.examples,
             "class_names": dataset.class_names,
             "attribute_names": dataset.attribute_names,
+            "data_notes": dataset.notes,
             "steps": outcome.steps,
             "train_seconds": outcome.seconds,
             "finished_at": time.time(),
@@ -299,7 +301,7 @@ def _predict(model: Classifier, dataset: Dataset, config: TrialConfig) -> Predic
     """Everything that is asked of the trained model: test split, corruptions (final runs), held-out pairs."""
     batch, evaluation, test = config.training.evaluation_batch_size, config.evaluation, dataset.test
 
-    def classes(x: Tensor) -> NDArray[np.int32]:
+    def classes(x: Readable) -> NDArray[np.int32]:
         return predict_logits(model, x, batch).argmax(dim=1).cpu().numpy().astype(np.int32)
 
     corruptions = dataset.corruptions if "corruption" in evaluation.curves and config.phase == "final" else {}
@@ -322,10 +324,25 @@ def _predict(model: Classifier, dataset: Dataset, config: TrialConfig) -> Predic
     )
 
 
+def trial_dataset(config: TrialConfig) -> Dataset:
+    """The data that a trial trains on: of a frozen model its features, else the data set itself; remembered."""
+    dataset = cached_dataset(config.dataset.model_dump_json())
+    if not is_frozen(config.model):
+        return dataset
+    return _cached_features(config.dataset.model_dump_json(), config.model.model_dump_json())
+
+
 @lru_cache(maxsize=2)
 def cached_dataset(component: str) -> Dataset:
     """`build_dataset` of a component as JSON, remembered: a process runs many trials on one data set."""
     return build_dataset(Component.model_validate_json(component))
+
+
+@lru_cache(maxsize=2)
+def _cached_features(dataset: str, model: str) -> Dataset:
+    data = Component.model_validate_json(dataset)
+    folder = cache_folder(data.settings.get("cache"))
+    return with_frozen_features(cached_dataset(dataset), Component.model_validate_json(model), folder)
 
 
 def trial_environment() -> dict[str, str]:
@@ -352,6 +369,6 @@ def load_model(folder: Path) -> Classifier:
     study = folder.parent.parent
     load_imports([path.name for path in sorted((study / IMPORTS).glob("*.py"))], study)
     config = TrialConfig.model_validate(trial.require_result().config)
-    model = build_model(config.model, cached_dataset(config.dataset.model_dump_json()), config.seed)
+    model = build_model(config.model, trial_dataset(config), config.seed)
     model.load_state_dict(torch.load(trial.model, weights_only=True, map_location="cpu"))
     return model.eval()
