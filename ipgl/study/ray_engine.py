@@ -7,6 +7,7 @@ keeps its rungs (Tune's own restore loses them, ray#30838).
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -72,7 +73,7 @@ class RayEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        ray.shutdown()
+        _shut_down()
         shutil.rmtree(self.folder.path / "ray", ignore_errors=True)
 
     @property
@@ -193,6 +194,22 @@ class RayEngine:
             ),
         )
         tuner.fit()
+
+
+def _shut_down() -> None:
+    """Shut Ray down without letting the garbage collector near it.
+
+    Ray's core releases the interpreter's lock while it shuts down. If a thread of ours collects garbage just then, and
+    a reference to one of Ray's objects is in it, the core ends the whole process with status 1.
+    """
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @dataclass(frozen=True)
