@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ipgl.config import EvaluationSettings
 from ipgl.evaluation.curves import (
+    area,
     centre_mix,
     curve_points,
     group_curves,
@@ -49,6 +50,9 @@ class Comparison:
     curves: dict[str, dict[str, tuple[CurvePoint, ...]]]
     differences: dict[str, tuple[CurvePoint, ...]]
     tests: tuple[PairedTest, ...]
+
+
+NOTHING_COMPARED = Comparison({}, {}, {}, {}, ())
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,8 @@ class _Curve:
 
     @property
     def area(self) -> Estimate:
-        low, high = interval(_area(self.drawn, self.axis), self.settings.confidence)
-        return Estimate(mean=float(_area(self.mean, self.axis)), low=float(low), high=float(high))
+        low, high = interval(area(self.drawn, self.axis), self.settings.confidence)
+        return Estimate(mean=float(area(self.mean, self.axis)), low=float(low), high=float(high))
 
 
 def compare(tested: Mapping[str, Sequence[Tested]], settings: EvaluationSettings) -> Comparison:
@@ -297,12 +301,3 @@ def _test(a: str, b: str, sampled: Mapping[str, _Sampled]) -> PairedTest:
         if paired
         else math.nan,
     )
-
-
-def _area(curves: Array, axis: Sequence[float]) -> Array:
-    order = np.argsort(axis)
-    x = np.asarray(axis, dtype=np.float64)[order]
-    if len(x) == 1:
-        return curves[..., 0]
-    area: Array = np.trapezoid(curves[..., order], x, axis=-1) / (x[-1] - x[0])
-    return area

@@ -164,7 +164,15 @@ def curve_points(
 
 def area_under_curve(points: Sequence[CurvePoint]) -> float:
     """Mean value over the curve's range of severities (trapezoidal rule); one point is its own area."""
-    ordered = sorted(points, key=lambda point: point.severity)
-    x = np.array([point.severity for point in ordered])
-    y = np.array([point.accuracy for point in ordered])
-    return float(np.trapezoid(y, x) / (x[-1] - x[0])) if len(x) > 1 else float(y[0])
+    values = np.array([point.accuracy for point in points])
+    return float(area(values, [point.severity for point in points]))
+
+
+def area(curves: Array, axis: Sequence[float]) -> Array:
+    """Areas `[...]` of curves `[..., S]` over the places `[S]` in any order, as `area_under_curve`."""
+    order = np.argsort(axis)
+    x = np.asarray(axis, dtype=np.float64)[order]
+    if len(x) == 1:
+        return curves[..., 0]
+    areas: Array = np.trapezoid(curves[..., order], x, axis=-1) / (x[-1] - x[0])
+    return areas

@@ -96,8 +96,12 @@ def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None
 def summarise(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
     """Everything that tables, figures and the tracker show, from what is on storage."""
     ended = read_ended(folder, [method.label for method in plan.methods])
+    return results_of(plan, folder, ended, compare(ended.tested, plan.config.evaluation))
+
+
+def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: Comparison) -> StudyResults:
+    """The study's results from its runs as read, and from what a comparison found for its labels."""
     winners = folder.read_winners() or {}
-    comparison = compare(ended.tested, plan.config.evaluation)
     methods = tuple(
         _method_summary(method, ended, winners.get(method.label), comparison) for method in plan.methods
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ipgl.config import EvaluationSettings
 from ipgl.errors import StudyStateError
 from ipgl.evaluation import MethodSummary, RunResult, StudyResults, StudySummary, Tested, compare
+from ipgl.evaluation.aggregate import NOTHING_COMPARED
 from ipgl.evaluation.audit import audit_rules
-from ipgl.study.collect import missing_curves, read_ended, study_environment, summarise
+from ipgl.study.collect import missing_curves, read_ended, results_of, study_environment
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
+from ipgl.tracking import flatten
 
 _CURVE_AXES = {
     "mixture": "severities",
@@ -63,10 +65,7 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
     Raises:
         StudyStateError: Their groups are not the same, or they have no severity in common.
     """
-    found = [
-        _Study(plan, summarise(plan, folder), read_ended(folder, [m.label for m in plan.methods]).tested)
-        for plan, folder in studies
-    ]
+    found = [_read(plan, folder) for plan, folder in studies]
     _require_same_groups(found)
     settings, problems = _common_settings(found)
     unpaired, notes = _data_differences(found)
@@ -105,6 +104,12 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
     )
     histories = {key: rows for study in found for key, rows in study.results.histories.items()}
     return Compared(StudyResults(summary=summary, runs=tuple(runs), histories=histories), tuple(problems))
+
+
+def _read(plan: StudyPlan, folder: StudyFolder) -> _Study:
+    ended = read_ended(folder, [method.label for method in plan.methods])
+    # What is compared is compared over all studies together.
+    return _Study(plan, results_of(plan, folder, ended, NOTHING_COMPARED), ended.tested)
 
 
 def _merged(
@@ -225,18 +230,8 @@ def _data_differences(studies: Sequence[_Study]) -> tuple[list[str], list[str]]:
 
 def _data_keys(one: _Study, other: _Study) -> str:
     """Which settings of the data set differ."""
-    a, b = (_flat(study.plan.config.dataset.model_dump(mode="json")) for study in (one, other))
+    a, b = (flatten(study.plan.config.dataset.model_dump(mode="json")) for study in (one, other))
     keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
     shown = [f"dataset.{key}: {a.get(key)!r} and {b.get(key)!r}" for key in keys[:_SHOWN_KEYS]]
     more = f", {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
     return f"; {', '.join(shown)}{more}" if shown else ""
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from ipgl.study.collect import study_environment
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import StudyPlan
 from ipgl.study.trial import cached_dataset, load_model, trial_dataset
-from ipgl.tracking import DataView, ModelView, RunView, StudyView, Tracker
+from ipgl.tracking import DataView, ModelView, RunView, StudyView, Tracker, flatten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -218,15 +218,5 @@ def _flat(config: TrialConfig) -> dict[str, Any]:
         ("model.", config.model.settings),
         ("dataset.", config.dataset.settings),
     ):
-        flat |= _leaves(prefix, values)
-    return flat
-
-
-def _leaves(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _leaves(f"{prefix}{name}.", value)
-        else:
-            flat[f"{prefix}{name}"] = value
+        flat |= flatten(values, prefix)
     return flat

@@ -2,6 +2,7 @@
 
 from ipgl.tracking.base import DataView, ModelView, RunView, StudyView, Tracker
 from ipgl.tracking.colours import PALETTE, STUDY_COLOUR, method_colours
+from ipgl.tracking.entries import flatten
 from ipgl.tracking.fetch import FetchedStudy, fetch_study
 from ipgl.tracking.mlflow_tracker import MlflowTracker
 from ipgl.tracking.none_tracker import NoneTracker
@@ -23,6 +24,7 @@ __all__ = [
     "StudyView",
     "Tracker",
     "fetch_study",
+    "flatten",
     "locate",
     "make_tracker",
     "method_colours",
