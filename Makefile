@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 UV = $(BIN)/uv pip
 
-.PHONY: setup study test test-slow lint format bench ui clean lock
+.PHONY: setup study test test-slow lint format bench ui cluster cluster-stop clean lock
 
 setup: $(READY)
 
@@ -43,6 +43,13 @@ bench: setup
 
 ui: setup
 	$(BIN)/ipgl ui
+
+# A Ray cluster and MLflow on this machine; options: make cluster CLUSTER_OPTIONS="--workers 3 --cpus 6"
+cluster: setup
+	$(BIN)/python cluster/local/cluster.py up $(CLUSTER_OPTIONS)
+
+cluster-stop:
+	$(BIN)/python cluster/local/cluster.py down
 
 # Re-pin all dependencies: versions and hashes, no registry addresses.
 lock: setup
