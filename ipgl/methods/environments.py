@@ -25,28 +25,56 @@ class EnvironmentPenaltySettings(Settings):
 
 
 class EnvironmentPenalty(MethodBase):
-    """`mean_e R_e + weight * penalty(R)`, scaled down by the weight once it is above 1, as both papers' code does."""
+    """`mean_e R_e + weight * penalty(R)`, scaled down by the weight once it is above 1, as both papers' code does.
+
+    Risks and penalty are those of the batch over all workers. A penalty is not linear in them, so the mean of the
+    workers' own penalties would be another objective; what is: each is a function of sums over examples. The sums
+    are added up, and every worker descends on its own ones, weighed by the derivatives at the totals.
+    """
 
     needs = Needs(environments=True)
     search_space = {"strength": LogUniform(1, 1e5), "anneal_share": Uniform(0.05, 0.6)}
 
     def __init__(self, settings: EnvironmentPenaltySettings, toolbox: Toolbox) -> None:
-        self._settings, self._descend = settings, toolbox.descend
+        self._settings, self._toolbox = settings, toolbox
         self._anneal_steps = settings.anneal_share * toolbox.total_steps
+        # Not those of a batch: the workers' sums must have the same shape.
+        self._environments = torch.unique(toolbox.dataset.train.environment)
         self._done = 0
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         """One descent on mean risk and penalty."""
         logits = model(batch.x)
-        present = torch.unique(batch.environment)
-        risks, penalty = self.risks(logits, batch.y, [batch.environment == number for number in present])
+        member = batch.environment == self._environments.to(logits.device)[:, None]
+        own = self.sums(logits, batch.y, member)
+        count = member.sum(dim=1).to(own.dtype)
+        # The last row counts the workers.
+        everywhere = self._toolbox.sum_over_workers(
+            torch.cat([own.detach(), count[None], torch.ones_like(count)[None]])
+        )
+        count, workers = everywhere[-2], everywhere[-1, 0]
+        total = everywhere[:-2].clone().requires_grad_()
+        means = total[:, count > 0] / count[count > 0]
+        risk, penalty = means[0].mean(), self.penalty(means)
         weight = self._settings.strength if self._done >= self._anneal_steps else 1.0
-        self._descend((risks.mean() + weight * penalty) / max(1.0, weight))
+        (slopes,) = torch.autograd.grad((risk + weight * penalty) / max(1.0, weight), total)
+        # Gradients are averaged over workers, but sums add up.
+        self._toolbox.descend(workers * (slopes * own).sum())
         self._done += 1
-        return StepReport({"loss": risks.mean().detach(), "penalty": penalty.detach()})
+        return StepReport({"loss": risk.detach(), "penalty": penalty.detach()})
 
-    def risks(self, logits: Tensor, y: Tensor, members: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy of each environment, `[E]`, and the penalty, 0-dim."""
+    def sums(self, logits: Tensor, y: Tensor, member: Tensor) -> Tensor:
+        """Sums over each environment's examples, `[S, E]`, of which the first row is that of cross-entropy.
+
+        Args:
+            logits: `[N, K]`.
+            y: Labels, `[N]`.
+            member: Whether an example belongs to an environment, bool `[E, N]`.
+        """
+        raise NotImplementedError
+
+    def penalty(self, means: Tensor) -> Tensor:
+        """The penalty, 0-dim, from the means over examples that belong to `sums`, `[S, E]`."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,18 +89,35 @@ class EnvironmentPenalty(MethodBase):
 class Irm(EnvironmentPenalty):
     """IRMv1 (Arjovsky et al. 2019): the penalty is `mean_e ||d R_e(w * f) / d w at w = 1||^2`."""
 
-    def risks(self, logits: Tensor, y: Tensor, members: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Risks per environment, and the squared gradient of each in a scale of the logits."""
-        scale = torch.ones((), device=logits.device, dtype=logits.dtype, requires_grad=True)
-        risks = torch.stack([cross_entropy(logits[of] * scale, y[of]) for of in members])
-        gradients = [torch.autograd.grad(risk, scale, create_graph=True)[0] for risk in risks]
-        return risks, torch.stack(gradients).square().mean()
+    def sums(self, logits: Tensor, y: Tensor, member: Tensor) -> Tensor:
+        """Cross-entropy, and its derivative in a scale of the logits."""
+        scale = torch.ones(
+            (len(logits), 1),
+            device=logits.device,
+            dtype=torch.promote_types(logits.dtype, torch.float32),
+            requires_grad=True,
+        )
+        losses = cross_entropy(logits * scale, y, reduction="none")
+        (slopes,) = torch.autograd.grad(losses.sum(), scale, create_graph=True)
+        return torch.stack([_sums_over(member, losses), _sums_over(member, slopes.squeeze(1))])
+
+    def penalty(self, means: Tensor) -> Tensor:
+        """Mean square of the risks' derivatives."""
+        return means[1].square().mean()
 
 
 class Vrex(EnvironmentPenalty):
     """V-REx (Krueger et al. 2021): the penalty is the variance of the risks over environments."""
 
-    def risks(self, logits: Tensor, y: Tensor, members: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Risks per environment, and their variance."""
-        risks = torch.stack([cross_entropy(logits[of], y[of]) for of in members])
-        return risks, risks.var(correction=0)
+    def sums(self, logits: Tensor, y: Tensor, member: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return _sums_over(member, cross_entropy(logits, y, reduction="none"))[None]
+
+    def penalty(self, means: Tensor) -> Tensor:
+        """Variance of the risks."""
+        return means[0].var(correction=0)
+
+
+def _sums_over(member: Tensor, values: Tensor) -> Tensor:
+    # Not a matrix product, which autocast would compute in low precision.
+    return torch.where(member, values, values.new_zeros(())).sum(dim=1)

@@ -67,7 +67,9 @@ def assert_equal_to(model, theta):
 
 
 def build(toys, kind, model, **settings):
-    return kind(EnvironmentPenaltySettings(**settings), toys.toolbox(model, lr=LR, total_steps=10))
+    dataset = toys.dataset(make_batch())
+    toolbox = toys.toolbox(model, lr=LR, total_steps=10, dataset=dataset)
+    return kind(EnvironmentPenaltySettings(**settings), toolbox)
 
 
 def test_irm_penalty_is_the_squared_derivative_in_the_scale(toys):

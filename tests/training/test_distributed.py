@@ -1,21 +1,24 @@
-"""Two processes that share every batch against one that has it to itself."""
+"""Two or four processes that share every batch against one that has it to itself."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
-from ipgl.data import Dataset, PairSet, Split
+from ipgl.data import Dataset, PairSet, ShuffledOrder, Split
 from ipgl.methods import METHODS
 from ipgl.models import Classifier
 from ipgl.training import Collective, train
+from ipgl.training.feed import Feed
+from ipgl.training.workshop import Workshop
 
 WORKERS = 2
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -30,9 +33,31 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "group_dro": ("group_dro", {"balanced": False, "step_size": 0.1}),
     "jtt": ("jtt", {}),
     "lff": ("lff", {}),
+    "irm": ("irm", {"strength": 20.0}),
+    "vrex": ("vrex", {"strength": 20.0}),
     "mixup": ("mixup", {}),
     "adversarial": ("ipg", {"pairs_per_step": 8, "adversarial": {"steps": 1, "random_start": True}}),
 }
+# Every way in which a correction joins the task's gradient, with every way of deciding how much of it.
+UPDATES = ("sequential", "additive", "lagrangian", "projected")
+ADAPTIVITIES = ("gate", "proportional", "off")
+FOLLOWED: dict[str, tuple[str, dict[str, Any]]] = {
+    f"{update}, {adaptivity}": (
+        "ipg",
+        {
+            "pairs_per_step": 8,
+            "update": update,
+            "adaptivity": adaptivity,
+            "invariance_threshold": 0.1,
+            "strength": 2.0,
+        },
+    )
+    for update in UPDATES
+    for adaptivity in ADAPTIVITIES
+} | {name: CASES[name] for name in ("erm", "irm", "vrex")}
+PARAMETERS = 4 * 6 + 6 + 6 * 2 + 2
+CORRECTED = PARAMETERS - 2  # the rationale does not see the head's bias
+MOMENTS = 3 + 2  # what decides the condition: three sums, and one for each class
 # Each worker draws its own random numbers, so that these cannot agree with one worker.
 RANDOM = {"mixup", "adversarial"}
 
@@ -63,7 +88,7 @@ def make_dataset() -> Dataset:
         x = torch.randn(size, 4, generator=generator)
         x[:, 0] += 2.0 * y - 1
         x[:, 1] = 3.0 * attribute - 1.5
-        return Split(x, y, attribute, torch.zeros_like(y))
+        return Split(x, y, attribute, torch.arange(size) % 3)
 
     def pair_set(size: int) -> PairSet:
         part = split(size)
@@ -75,17 +100,23 @@ def make_dataset() -> Dataset:
     return Dataset(split(50), split(20), split(20), pair_set(20), pair_set(10), names, names, "toy")
 
 
-def fit(case: str, path: Path | None = None, raise_after: int = 0) -> dict[str, Any]:
-    """Train with global batches of 16, whatever the number of workers."""
-    name, settings = CASES[case]
-    entry, dataset = METHODS[name], make_dataset()
+def make_model() -> Classifier:
     torch.manual_seed(1)
     # The running statistics differ between workers until an evaluation shares rank 0's.
     model = Classifier(nn.Sequential(nn.Linear(4, 6), nn.Tanh()), 6, 2)
     model.features.register_buffer("seen", torch.zeros(()))
     model.features.register_forward_pre_hook(lambda module, x: module.seen.add_(x[0].sum()) and None)
+    return model
+
+
+def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: int = 3) -> dict[str, Any]:
+    """Train with global batches of 16, whatever the number of workers."""
+    name, settings = (CASES | FOLLOWED)[case]
+    entry, dataset, model = METHODS[name], make_dataset(), make_model()
+    passed: list[Tensor] = []
 
     def evaluate(model: Classifier) -> dict[str, float]:
+        passed.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
         buffer = model.features.seen.item()
         loss = nn.functional.cross_entropy(model(dataset.validation.x), dataset.validation.y).item()
         return {"validation/loss": loss, "buffer": buffer}
@@ -101,7 +132,7 @@ def fit(case: str, path: Path | None = None, raise_after: int = 0) -> dict[str, 
             optimiser=OptimiserSettings(name="sgd", lr=0.1, momentum=0.9),
             schedule=ScheduleSettings(name="cosine"),
             clip_norm=1.0,
-            evaluations=3,
+            evaluations=evaluations,
             checkpoint_seconds=0.0,
         ),
         seed=0,
@@ -113,7 +144,58 @@ def fit(case: str, path: Path | None = None, raise_after: int = 0) -> dict[str, 
         "history": outcome.history,
         "rows": reporter.rows,
         "parameters": [p.detach().clone() for p in model.parameters()],
+        "passed": torch.stack(passed),
     }
+
+
+def averaged(case: str, steps: int = 12) -> list[tuple[bool, list[int]]]:
+    """Of each step: whether it was corrected, and how many numbers each all-reduce took."""
+    name, settings = FOLLOWED[case]
+    entry, dataset, model, collective = METHODS[name], make_dataset(), make_model(), Collective()
+    place = (torch.device("cpu"), collective.rank, collective.workers)
+    optimiser = OptimiserSettings(name="sgd", lr=0.1)
+    workshop = Workshop(model, dataset, TrainingSettings(optimiser=optimiser), steps, collective)
+    method = entry.build(entry.settings(**settings), workshop.toolbox)
+    pair_order = ShuffledOrder(20, method.pairs_per_step, 1, *place) if method.pairs_per_step else None
+    feed = Feed(dataset, ShuffledOrder(50, 16, 0, *place), pair_order, 0, collective)
+    found = []
+    for step in range(steps):
+        with mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as all_reduce:
+            scalars = method.step(model, *feed(step)).scalars
+        sizes = [call.args[0].numel() for call in all_reduce.call_args_list]
+        found.append((bool(scalars.get("corrected", torch.zeros(())).item()), sizes))
+    return found
+
+
+def follow(rank: int, folder: Path, workers: int) -> None:
+    """One worker: each case with an evaluation and a checkpoint after every step."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers)
+    try:
+        found = {
+            case: fit(case, folder / f"{case}.pt", evaluations=18) | {"averaged": averaged(case)}
+            for case in FOLLOWED
+        }
+        torch.save(found, folder / f"rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def followed(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> list[dict[str, Any]]:
+    """What each of several workers found."""
+    folder = tmp_path_factory.mktemp("followed")
+    torch.multiprocessing.spawn(follow, args=(folder, request.param), nprocs=request.param)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(request.param)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    """What one worker finds."""
+    with torch.random.fork_rng(devices=[]):
+        return {case: fit(case, evaluations=18) for case in FOLLOWED}
 
 
 def work(rank: int, folder: Path) -> None:
@@ -171,6 +253,51 @@ def test_two_workers_agree_with_one(two_workers, case):
     if case == "ipg":  # the gate was open in some steps and closed in others, at the same ones
         shares = [row["train/corrected"] for row in alone["history"]]
         assert any(0 < share < 1 for share in shares)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", sorted(FOLLOWED))
+def test_every_step_agrees_with_one_worker(followed, alone, case):
+    mine, theirs = alone[case], followed[0][case]
+    assert mine["passed"].shape == (18, PARAMETERS)
+    torch.testing.assert_close(theirs["passed"], mine["passed"], rtol=1e-4, atol=1e-5)
+    for name in {"train/loss", "train/measure", "train/corrected", "train/multiplier", "train/penalty"}:
+        if name in mine["history"][0]:
+            shared = [row[name] for row in theirs["history"]]
+            assert shared == pytest.approx([row[name] for row in mine["history"]], rel=1e-3, abs=1e-6), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", sorted(FOLLOWED))
+def test_workers_hold_the_same_bits_after_every_step(followed, case):
+    first, *others = (found[case] for found in followed)
+    for other in others:
+        assert torch.equal(first["passed"], other["passed"])
+        for name in first["history"][0].keys() - {"time"}:
+            assert [row[name] for row in first["history"]] == [row[name] for row in other["history"]], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", sorted(FOLLOWED))
+def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(followed, case):
+    expected = {
+        "erm": [PARAMETERS],
+        # Sums of one or two statistics, of the examples and of the workers, of three environments each.
+        "irm": [4 * 3, PARAMETERS],
+        "vrex": [3 * 3, PARAMETERS],
+        "additive": [MOMENTS, PARAMETERS],
+        "lagrangian": [MOMENTS, PARAMETERS],
+        "projected": [MOMENTS, PARAMETERS, PARAMETERS],
+    }
+    for found in followed:
+        assert found[case]["averaged"] == followed[0][case]["averaged"]  # every worker takes the same branch
+        for corrected, sizes in found[case]["averaged"]:
+            if case.startswith("sequential"):
+                assert sizes == [PARAMETERS, MOMENTS, *([CORRECTED] if corrected else [])]
+            else:
+                assert sizes == expected[case.split(",")[0]]
+    if case == "sequential, gate":
+        assert {corrected for corrected, _ in followed[0][case]["averaged"]} == {True, False}
 
 
 @pytest.mark.slow
