@@ -9,6 +9,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torchvision
+from sklearn.datasets import load_digits
 
 from ipgl.data import digits
 from ipgl.errors import DataError
@@ -204,3 +205,14 @@ def test_the_real_mnist(real_mnist):
     assert real_mnist.labels[60_000:60_005].tolist() == [7, 2, 1, 0, 4]
     counts = np.bincount(real_mnist.labels[:60_000]).tolist()
     assert counts == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_digits_are_those_that_scikit_learn_reads(monkeypatch, elsewhere):
+    if elsewhere:
+        monkeypatch.setattr(digits, "_SKLEARN_FILE", "nowhere.csv.gz")
+    found, expected = digits.sklearn_digits(), load_digits()
+    assert (found.images == expected.images).all()
+    assert (found.labels == expected.target).all()
+    assert (found.images.dtype, found.labels.dtype) == ("uint8", "uint8")
+    assert found.images.shape == (1797, 8, 8)
