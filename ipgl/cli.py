@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from ipgl import __version__
+from ipgl.cli_cluster import add_to
 from ipgl.cli_data import SkipBadOption, data_app, pairs_app
 from ipgl.errors import IpglError
 
@@ -26,8 +27,9 @@ track_app = typer.Typer(help="Keep MLflow's copy of a study up to date.", no_arg
 app.add_typer(track_app, name="track")
 app.add_typer(data_app, name="data")
 app.add_typer(pairs_app, name="pairs")
+add_to(study_app, app)
 
-StorageOption = Annotated[Path, typer.Option(help="Folder that holds the studies.")]
+StorageOption = Annotated[str, typer.Option(help="Folder, or URI, that holds the studies.")]
 AddressOption = Annotated[
     str | None, typer.Option(help="Ray address; default: $RAY_ADDRESS, or this machine.")
 ]
@@ -56,17 +58,24 @@ def _root(
 
 
 @study_app.command()
-def run(file: StudyFile, address: AddressOption = None, skip_bad: SkipBadOption = False) -> None:
+def run(
+    file: StudyFile,
+    address: AddressOption = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Folder or URI; default: the study file's.", show_default=False)
+    ] = None,
+    skip_bad: SkipBadOption = False,
+) -> None:
     """Run a study: search, choose winners, retrain them on fresh seeds, test once, report."""
     from ipgl.study.plan import load_plan
     from ipgl.study.session import start_study, storage_folder
 
-    plan = load_plan(file, skip_bad)
+    plan = load_plan(file, skip_bad, storage)
     _watch(plan, storage_folder(plan), lambda watcher: start_study(plan, watcher, address))
 
 
 @study_app.command()
-def resume(name: StudyName, storage: StorageOption = Path("runs"), address: AddressOption = None) -> None:
+def resume(name: StudyName, storage: StorageOption = "runs", address: AddressOption = None) -> None:
     """Go on with an interrupted study; nothing that has finished runs again."""
     from ipgl.study.session import require_state, resume_study, stored_plan
 
@@ -106,20 +115,18 @@ def schema() -> None:
 
 
 @study_app.command("list")
-def list_studies(storage: StorageOption = Path("runs")) -> None:
+def list_studies(storage: StorageOption = "runs") -> None:
     """List the studies in a storage folder."""
     from ipgl.study.folder import StudyFolder
     from ipgl.study.overview import studies_table
 
-    _console().print(
-        studies_table([StudyFolder(path.parent) for path in sorted(storage.glob("*/study.json"))])
-    )
+    _console().print(studies_table(StudyFolder.all_at(storage)))
 
 
 @study_app.command()
 def show(
     name: StudyName,
-    storage: StorageOption = Path("runs"),
+    storage: StorageOption = "runs",
     format: Annotated[
         Literal["table", "json"], typer.Option(help="json: final test runs, for programs.")
     ] = "table",
@@ -142,7 +149,7 @@ def show(
 @app.command()
 def report(
     name: StudyName,
-    storage: StorageOption = Path("runs"),
+    storage: StorageOption = "runs",
     format: FormatOption = "html",
     output: OutputOption = None,
 ) -> None:
@@ -158,13 +165,13 @@ def report(
     if state["phase"] != "finished":
         message = f"the study has not finished; go on with it by: {folder.command('resume')}"
         print(f"note: {message}", file=sys.stderr)
-    _write(results, format, output, folder.path, lambda: make_gallery(plan, folder, results))
+    _write(results, format, output, _beside(folder), lambda: make_gallery(plan, folder, results))
 
 
 @app.command()
 def compare(
     names: Annotated[list[str], typer.Argument(help="Two or more studies.", show_default=False)],
-    storage: StorageOption = Path("runs"),
+    storage: StorageOption = "runs",
     format: FormatOption = "html",
     output: OutputOption = None,
 ) -> None:
@@ -182,7 +189,7 @@ def compare(
     compared = compare_studies([(stored_plan(folder), folder) for folder in folders])
     if format == "html" or output is not None:
         print_results(_console(), compared.results.summary)
-    _write(compared.results, format, output, folders[0].path.parent / "compared" / "+".join(names))
+    _write(compared.results, format, output, _beside(folders[0]).parent / "compared" / "+".join(names))
     if compared.problems:
         raise StudyStateError("not everything could be compared: " + " ".join(compared.problems))
 
@@ -190,7 +197,7 @@ def compare(
 @track_app.command()
 def sync(
     name: StudyName,
-    storage: StorageOption = Path("runs"),
+    storage: StorageOption = "runs",
     uri: Annotated[
         str | None, typer.Option(help="Server or database; default: the study file's `tracking.uri`.")
     ] = None,
@@ -214,7 +221,7 @@ def methods() -> None:
 
 @app.command()
 def ui(
-    storage: StorageOption = Path("runs"),
+    storage: StorageOption = "runs",
     uri: Annotated[str | None, typer.Option(help="MLflow store; default: the storage folder's own.")] = None,
     host: Annotated[
         str, typer.Option(help="Interface; anything but loopback opens the UI to others.")
@@ -222,9 +229,12 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Open the MLflow UI on the studies' results (loopback only, unless a host is given)."""
+    from ipgl.errors import TrackingError
     from ipgl.tracking import run_ui
 
-    run_ui(storage, uri, host=host, port=port)
+    if "://" in storage and uri is None:
+        raise TrackingError("MLflow keeps no runs at a storage URI: name its server or database with --uri")
+    run_ui(Path(storage), uri, host=host, port=port)
 
 
 def _watch(plan: Any, folder: Any, action: Any) -> None:
@@ -241,7 +251,7 @@ def _watch(plan: Any, folder: Any, action: Any) -> None:
         sys.exit(130)
     print_results(console, finished.results.summary)
     _print_links(console, finished.links, finished.warnings)
-    console.print(f"open the report: {finished.folder.report}", highlight=False, soft_wrap=True)
+    console.print(f"open the report: {finished.folder.shown}/report.html", highlight=False, soft_wrap=True)
 
 
 def _print_links(console: Any, links: dict[str, str], warnings: list[str]) -> None:
@@ -260,6 +270,8 @@ def _write(
     from ipgl.files import write_text
     from ipgl.report import markdown_report, write_report, write_tables
 
+    if format != "md":
+        folder.mkdir(parents=True, exist_ok=True)
     if format == "md":
         text = markdown_report(results)
         if output is None:
@@ -274,10 +286,15 @@ def _write(
             print(path)
 
 
-def _folder(name: str, storage: Path) -> Any:
+def _folder(name: str, storage: str) -> Any:
     from ipgl.study.folder import StudyFolder
 
-    return StudyFolder(storage.expanduser().resolve() / name)
+    return StudyFolder.at(storage, name)
+
+
+def _beside(folder: Any) -> Path:
+    """Where a study's reports go: beside its files, or into the working folder if those are at a URI."""
+    return Path.cwd() / folder.name if folder.remote else Path(folder.path)
 
 
 def _console(error: bool = False) -> Any:

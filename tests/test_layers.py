@@ -25,7 +25,7 @@ ROWS = (
     ("search",),
     ("report",),
     ("study",),
-    ("cli_data",),
+    ("cli_cluster", "cli_data"),
     ("cli",),
     ("__main__",),
 )

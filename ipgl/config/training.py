@@ -51,6 +51,11 @@ class TrainingSettings(Settings):
     checkpoint_seconds: float = Field(
         10.0, ge=0, description="Least time between two checkpoints; 0 writes one at every evaluation."
     )
+    checkpoints_kept: int = Field(
+        1,
+        ge=1,
+        description="Checkpoints kept of a run that trains; if the last is damaged, the one before it serves.",
+    )
     evaluation_batch_size: int = Field(
         2048, ge=1, description="Examples in one forward pass without gradients."
     )

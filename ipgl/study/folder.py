@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +32,9 @@ from pydantic import BaseModel, ValidationError
 from ipgl.config import TrialConfig
 from ipgl.errors import StudyStateError
 from ipgl.evaluation import Predictions, RunResult, StudySummary, read_predictions
-from ipgl.files import write_text
+from ipgl.files import write_atomically, write_text
+from ipgl.study.remote import Remote, is_uri, remote_at
+from ipgl.study.storage import patiently
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -49,6 +52,7 @@ class TrialFolder:
 
     path: Path
     number: int = 0
+    remote: Remote | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -77,9 +81,10 @@ class TrialFolder:
     def write_start(self, config: TrialConfig) -> None:
         """Note what is about to run, so that an interrupted run can be started again; the first note stays."""
         self.create()
+        self._pull(self.path / "trial.json")
         if not (self.path / "trial.json").exists():
             note = {"begun_at": time.time(), "config": config.model_dump(mode="json")}
-            write_text(self.path / "trial.json", json.dumps(note))
+            self._write("trial.json", json.dumps(note))
 
     def read_start(self) -> TrialConfig | None:
         """The configuration that `write_start` noted; None if the run was never begun.
@@ -87,20 +92,22 @@ class TrialFolder:
         Raises:
             StudyStateError: The file is damaged, or another version of ipgl wrote it.
         """
+        self._pull(self.path / "trial.json")
         start = _read_model(self.path / "trial.json", _Start)
         return start.config if start else None
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Replace the history."""
-        write_text(self.path / "history.json", json.dumps(rows))
+        self._write("history.json", json.dumps(rows))
 
     def read_history(self) -> list[dict[str, float]]:
         """The evaluation rows so far."""
+        self._pull(self.path / "history.json")
         return _read_json(self.path / "history.json") or []
 
     def write_result(self, result: RunResult) -> None:
         """Record the end of the run."""
-        write_text(self.result, result.model_dump_json(indent=1))
+        self._write("result.json", result.model_dump_json(indent=1))
 
     def read_result(self) -> RunResult | None:
         """The result; None while there is none.
@@ -108,6 +115,7 @@ class TrialFolder:
         Raises:
             StudyStateError: The file is not a result.
         """
+        self._pull(self.result)
         result = _read_model(self.result, RunResult)
         return result.model_copy(update={"number": self.number}) if result and self.number else result
 
@@ -124,7 +132,39 @@ class TrialFolder:
 
     def write_predictions(self, predictions: Predictions) -> None:
         """Keep each test example's prediction, for intervals across runs."""
-        predictions.write(self.predictions, self.pair_predictions)
+        patiently(lambda: predictions.write(self.predictions, self.pair_predictions))
+        self._push(self.predictions, self.pair_predictions)
+
+    def write_model(self, state: bytes | memoryview) -> None:
+        """Keep the trained model's state, as `torch.save` gives it."""
+        patiently(lambda: write_atomically(self.model, lambda file: file.write(state)))
+        self._push(self.model)
+
+    def fetch(self) -> None:
+        """Make sure that what the run left can be read here; of use where the storage is a URI."""
+        self._pull(self.result, self.model, self.predictions, self.pair_predictions)
+
+    def fetch_checkpoints(self) -> None:
+        """Make sure that the checkpoints can be read here."""
+        if self.remote:
+            self.remote.pull_below(self.path)
+
+    def keep_checkpoints(self) -> None:
+        """Make sure that the checkpoints outlive this machine."""
+        if self.remote:
+            self.remote.push(*self._checkpoints())
+
+    def drop_checkpoints(self) -> None:
+        """Remove the checkpoints of a run that has ended."""
+        self.fetch_checkpoints()
+        for path in self._checkpoints():
+            if self.remote:
+                self.remote.remove(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.path.glob("checkpoint*.pt"))
 
     def read_predictions(self) -> Predictions:
         """What the run predicted.
@@ -132,6 +172,7 @@ class TrialFolder:
         Raises:
             StudyStateError: The file is missing or damaged.
         """
+        self._pull(self.predictions, self.pair_predictions)
         try:
             return read_predictions(self.predictions, self.pair_predictions)
         except (OSError, ValueError, KeyError) as error:
@@ -140,12 +181,54 @@ class TrialFolder:
                 f"remove {self.path} and resume the study to run it again"
             ) from None
 
+    def _write(self, name: str, text: str) -> None:
+        patiently(lambda: write_text(self.path / name, text))
+        self._push(self.path / name)
+
+    def _push(self, *paths: Path) -> None:
+        if self.remote:
+            self.remote.push(*paths)
+
+    def _pull(self, *paths: Path) -> None:
+        if self.remote:
+            self.remote.pull(*paths)
+
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """One study's folder."""
+    """One study's folder; where the storage is a URI, `path` is this process's copy of it."""
 
     path: Path
+    remote: Remote | None = None
+
+    @classmethod
+    def at(cls, storage: str, name: str) -> StudyFolder:
+        """The folder of the study `name` on a storage: a folder's path or a URI."""
+        if not is_uri(storage):
+            return cls(Path(storage).expanduser().resolve() / name)
+        remote = remote_at(storage)
+        return cls(remote.local / name, remote)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (StudyFolder.at, (self.storage, self.name))  # another process has copies of its own
+
+    @classmethod
+    def all_at(cls, storage: str) -> list[StudyFolder]:
+        """Every study that was begun on a storage, by name."""
+        root = cls.at(storage, "any")
+        if root.remote:
+            root.remote.pull_below(root.remote.local, ["study.json"])
+        return [cls(path.parent, root.remote) for path in sorted(root.path.parent.glob("*/study.json"))]
+
+    @property
+    def storage(self) -> str:
+        """The storage that the study lies on, as a study file names it."""
+        return self.remote.uri if self.remote else str(self.path.parent)
+
+    @property
+    def shown(self) -> str:
+        """Where the study lies, for people to read."""
+        return f"{self.remote.shown}/{self.name}" if self.remote else str(self.path)
 
     @property
     def name(self) -> str:
@@ -153,8 +236,11 @@ class StudyFolder:
 
     def command(self, verb: str, group: str = "study") -> str:
         """What to type for this study: `ipgl study resume NAME`, with its storage folder if that is not the default."""
-        storage = self.path.parent
-        option = "" if storage == Path("runs").resolve() else f" --storage {storage}"
+        if self.remote:
+            option = f" --storage {self.remote.shown}"
+        else:
+            storage = self.path.parent
+            option = "" if storage == Path("runs").resolve() else f" --storage {storage}"
         return f"ipgl {group} {verb} {self.name}{option}"
 
     @property
@@ -175,11 +261,27 @@ class StudyFolder:
 
     @property
     def lock(self) -> Path:
-        return self.path / ".lock"
+        return self.remote.lock(self.name) if self.remote else self.path / ".lock"
 
     def trial(self, key: str) -> TrialFolder:
         """The folder of the run with this key."""
-        return TrialFolder(self.path / "trials" / key)
+        return TrialFolder(self.path / "trials" / key, remote=self.remote)
+
+    def fetch(self) -> None:
+        """Make sure that what the study left, its runs aside, can be read here; of use where the storage is a URI."""
+        if self.remote:
+            names = ("study.json", "study.yaml", "winners.json", "summary.json", "tracking.json")
+            self.remote.pull(*(self.path / name for name in names))
+            self.remote.pull_below(self.path / "imports")
+
+    def publish(self) -> None:
+        """Put what lies beside the runs on the storage: study file, imports, report, tables, the tracker's notes."""
+        if self.remote:
+            for path in sorted(self.path.iterdir()):
+                if path.is_dir() and path.name not in ("trials", "ray"):
+                    self.remote.push_below(path)
+                elif path.is_file() and not path.name.startswith("."):
+                    self.remote.push(path)
 
     def trials(self, damaged: list[str] | None = None) -> list[TrialFolder]:
         """Every run that was begun, numbered in that order.
@@ -190,6 +292,8 @@ class StudyFolder:
         Raises:
             StudyStateError: A `trial.json` is damaged, unless `damaged` is given.
         """
+        if self.remote:
+            self.remote.pull_below(self.path / "trials", ["trial.json"])
         begun = []
         for path in sorted(self.path.glob("trials/*/trial.json")):
             try:
@@ -201,38 +305,75 @@ class StudyFolder:
                 continue
             if start:
                 begun.append((start.begun_at, path.parent))
-        return [TrialFolder(path, number) for number, (_, path) in enumerate(sorted(begun), start=1)]
+        return [
+            TrialFolder(path, number, self.remote) for number, (_, path) in enumerate(sorted(begun), start=1)
+        ]
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace the study's state."""
-        write_text(self.path / "study.json", json.dumps(state, indent=1))
+        self._write(self.path / "study.json", json.dumps(state, indent=1))
 
     def read_state(self) -> dict[str, Any] | None:
         """The study's state; None if there is no study here."""
-        state: dict[str, Any] | None = _read_json(self.path / "study.json")
+        state: dict[str, Any] | None = _read_json(self._current("study.json"))
         return state
 
     def write_winners(self, winners: dict[str, str | None]) -> None:
         """Fix each label's winner (a trial key, or None if no trial completed)."""
-        write_text(self.path / "winners.json", json.dumps(winners, indent=1))
+        self._write(self.path / "winners.json", json.dumps(winners, indent=1))
 
     def read_winners(self) -> dict[str, str | None] | None:
         """What `write_winners` fixed; None before the search has ended."""
-        winners: dict[str, str | None] | None = _read_json(self.path / "winners.json")
+        winners: dict[str, str | None] | None = _read_json(self._current("winners.json"))
         return winners
 
     def write_summary(self, summary: StudySummary) -> None:
         """Record the outcome."""
-        write_text(self.summary, summary.model_dump_json(indent=1))
+        self._write(self.summary, summary.model_dump_json(indent=1))
 
     def read_summary(self) -> StudySummary | None:
         """The outcome; None before the study has ended."""
-        return _read_model(self.summary, StudySummary)
+        return _read_model(self._current("summary.json"), StudySummary)
+
+    def unwritable(self, error: OSError) -> StudyStateError:
+        """What to tell the user when the storage refuses a write."""
+        return StudyStateError(
+            f"{self.shown}: the storage must take the study's files, but refuses them ({error.strerror or error}); "
+            f"what is there is whole: free space or mend it, then go on with `{self.command('resume')}`"
+        )
+
+    def refusal(self) -> OSError | None:
+        """Why the storage takes no file of 64 KiB, less than any trial leaves; None if it takes one."""
+        probe = self.path / ".writable"
+        try:
+            write_atomically(probe, lambda file: file.write(bytes(2**16)))
+            if self.remote:
+                self.remote.push(probe)
+                self.remote.remove(probe)
+            else:
+                probe.unlink()
+        except OSError as error:
+            return error
+        return None
+
+    def _write(self, path: Path, text: str) -> None:
+        try:
+            with self.remote.guard if self.remote else nullcontext():
+                patiently(lambda: write_text(path, text))
+                if self.remote:
+                    self.remote.push(path)
+        except OSError as error:
+            raise self.unwritable(error) from None
+
+    def _current(self, name: str) -> Path:
+        if self.remote:
+            self.remote.pull(self.path / name)
+        return self.path / name
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(patiently(lambda: path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
@@ -243,7 +384,7 @@ def _read_json(path: Path) -> Any:
 
 def _read_model(path: Path, kind: type[_T]) -> _T | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(patiently(path.read_bytes))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:

@@ -20,6 +20,7 @@ from ipgl.config import (
     RangeError,
     Settings,
     StudyConfig,
+    TrackingSettings,
     TrainingSettings,
     TrialConfig,
     check_document,
@@ -74,6 +75,14 @@ class StudyPlan:
         """Hash of the study file's meaning, without what leaves results alone."""
         return config_hash(self.config.model_dump(mode="json", exclude={"tracking", "storage", "question"}))
 
+    def for_trials(self) -> StudyPlan:
+        """The plan as trials need it: without the file and the tracker's address, which may hold a password.
+
+        Ray keeps what it is given, in files too.
+        """
+        config = self.config.model_copy(update={"tracking": TrackingSettings(name="none")})
+        return StudyPlan(replace(self.document, text="", data={}), config, self.methods)
+
     def method(self, label: str) -> MethodPlan:
         """The plan of one label."""
         return next(plan for plan in self.methods if plan.label == label)
@@ -110,18 +119,22 @@ class StudyPlan:
         return [self.config.search.seed + 1 + number for number in range(self.config.search.final_seeds)]
 
 
-def load_plan(path: Path, skip_bad: bool = False) -> StudyPlan:
+def load_plan(path: Path, skip_bad: bool = False, storage: str | None = None) -> StudyPlan:
     """Read and check a study file.
 
     Args:
         path: The file.
         skip_bad: Let the data set leave out what is faulty, whatever the file says.
+        storage: Folder or URI in place of the file's.
 
     Raises:
         IpglError: The file cannot be read or breaks a rule; the message names file, line, key, rule and value.
     """
     document = read_document(path)
-    return make_plan(skipping_bad(document) if skip_bad else document)
+    plan = make_plan(skipping_bad(document) if skip_bad else document)
+    if storage is None:
+        return plan
+    return replace(plan, config=plan.config.model_copy(update={"storage": storage}))
 
 
 def skipping_bad(document: Document) -> Document:

@@ -11,7 +11,6 @@ import gc
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private.state import state
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -31,8 +31,13 @@ from ipgl.search import distributions, make_sampler
 from ipgl.study.events import Events
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
-from ipgl.study.ray_trial import SCORE, TrialFunction, quiet_environment, told
+from ipgl.study.ray_loopback import choose_interface, guard_token
+from ipgl.study.ray_storage import ray_storage, remove_ray_storage
+from ipgl.study.ray_trial import SCORE, TrialFunction, failure_of, quiet_environment, told
+from ipgl.study.storage import lasting
 from ipgl.study.trial import base_result, stopped_result
+
+_MOST_PENDING = 1000  # an autoscaler may have no limit
 
 
 @dataclass
@@ -55,6 +60,7 @@ class RayEngine:
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
         for name, value in quiet_environment().items():
             os.environ.setdefault(name, value)
+        choose_interface(address)
         for name in ("ray.tune", "ray.train", "ray.tune.search.optuna"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
@@ -70,11 +76,12 @@ class RayEngine:
                 f"cannot use Ray at {address!r}: {error}; start a cluster (`ray start --head`), correct the "
                 "address, or leave it out to run on this machine"
             ) from None
+        guard_token()
         return self
 
     def __exit__(self, *_: object) -> None:
         _shut_down()
-        shutil.rmtree(self.folder.path / "ray", ignore_errors=True)
+        remove_ray_storage(self.folder)
 
     @property
     def concurrency(self) -> int:
@@ -83,18 +90,20 @@ class RayEngine:
         Raises:
             ResourceError: The cluster cannot hold a single one.
         """
-        resources, cluster = self.plan.config.resources, ray.cluster_resources()
+        resources, cluster = self.plan.config.resources, _attainable_resources()
         needs = {
             "CPU": resources.workers * resources.cpus_per_worker,
             "GPU": resources.workers * resources.gpus,
         }
-        fits = {name: int(cluster.get(name, 0) // need) for name, need in needs.items() if need}
+        # Ray counts in ten-thousandths; binary fractions alone would give 2 // 0.1 = 19.
+        fits = {name: int(cluster.get(name, 0) / need + 1e-6) for name, need in needs.items() if need}
         short = [name for name, count in fits.items() if not count]
         if short:
             name = short[0]
             raise ResourceError(
-                f"one trial needs {needs[name]:g} {name}s ({resources.workers} workers), but the cluster has "
-                f"{cluster.get(name, 0):g}; lower resources.workers or the share of each worker, or use a larger one"
+                f"one trial needs {needs[name]:g} {name}s ({resources.workers} workers), but the cluster has, or may "
+                f"grow to, {cluster.get(name, 0):g}; lower resources.workers or the share of each worker, or use a "
+                "larger one"
             )
         return min(min(fits.values()), self.plan.config.search.concurrency or min(fits.values()))
 
@@ -124,13 +133,13 @@ class RayEngine:
             for run in past.ended:
                 value = 0.0 if run.status == "failed" else told(run.score)
                 searcher.add_evaluated_point(run.hyperparameters, value)
-        function = TrialFunction(self.plan, self.folder.path, "search", label=label)
+        function = TrialFunction(self.plan.for_trials(), self.folder, "search", label=label)
         self._fit(function, left, searcher=searcher, scheduler=scheduler)
 
     def final(self, configs: Sequence[TrialConfig]) -> None:
         """Run these final configurations."""
         if configs:
-            function = TrialFunction(self.plan, self.folder.path, "final", finals=tuple(configs))
+            function = TrialFunction(self.plan.for_trials(), self.folder, "final", finals=tuple(configs))
             self._fit(function, 1, parameters={"final": tune.grid_search(list(range(len(configs))))})
 
     def _scheduler(self, past: _Past) -> TrialScheduler | None:
@@ -173,6 +182,7 @@ class RayEngine:
         def trial_function(parameters: dict[str, Any]) -> None:
             function(parameters)
 
+        listener = _Listener(function, self.folder, self.events)
         tuner = tune.Tuner(
             tune.with_resources(trial_function, share),
             param_space=parameters or {},
@@ -187,13 +197,30 @@ class RayEngine:
             ),
             run_config=tune.RunConfig(
                 name=f"{function.phase}-{function.label or 'all'}-{time.time_ns()}",
-                storage_path=str(self.folder.path / "ray"),
+                **ray_storage(self.folder),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-                callbacks=[_Listener(function, self.folder, self.events)],
+                callbacks=[listener],
+                stop=_StorageStopper(listener),
             ),
         )
-        tuner.fit()
+        # Unless told otherwise Tune asks for one node more at a time, and a cluster that grows would take for ever.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(self.concurrency, _MOST_PENDING))
+        try:
+            tuner.fit()
+        except Exception:
+            listener.refused = listener.refused or self.folder.refusal()
+            if listener.refused is None:
+                raise
+        if listener.refused is not None:
+            raise self.folder.unwritable(listener.refused)
+
+
+def _attainable_resources() -> dict[str, float]:
+    """What the cluster has now, or may grow to if an autoscaler has told its limits."""
+    now = ray.cluster_resources()
+    limits = state.get_max_resources_from_cluster_config() or {}
+    return {name: max(now.get(name, 0.0), float(limits.get(name, 0))) for name in now.keys() | limits.keys()}
 
 
 def _shut_down() -> None:
@@ -243,6 +270,7 @@ class _Listener(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, function: TrialFunction, folder: StudyFolder, events: Events) -> None:
         self._function, self._folder, self._events = function, folder, events
+        self.refused: OSError | None = None  # once the storage refuses writes for good, no trial can end
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into snapshots; a display and a tracker cannot go there
@@ -259,7 +287,15 @@ class _Listener(tune.Callback):  # type: ignore[misc]
         self._end(trial, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._end(trial, _failure(trial.get_pickled_error() or trial.get_ray_actor_error()))
+        try:
+            error = trial.get_pickled_error() or trial.get_ray_actor_error()
+        except Exception:  # Tune keeps errors on the study's storage, and has half of one where that is full
+            error, self.refused = None, self._folder.refusal()
+        cause = _cause(error)
+        if isinstance(cause, OSError) and lasting(cause):
+            self.refused = cause
+        if self.refused is None:  # else it is not the trial's failure: a resumed study runs it again
+            self._end(trial, _failure(error))
 
     def _config(self, trial: Any) -> TrialConfig:
         return self._function.config(trial.config)
@@ -272,16 +308,39 @@ class _Listener(tune.Callback):  # type: ignore[misc]
             rows = folder.read_history()
             base = base_result(config, rows[0]["time"] if rows else time.time())
             result = base.model_copy(update={"failure": failure}) if failure else stopped_result(base, rows)
-            folder.write_start(config)
-            folder.write_result(result)
-            folder.checkpoint.unlink(missing_ok=True)
+            try:
+                folder.write_start(config)
+                folder.write_result(result)
+                folder.drop_checkpoints()
+            except OSError as error:
+                self.refused = error
+                return
         self._events.ended(result)
+
+
+class _StorageStopper(tune.Stopper):  # type: ignore[misc]
+    """Ends the run once the storage takes nothing any more."""
+
+    def __init__(self, listener: _Listener) -> None:
+        self._listener: _Listener | None = listener
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_listener": None}  # Tune pickles it into snapshots
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._listener is not None and self._listener.refused is not None
 
 
 def _failure(error: Exception | None) -> Failure:
     """What Tune knows of a trial that ended without recording its own failure."""
-    cause = getattr(error, "cause", None) or error
+    cause = _cause(error)
     if cause is None:
         return Failure(kind="ProcessDied", message="the trial's process ended without a word")
-    message = next((line for line in reversed(str(cause).splitlines()) if line.strip()), repr(cause))
-    return Failure(kind=type(cause).__name__, message=message.strip(), traceback=str(error))
+    return failure_of(cause, str(error))
+
+
+def _cause(error: Exception | None) -> BaseException | None:
+    return getattr(error, "cause", None) or error

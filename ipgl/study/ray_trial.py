@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +16,12 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ipgl.config import Phase, TrialConfig
-from ipgl.evaluation import RunResult
+from ipgl.evaluation import Failure, RunResult
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.imports import load_imports
 from ipgl.study.plan import StudyPlan
-from ipgl.study.trial import run_trial
+from ipgl.study.ray_storage import ray_storage
+from ipgl.study.trial import base_result, run_trial
 
 SCORE = "score"
 
@@ -31,13 +32,13 @@ class TrialFunction:
 
     Attributes:
         plan: The study.
-        root: The study's folder, as seen from every node.
+        folder: The study's folder, as seen from every node.
         phase: `search` draws hyperparameters for `label`; `final` runs the configurations in `finals`.
         finals: Key -> configuration of each final run.
     """
 
     plan: StudyPlan
-    root: Path
+    folder: StudyFolder
     phase: Phase
     label: str = ""
     finals: tuple[TrialConfig, ...] = ()
@@ -50,13 +51,15 @@ class TrialFunction:
 
     def __call__(self, parameters: dict[str, Any]) -> None:
         """Run the trial inside a Tune session."""
-        load_imports(self.plan.config.imports, self.root)
+        if self.plan.config.imports:
+            self.folder.fetch()
+        load_imports(self.plan.config.imports, self.folder.path)
         config = self.config(parameters)
-        folder = StudyFolder(self.root).trial(config.key)
+        folder = self.folder.trial(config.key)
         if config.resources.workers == 1:
             result = _run_in_process(config, folder)
         else:
-            result = folder.read_result() or _fit_on_workers(config, self.root, self.plan.config.imports)
+            result = folder.read_result() or _fit_on_workers(config, self.folder, self.plan.config.imports)
         # The last row is told only now: a scheduler that ends the trial on it finds the result written. A
         # failed trial scores 0, the least that any rule gives, so that the search learns to stay away.
         score = 0.0 if result.status == "failed" else told(result.score)
@@ -84,7 +87,7 @@ class _RowReporter:
             self._tell({SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])})
 
 
-def _fit_on_workers(config: TrialConfig, root: Path, imports: Sequence[str]) -> RunResult:
+def _fit_on_workers(config: TrialConfig, study: StudyFolder, imports: Sequence[str]) -> RunResult:
     """Run the trial's loop on several workers under Ray Train; this process only waits."""
     resources = config.resources
     share: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -94,7 +97,7 @@ def _fit_on_workers(config: TrialConfig, root: Path, imports: Sequence[str]) -> 
         _worker_loop,
         train_loop_config={
             "config": config.model_dump(mode="json"),
-            "root": str(root),
+            "folder": study,
             "imports": list(imports),
         },
         torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
@@ -103,33 +106,58 @@ def _fit_on_workers(config: TrialConfig, root: Path, imports: Sequence[str]) -> 
         ),
         run_config=ray_train.RunConfig(
             name=config.key,
-            storage_path=str(root / "ray"),
+            **ray_storage(study),
             callbacks=[TuneReportCallback()],
             failure_config=ray_train.FailureConfig(
                 max_failures=resources.max_failures, controller_failure_limit=resources.max_failures
             ),
         ),
     )
-    trainer.fit()
-    return StudyFolder(root).trial(config.key).require_result()
+    folder = study.trial(config.key)
+    started = time.time()
+    try:
+        trainer.fit()
+    except ray_train.WorkerGroupError as error:
+        # The workers were started again as often as allowed: Tune need not do that once more.
+        cause = _first_failure(error)
+        if isinstance(cause, OSError):
+            raise cause from None
+        base = base_result(config, started)
+        folder.write_result(base.model_copy(update={"failure": failure_of(cause, str(error))}))
+    return folder.require_result()
+
+
+def _first_failure(error: ray_train.WorkerGroupError) -> BaseException:
+    """What the worker of lowest rank failed of; the error itself if none says."""
+    first = next((error.worker_failures[rank] for rank in sorted(error.worker_failures)), error)
+    cause: BaseException = getattr(first, "_base_exc", first)
+    return cause
+
+
+def failure_of(cause: BaseException, traceback: str) -> Failure:
+    """The record of a trial that could not make its own."""
+    message = next((line for line in reversed(str(cause).splitlines()) if line.strip()), repr(cause))
+    return Failure(kind=type(cause).__name__, message=message.strip(), traceback=traceback)
 
 
 def _worker_loop(arguments: dict[str, Any]) -> None:
-    load_imports(arguments["imports"], Path(arguments["root"]))
+    folder: StudyFolder = arguments["folder"]
+    if arguments["imports"]:
+        folder.fetch()
+    load_imports(arguments["imports"], folder.path)
     config = TrialConfig.model_validate(arguments["config"])
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     if config.resources.gpus:
         torch.cuda.set_device(ray_train.torch.get_device())
     reporter = _RowReporter(config.training.epochs, ray_train.report)
-    run_trial(config, StudyFolder(Path(arguments["root"])).trial(config.key), reporter)
+    run_trial(config, folder.trial(config.key), reporter)
 
 
 def quiet_environment() -> dict[str, str]:
-    """Switches that keep Ray's own output out of the study's display, and Ray on the loopback interface."""
+    """Switches that keep Ray's own output out of the study's display."""
     return {
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",

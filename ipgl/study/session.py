@@ -28,7 +28,7 @@ from ipgl.study.lock import locked
 from ipgl.study.plan import StudyPlan, make_plan, skipping_bad
 from ipgl.study.sync import TrackerSync
 from ipgl.study.tracked import TrackedStudy
-from ipgl.tracking import Tracker, make_tracker
+from ipgl.tracking import Store, Tracker, make_tracker
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Finished:
 
 def storage_folder(plan: StudyPlan) -> StudyFolder:
     """Where this study is or will be kept."""
-    return StudyFolder(Path(plan.config.storage).expanduser().resolve() / plan.config.name)
+    return StudyFolder.at(plan.config.storage, plan.config.name)
 
 
 def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) -> Finished:
@@ -55,6 +55,11 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
         KeyboardInterrupt: It was interrupted; `resume_study` goes on.
     """
     folder = storage_folder(plan)
+    if folder.remote and plan.config.tracking.name == "mlflow" and plan.config.tracking.uri is None:
+        raise StudyStateError(
+            f"storage {folder.remote.shown}: MLflow cannot keep its database at a URI; set `tracking.uri` in "
+            f"{plan.document.source} to a server or database, or `tracking: {{name: none}}`"
+        )
     _refuse_name_in_use(plan, folder)
     fingerprint = check_by_building(plan).fingerprint
     _create(folder)
@@ -63,7 +68,11 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
     with locked(folder):
         _refuse_name_in_use(plan, folder)  # another process may have begun it meanwhile
         write_atomically(folder.source, lambda file: file.write(plan.document.text.encode()))
+        uri = plan.config.tracking.uri or ""
+        if Store(uri, None).shown != uri:
+            folder.source.chmod(0o600)  # a password stands there, and resuming needs it
         copy_imports(plan.config.imports, Path(plan.document.source).parent, folder.path)
+        folder.publish()
         execution = f"{plan.config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         folder.write_state(
             {
@@ -91,7 +100,7 @@ def _refuse_name_in_use(plan: StudyPlan, folder: StudyFolder) -> None:
         else f"go on with it by `{folder.command('resume')}`"
     )
     raise StudyStateError(
-        f"{folder.path}: a study's name may be used once in a storage folder, and {folder.name!r} is "
+        f"{folder.shown}: a study's name may be used once in a storage folder, and {folder.name!r} is "
         f"{'finished' if done else 'begun'}; {advice}, or change `name` in {plan.document.source}, or remove the folder"
     )
 
@@ -118,10 +127,11 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
 
 def stored_plan(folder: StudyFolder) -> StudyPlan:
     """The plan of a study on storage, whose storage is where it is now."""
+    folder.fetch()
     document = read_document(folder.source)
     skipped = (folder.read_state() or {}).get("skip_bad", False)
     plan = make_plan(skipping_bad(document) if skipped else document)
-    config = plan.config.model_copy(update={"storage": str(folder.path.parent)})
+    config = plan.config.model_copy(update={"storage": folder.storage})
     return StudyPlan(plan.document, config, plan.methods)
 
 
@@ -133,11 +143,11 @@ def require_state(folder: StudyFolder) -> dict[str, Any]:
     """
     state = folder.read_state()
     if state is None:
-        names = [path.parent.name for path in sorted(folder.path.parent.glob("*/study.json"))]
+        names = [other.name for other in StudyFolder.all_at(folder.storage)]
         known = (
             f"studies there: {', '.join(names)}" if names else "there is no study yet: `ipgl study run FILE`"
         )
-        raise StudyStateError(f"{folder.path}: no study of this name; {known}")
+        raise StudyStateError(f"{folder.shown}: no study of this name; {known}")
     return state
 
 
@@ -182,6 +192,7 @@ def finish(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
     results = summarise(plan, folder)
     folder.write_summary(results.summary)
     write_report(results, folder.report, gallery=make_gallery(plan, folder, results))
+    folder.publish()
     return results
 
 
@@ -218,11 +229,11 @@ def _finals_left(
 def _create(folder: StudyFolder) -> None:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder.path / ".writable", lambda file: file.write(b""))
-        (folder.path / ".writable").unlink()
+        if error := folder.refusal():
+            raise error
     except OSError as error:
         raise StudyStateError(
-            f"{folder.path}: the storage folder cannot be written ({error.strerror}); "
+            f"{folder.shown}: the storage folder cannot be written ({error.strerror}); "
             "set `storage` to a folder that can, or change its permissions"
         ) from None
 

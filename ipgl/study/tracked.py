@@ -93,6 +93,8 @@ class TrackedStudy:
         self._unreadable.pop(key, None)
         if config is None:
             return
+        if result:
+            trial.fetch()
         files = [trial.result, trial.model, trial.predictions, trial.pair_predictions]
         tested = result is not None and result.status == "completed" and config.phase == "final"
         self.tracker.record(

@@ -38,7 +38,6 @@ from ipgl.evaluation import (
     run_curves,
     weighted_accuracy,
 )
-from ipgl.files import write_atomically
 from ipgl.methods import METHODS, Toolbox
 from ipgl.methods.base import Method
 from ipgl.models import MODELS, Classifier, is_frozen, with_frozen_features
@@ -56,6 +55,7 @@ from ipgl.training import (
     system_metrics,
     train,
 )
+from ipgl.training.checkpoint import saved_bytes
 from ipgl.training.hopeless import hopeless, verdict
 
 
@@ -84,13 +84,18 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
     """Train, test once, and leave the result in `folder`; a trial that has a result already just returns it.
 
     A run that fails for a reason of its own (not finite, wrong shapes, ...) is a result with status `failed`.
-    Only the end of the process, or what the reporter raises, leaves the folder without a result; calling
-    again then goes on from the last checkpoint.
+    What lies outside it leaves the folder without a result: the end of the process, what the reporter raises, storage
+    that fails. Calling again then goes on from the last checkpoint. Of several workers one may fail alone while
+    the others wait for it, so that there only what all see alike (`NonFiniteError`) is a result.
 
     Args:
         config: Everything that the result depends on.
         folder: Where checkpoint, history, model, predictions and result are kept.
         reporter: Receives a row after each evaluation.
+
+    Raises:
+        OSError: The storage, or a file of the data, fails.
+        Exception: What the reporter raised; on several workers, what this one failed of.
     """
     existing = folder.read_result()
     if existing:
@@ -105,7 +110,11 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
         raise stop.reason from None
     except _HopelessError as stop:
         result = stopped_result(base, folder.read_history(), str(stop))
+    except OSError:
+        raise
     except Exception as error:
+        if Collective().workers > 1 and not isinstance(error, NonFiniteError):
+            raise
         result = base.model_copy(
             update={
                 "failure": Failure(
@@ -120,7 +129,7 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
         )
     if Collective().rank == 0:
         folder.write_result(result)
-        folder.checkpoint.unlink(missing_ok=True)
+        folder.drop_checkpoints()
     return result
 
 
@@ -186,16 +195,23 @@ class _Recorder:
         self._rows: list[dict[str, float]] = []
         self._writes = Collective().rank == 0
 
+    def resume(self, rows: list[dict[str, float]]) -> None:
+        """Take the rows of the checkpoint that the run goes on from."""
+        self._keep(rows)
+
     def report(self, row: dict[str, float]) -> None:
-        earlier = self._rows or self._folder.read_history()
-        self._rows = [*(old for old in earlier if old["step"] < row["step"]), row]
-        if self._writes:
-            self._folder.write_history(self._rows)
+        self._keep([*self._rows, row])
         try:
             self._reporter.report(row)
         except Exception as error:
             raise _StoppedByReporterError(error) from None
         self._judge()
+
+    def _keep(self, rows: list[dict[str, float]]) -> None:
+        self._rows = rows
+        if self._writes:
+            self._folder.keep_checkpoints()
+            self._folder.write_history(rows)
 
     def _judge(self) -> None:
         if self._config.phase == "final":
@@ -240,6 +256,7 @@ def _train_and_test(
         named = {f"validation/{name}": value for name, value in metrics.items()}
         return named | {"score": score(metrics)} | system_metrics(device)
 
+    folder.fetch_checkpoints()
     outcome: TrainingOutcome = train(
         model,
         lambda toolbox: build_method(config.method, toolbox),
@@ -250,11 +267,9 @@ def _train_and_test(
         reporter=recorder,
         checkpoint_path=folder.checkpoint,
         config_hash=base.config_hash,
+        on_resume=recorder.resume,
     )
     last = outcome.history[-1]
-    if Collective().rank == 0:
-        # A kill between a checkpoint and its report leaves a row out that the resumed run does not report again.
-        folder.write_history(outcome.history)
 
     predictions = _predict(model, dataset, config)
     groups = group_results(
@@ -276,7 +291,7 @@ def _train_and_test(
     metrics |= {f"area_{name}": area_under_curve(curve) for name, curve in curves.items()}
     if Collective().rank == 0:
         folder.write_predictions(predictions)
-        write_atomically(folder.model, lambda file: torch.save(model.state_dict(), file))
+        folder.write_model(saved_bytes(model.state_dict()))
     return base.model_copy(
         update={
             "status": "completed",
@@ -289,7 +304,7 @@ def _train_and_test(
             "test_fingerprint": predictions.examples,
             "class_names": dataset.class_names,
             "attribute_names": dataset.attribute_names,
-            "data_notes": dataset.notes,
+            "data_notes": (*dataset.notes, *(f"{config.key}: {note}" for note in outcome.notes)),
             "steps": outcome.steps,
             "train_seconds": outcome.seconds,
             "finished_at": time.time(),

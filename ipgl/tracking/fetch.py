@@ -124,9 +124,9 @@ def _fetch(client: MlflowClient, store: Store, parent: Run, children: Sequence[R
     with tempfile.TemporaryDirectory() as scratch:
 
         def download(run: Run, name: str) -> Path:
-            folder = Path(scratch) / run.info.run_id
-            folder.mkdir(exist_ok=True)
-            return Path(client.download_artifacts(run.info.run_id, name, str(folder)))
+            # Of what a server says nothing becomes the name of a folder here.
+            folder = tempfile.mkdtemp(dir=scratch)
+            return Path(client.download_artifacts(run.info.run_id, name, folder))
 
         try:
             summary = StudySummary.model_validate_json(download(parent, "summary.json").read_bytes())

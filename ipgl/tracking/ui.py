@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import signal
 import socket
@@ -81,6 +82,8 @@ def run_ui(
         TrackingError: No database yet, or the port is taken; the message names a free one.
     """
     command, environment = ui_command(storage, uri, host, port)
+    if warning := exposure(host):
+        print(f"warning: {warning}", file=sys.stderr)
     _require_free(host, port)
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     # A session of its own: Ctrl-C in the terminal reaches us alone, and one signal ends all of the server.
@@ -95,6 +98,20 @@ def run_ui(
         _end(server)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def exposure(host: str) -> str:
+    """What listening on `host` means for others' access; empty for loopback."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback:
+        return ""
+    return (
+        f"on {host} everyone who reaches this machine can read, change and delete the results, without a password; "
+        "leave --host out and forward the port (ssh -L), or run an MLflow server with accounts"
+    )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

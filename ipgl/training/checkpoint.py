@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,10 @@ import torch
 
 from ipgl.errors import StudyStateError
 from ipgl.files import write_atomically
+
+
+class DamagedCheckpointError(StudyStateError):
+    """A checkpoint's bytes are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +43,56 @@ class Checkpoint:
     config_hash: str
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write atomically: a kill while writing leaves the checkpoint before."""
+def kept_checkpoints(path: Path, kept: int) -> list[Path]:
+    """Where the last `kept` checkpoints of a run are, the newest first; some may not be there."""
+    return [path, *(path.with_suffix(f".{age}{path.suffix}") for age in range(1, kept))]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, kept: int = 1) -> None:
+    """Write atomically: a kill at any moment leaves the checkpoint before.
+
+    Args:
+        path: Where the newest checkpoint is.
+        checkpoint: The state.
+        kept: How many to keep, this one included.
+
+    Raises:
+        OSError: The storage does not take it; the checkpoint before is left.
+    """
     content = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
-    write_atomically(path, lambda file: torch.save(content, file))
+    state = saved_bytes(content)
+    places = kept_checkpoints(path, kept)
+    for newer, older in reversed(list(pairwise(places))):
+        if newer.exists():
+            newer.replace(older)
+    write_atomically(path, lambda file: file.write(state))
+
+
+def saved_bytes(content: object) -> memoryview:
+    """What `torch.save` makes of it; of a full disk `torch.save` itself says no more than that a write failed."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
 
 
 def load_checkpoint(path: Path, config_hash: str) -> Checkpoint | None:
     """Read a checkpoint; None if there is none.
 
     Raises:
-        StudyStateError: The file is damaged, or belongs to another configuration.
+        DamagedCheckpointError: The file is damaged.
+        StudyStateError: The file belongs to another configuration.
+        OSError: The storage cannot be read.
     """
-    if not path.exists():
+    try:
+        content = io.BytesIO(
+            path.read_bytes()
+        )  # of its own, since `torch.load` meets damage with OSError too
+    except FileNotFoundError:
         return None
     try:
-        checkpoint = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+        checkpoint = Checkpoint(**torch.load(content, map_location="cpu", weights_only=True))
     except Exception as error:  # damaged bytes make the unpickler raise errors of many kinds
-        raise StudyStateError(
+        raise DamagedCheckpointError(
             f"{path}: the checkpoint cannot be read ({type(error).__name__}: {error}); "
             "remove it so that the run starts from its beginning"
         ) from None

@@ -16,6 +16,8 @@ from ipgl.methods import Method, StepReport, Toolbox
 from ipgl.models import Classifier
 from ipgl.training.checkpoint import (
     Checkpoint,
+    DamagedCheckpointError,
+    kept_checkpoints,
     load_checkpoint,
     random_state,
     restore_random_state,
@@ -48,11 +50,13 @@ class TrainingOutcome:
             epoch), `train/...` means since the row before, and what the evaluation gave.
         steps: Steps done in all.
         seconds: Wall time over all attempts, evaluations included.
+        notes: What went wrong on the way without harm to the result, a sentence each.
     """
 
     history: list[dict[str, float]]
     steps: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def evaluation_steps(total: int, evaluations: int) -> list[int]:
@@ -71,11 +75,13 @@ def train(
     reporter: Reporter,
     checkpoint_path: Path | None = None,
     config_hash: str = "",
+    on_resume: Callable[[list[dict[str, float]]], None] | None = None,
 ) -> TrainingOutcome:
     """Train `model` in place, from its checkpoint if there is one.
 
     On the CPU with an equal number of threads, a run resumed from any checkpoint ends in the same bits as an
-    unbroken one.
+    unbroken one. A damaged checkpoint counts as none, and one that the storage does not take is left out (the
+    next evaluation tries again); the outcome's notes say so.
 
     Args:
         model: On the device on which to train.
@@ -87,6 +93,8 @@ def train(
         reporter: Receives each row; what it raises ends the run.
         checkpoint_path: Where the state is kept; None keeps none.
         config_hash: Guards against a checkpoint of another configuration.
+        on_resume: Given the rows up to the checkpoint that the run goes on from. The last of them may be new to the
+            caller: a kill after the checkpoint came before its report.
 
     Raises:
         NonFiniteError: The loss or a parameter is NaN or infinite.
@@ -113,13 +121,26 @@ def train(
     marks = set(evaluation_steps(total, settings.evaluations))
 
     done, history, seconds = 0, [], 0.0
-    saved = load_checkpoint(checkpoint_path, config_hash) if checkpoint_path else None
+    saved, restarted, unsaved = None, "", ""
+    for kept in kept_checkpoints(checkpoint_path, settings.checkpoints_kept) if checkpoint_path else ():
+        try:
+            saved = load_checkpoint(kept, config_hash)
+        except DamagedCheckpointError:
+            restarted = "the checkpoint was damaged, so training started again from its beginning"
+            continue
+        if saved:
+            restarted = (
+                restarted and f"the last checkpoint was damaged, so training went on from step {saved.step}"
+            )
+            break
     if saved:
         model.load_state_dict(saved.model)
         method.load_state_dict(saved.method)
         workshop.load_state_dict(saved.optimisers)
         restore_random_state(saved.rng)
         done, history, seconds = saved.step, list(saved.history), saved.seconds
+        if on_resume is not None:
+            on_resume(list(history))
 
     _draw_apart(collective, seed, done)
     started = saved_at = time.monotonic()
@@ -151,24 +172,26 @@ def train(
             history.append(row)
             now = time.monotonic()
             if checkpoint_path and collective.rank == 0 and now - saved_at >= settings.checkpoint_seconds:
-                save_checkpoint(
-                    checkpoint_path,
-                    Checkpoint(
-                        step=step + 1,
-                        model=model.state_dict(),
-                        method=method.state_dict(),
-                        optimisers=workshop.state_dict(),
-                        rng=random_state(),
-                        history=history,
-                        seconds=seconds + now - started,
-                        config_hash=config_hash,
-                    ),
+                checkpoint = Checkpoint(
+                    step=step + 1,
+                    model=model.state_dict(),
+                    method=method.state_dict(),
+                    optimisers=workshop.state_dict(),
+                    rng=random_state(),
+                    history=history,
+                    seconds=seconds + now - started,
+                    config_hash=config_hash,
                 )
-                saved_at = time.monotonic()
+                try:
+                    save_checkpoint(checkpoint_path, checkpoint, settings.checkpoints_kept)
+                    saved_at = time.monotonic()
+                except OSError as error:  # the one before stands, and training has lost nothing yet
+                    unsaved = f"the checkpoint after step {step + 1} could not be written ({error.strerror or error})"
             _draw_apart(collective, seed, step + 1)
             reporter.report(row)
     model.eval()
-    return TrainingOutcome(history, total, seconds + time.monotonic() - started)
+    notes = tuple(note for note in (restarted, unsaved) if note)
+    return TrainingOutcome(history, total, seconds + time.monotonic() - started, notes)
 
 
 def _draw_apart(collective: Collective, seed: int, step: int) -> None:

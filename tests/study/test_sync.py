@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow_server import Server, free_port
 
 from ipgl.config import Document, read_document
 from ipgl.errors import StudyStateError, TrackingError
@@ -29,7 +28,6 @@ from ipgl.study.track import sync_study
 from ipgl.study.tracked import TrackedStudy
 from ipgl.study.trial import run_trial
 from ipgl.tracking import make_tracker
-from ipgl.tracking.client import SWITCHES
 
 STUDY = """
 name: small
@@ -56,56 +54,11 @@ def _swift(monkeypatch):
     torch.set_num_threads(threads)
 
 
-class Server:
-    """An MLflow server on a port and a database of its own that can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
-        stores = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        stores += ["--artifacts-destination", str(self.folder / "files")]
-        environment = {**os.environ, **SWITCHES, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *stores],
-                env=environment,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        for _ in range(300):
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        pytest.fail((self.folder / "log").read_text())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture
 def server(tmp_path):
     server = Server(tmp_path / "server")
     yield server
     server.kill()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def begin(storage: Path, uri: str | None) -> tuple[StudyPlan, StudyFolder]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import resource
+import signal
 
 import pytest
 import torch
@@ -112,8 +114,9 @@ def test_a_file_of_other_fields_is_refused(tmp_path):
         assert_refused(path)
 
 
-def test_a_directory_is_refused(tmp_path):
-    assert_refused(tmp_path)
+def test_a_directory_is_no_damage(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        load_checkpoint(tmp_path, "abc")
 
 
 def test_random_state_comes_back():
@@ -123,3 +126,20 @@ def test_random_state_comes_back():
     torch.rand(10)
     restore_random_state(state)
     assert torch.equal(torch.rand(3), first)
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_the_checkpoint_before(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint())
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the write itself fails
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(path, checkpoint("other"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    assert [left.name for left in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import shutil
@@ -16,6 +17,7 @@ from ipgl.errors import StudyStateError
 from ipgl.methods import METHODS as REGISTRY
 from ipgl.methods import MethodBase, StepReport
 from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
+from ipgl.training import loop as loop_module
 
 STEPS = 12  # 4 epochs of 3
 
@@ -552,11 +554,66 @@ def test_seconds_count_all_attempts(toys, tmp_path):
     assert 1000 < torch.load(path, weights_only=True)["seconds"] <= outcome.seconds
 
 
-def test_a_damaged_checkpoint_is_refused(toys, tmp_path):
+def test_a_damaged_checkpoint_is_a_fresh_start_with_a_note(toys, tmp_path):
     path = tmp_path / "checkpoint.pt"
+    expected, undisturbed, _ = fit(toys)
     path.write_bytes(b"half a checkpoint")
-    with pytest.raises(StudyStateError, match=r"checkpoint\.pt: the checkpoint cannot be read"):
-        fit(toys, path=path)
+    model, outcome, _ = fit(toys, path=path)
+    assert same_bits(model, expected)
+    assert undisturbed.notes == ()
+    assert outcome.notes == ("the checkpoint was damaged, so training started again from its beginning",)
+    assert torch.load(path, weights_only=True)["step"] == outcome.steps
+
+
+@pytest.mark.parametrize("damaged", [1, 2, 3])
+def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damaged):
+    path = tmp_path / "checkpoint.pt"
+    expected, undisturbed, _ = fit(toys)
+    kept = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
+    fit(toys, path=path, **kept)
+    places = [tmp_path / name for name in ("checkpoint.pt", "checkpoint.1.pt", "checkpoint.2.pt")]
+    assert sorted(tmp_path.iterdir()) == sorted(places)
+    assert [torch.load(place, weights_only=True)["step"] for place in places] == [12, 9, 6]
+    for place in places[:damaged]:
+        place.write_bytes(b"half a checkpoint")
+    model, outcome, _ = fit(toys, path=path, **kept)
+    assert same_bits(model, expected)
+    assert [row["step"] for row in outcome.history] == [row["step"] for row in undisturbed.history]
+    assert outcome.notes == (
+        "the checkpoint was damaged, so training started again from its beginning"
+        if damaged == 3
+        else f"the last checkpoint was damaged, so training went on from step {12 - 3 * damaged}",
+    )
+
+
+def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    expected, _, _ = fit(toys)
+    kept = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
+    fit(toys, path=path, **kept)
+    path.unlink()
+    model, outcome, _ = fit(toys, path=path, **kept)
+    assert same_bits(model, expected)
+    assert outcome.notes == ()
+
+
+def test_a_checkpoint_that_the_storage_does_not_take_is_tried_again(toys, tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    expected, _, _ = fit(toys)
+    save, tried = loop_module.save_checkpoint, []
+
+    def full_at_first(path, checkpoint, kept):
+        tried.append(checkpoint.step)
+        if len(tried) <= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, checkpoint, kept)
+
+    monkeypatch.setattr(loop_module, "save_checkpoint", full_at_first)
+    model, outcome, _ = fit(toys, path=path)
+    assert tried == [3, 6, 9, 12]
+    assert outcome.notes == ("the checkpoint after step 6 could not be written (No space left on device)",)
+    assert torch.load(path, weights_only=True)["step"] == 12
+    assert same_bits(model, expected)
 
 
 def test_a_checkpoint_of_another_run_is_refused(toys, tmp_path):

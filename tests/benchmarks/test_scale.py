@@ -1,0 +1,146 @@
+"""How many trials one driver can lead: trials that sleep and report, everything around them as in a real study.
+
+Driver, Tune, the study's folder, MLflow and events are real; the trials' processes leave out torch, of which this
+machine could not hold 200 copies. `IPGL_SCALE=50,100` chooses how many run at once, and `IPGL_SCALE_SECONDS` how
+long each of ten evaluations takes: long enough that the last trial has begun before the first ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import ray
+from ray import tune
+
+from ipgl.evaluation import RunResult
+from ipgl.files import write_text
+from ipgl.study.events import AllEvents
+from ipgl.study.folder import StudyFolder
+from ipgl.study.plan import StudyPlan, load_plan
+from ipgl.study.ray_engine import RayEngine
+from ipgl.study.ray_trial import SCORE
+from ipgl.study.sync import TrackerSync
+from ipgl.study.tracked import TrackedStudy
+from ipgl.study.trial import base_result
+from ipgl.tracking import make_tracker
+
+pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3000)]
+
+EVALUATIONS, SECONDS = 10, float(os.environ.get("IPGL_SCALE_SECONDS", "30"))
+STUDY = """
+name: scale
+dataset: {{name: colored_mnist, source: digits}}
+model: {{name: mlp, width: 16}}
+methods: {{erm: {{}}}}
+training: {{epochs: {evaluations}, evaluations: {evaluations}, hopeless_after: null}}
+search: {{final_seeds: {trials}}}
+resources: {{cpus_per_worker: {share}}}
+"""
+
+
+class Sleeper:
+    """Stands for a `TrialFunction`: the same files and reports, but sleep in place of training."""
+
+    def __init__(self, plan: StudyPlan, folder: StudyFolder, trials: int) -> None:
+        configs = [plan.trial("erm", {}, "final", seed) for seed in range(trials)]
+        self.phase, self.label, self._configs = "final", "", configs
+        self._root = folder.path / "trials"
+        self._texts = [
+            (
+                config.key,
+                json.dumps({"begun_at": time.time(), "config": config.model_dump(mode="json")}),
+                _stopped(base_result(config, time.time())),
+            )
+            for config in configs
+        ]
+
+    def config(self, parameters: dict[str, Any]) -> Any:
+        return self._configs[int(parameters["final"])]
+
+    def __reduce__(self) -> Any:
+        return (_asleep, (str(self._root), self._texts))
+
+    def __call__(self, parameters: dict[str, Any]) -> None:
+        raise AssertionError("only its pickled form runs")
+
+
+def _stopped(result: RunResult) -> str:
+    return result.model_copy(update={"status": "stopped", "score": 0.5}).model_dump_json()
+
+
+def _asleep(root: str, texts: list[tuple[str, str, str]]) -> Any:
+    def run(parameters: dict[str, Any]) -> None:
+        key, start, result = texts[int(parameters["final"])]
+        folder = Path(root) / key
+        folder.mkdir(parents=True, exist_ok=True)
+        begun, rows = time.time(), []
+        write_text(folder / "trial.json", start)
+        for number in range(1, EVALUATIONS + 1):
+            time.sleep(SECONDS)
+            row = {
+                "evaluation": number,
+                "step": 10 * number,
+                "epoch": number,
+                "time": time.time(),
+                SCORE: 0.5,
+            }
+            rows.append(
+                row | {f"validation/{name}": 0.5 for name in ("average", "flip_rate", "rho", "worst_group")}
+            )
+            write_text(folder / "history.json", json.dumps(rows))
+            if number == EVALUATIONS:
+                write_text(folder / "result.json", result)
+            tune.report({SCORE: 0.5, "training_iteration": number})
+        write_text(folder / "timing.json", json.dumps({"begun": begun, "ended": time.time()}))
+
+    return run
+
+
+@pytest.mark.parametrize("trials", [int(text) for text in os.environ.get("IPGL_SCALE", "50").split(",")])
+def test_trials_at_once(trials: int, tmp_path: Path, keep: Any) -> None:
+    ray.cloudpickle.register_pickle_by_value(__import__(__name__))
+    file = tmp_path / "scale.yaml"
+    file.write_text(STUDY.format(trials=trials, evaluations=EVALUATIONS, share=2 / trials))
+    plan = load_plan(file)
+    folder = StudyFolder(tmp_path / "scale")
+    folder.path.mkdir()
+    folder.source.write_text(file.read_text())
+    tracker = make_tracker(plan.config.tracking, tmp_path, folder.tracking)
+    study = TrackedStudy(tracker, plan, folder, "scale-1", time.time())
+    begun = time.time()
+    with (
+        mock.patch.dict(os.environ),
+        TrackerSync(study) as sync,
+        RayEngine(plan, folder, AllEvents(sync)) as engine,
+    ):
+        started = time.time()
+        assert engine.concurrency == trials
+        function: Any = Sleeper(plan, folder, trials)
+        engine._fit(function, 1, parameters={"final": tune.grid_search(list(range(trials)))})
+        ended = time.time()
+    found = [json.loads(path.read_text()) for path in folder.path.glob("trials/*/timing.json")]
+    assert len(found) == trials
+    own = EVALUATIONS * SECONDS
+    overheads = [each["ended"] - each["begun"] - own for each in found]
+    last, first = max(each["begun"] for each in found), min(each["ended"] for each in found)
+    keep(
+        {
+            "trials": trials,
+            "all at once for (s)": max(0.0, first - last),
+            "Ray (s)": started - begun,
+            "start of all (s)": last - started,
+            "study (s)": ended - started,
+            "reporting (share of a trial, median)": statistics.median(overheads) / own,
+            "reporting (share of a trial, largest)": max(overheads) / own,
+            "driver's peak (GiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "reports a second": trials * EVALUATIONS / (ended - started),
+        }
+    )
