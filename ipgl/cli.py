@@ -207,7 +207,7 @@ def sync(
 
     synced = sync_study(_folder(name, storage), uri)
     console = _console()
-    console.print(f"{synced.runs} runs are in MLflow as they stand on storage", highlight=False)
+    console.print(f"{synced.runs} runs are in MLflow as they stand on storage")
     _print_links(console, synced.links, synced.warnings)
 
 
@@ -251,16 +251,16 @@ def _watch(plan: Any, folder: Any, action: Any) -> None:
         sys.exit(130)
     print_results(console, finished.results.summary)
     _print_links(console, finished.links, finished.warnings)
-    console.print(f"open the report: {finished.folder.shown}/report.html", highlight=False, soft_wrap=True)
+    console.print(f"open the report: {finished.folder.shown}/report.html", soft_wrap=True)
 
 
 def _print_links(console: Any, links: dict[str, str], warnings: list[str]) -> None:
-    from rich.markup import escape
+    from ipgl.study.console import print_remark
 
     for warning in warnings:
-        console.print(f"[yellow]tracking:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        print_remark(console, "tracking:", warning)
     for title, link in links.items():
-        console.print(f"{title}: {link}", highlight=False, soft_wrap=True)
+        console.print(f"{title}: {link}", soft_wrap=True)
 
 
 def _write(
@@ -298,10 +298,9 @@ def _beside(folder: Any) -> Path:
 
 
 def _console(error: bool = False) -> Any:
-    from rich.console import Console
+    from ipgl.study.console import make_console
 
-    stream = sys.stderr if error else sys.stdout
-    return Console(stderr=error, width=None if stream.isatty() else 120)
+    return make_console(error)
 
 
 def main() -> NoReturn:

@@ -71,10 +71,9 @@ def status(
     """Show the studies that were submitted to a cluster, or one of them."""
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
+    from ipgl.study.console import make_console
     from ipgl.study.ray_jobs import Cluster
 
     cluster = Cluster(address)
@@ -94,13 +93,13 @@ def status(
         took = (each.ended_at or time.time()) - each.begun_at if each.begun_at is not None else None
         table.add_row(
             each.id,
-            escape(each.file),
+            each.file,
             each.status,
             begun,
             "" if took is None else f"{took / 60:.1f}",
             "" if each.exit_code is None else str(each.exit_code),
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    make_console().print(table)
     if job and found[0].message and found[0].status == "FAILED":
         print(found[0].message)
 
@@ -164,17 +163,14 @@ def doctor(
 
         print(json.dumps({"ok": not failed, "findings": [asdict(each) for each in findings]}, indent=1))
     else:
-        from rich.console import Console
-        from rich.markup import escape
+        from ipgl.study.console import make_console, print_remark
 
-        console = Console(width=None if sys.stdout.isatty() else 120)
+        console = make_console()
         colours = {"ok": "green", "warning": "yellow", "error": "red"}
         for each in findings:
-            colour = colours[each.level]
-            text = f"[{colour}]{each.level:7}[/] {escape(each.subject)}: {escape(each.message)}"
-            console.print(text, highlight=False, soft_wrap=True)
+            print_remark(console, f"{each.level:7}", f"{each.subject}: {each.message}", colours[each.level])
             if each.cure:
-                console.print(f"        {escape(each.cure)}", highlight=False, soft_wrap=True)
+                console.print(f"        {each.cure}", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
 

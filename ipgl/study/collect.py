@@ -27,6 +27,7 @@ from ipgl.evaluation import (
 )
 from ipgl.evaluation.audit import audit_rules, best_run
 from ipgl.methods import METHODS
+from ipgl.report.redact import redacted
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import MethodPlan, StudyPlan
 
@@ -113,7 +114,7 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
             question=plan.config.question,
             selection=plan.config.search.selection,
             confidence=plan.config.evaluation.confidence,
-            config=plan.config.model_dump(mode="json"),
+            config=redacted(plan.config.model_dump(mode="json")),
             config_hash=plan.hash,
             data_fingerprint=tested[0].data_fingerprint if tested else "",
             environment=study_environment() | state.get("environment", {}),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +23,7 @@ from ipgl.errors import DataError, IpglError
 from ipgl.files import write_atomically
 from ipgl.models import is_frozen
 from ipgl.registry import suggestion
+from ipgl.study.console import make_console, print_remark
 from ipgl.study.display import DecodeLines
 from ipgl.study.plan import StudyPlan, load_plan
 from ipgl.study.trial import cached_dataset, trial_dataset
@@ -38,7 +36,7 @@ def run_generator(plan: WaterbirdsPlan, cub: Path, places: Path, out: Path, skip
     """Generate with a progress bar, then say what there is."""
     folder = out / folder_name(plan.strength)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(error=True)) as bar:
+    with Progress(*columns, console=make_console(error=True)) as bar:
         task = bar.add_task("Waterbirds", total=None)
         made = generate_waterbirds(
             plan,
@@ -56,7 +54,7 @@ def run_generator(plan: WaterbirdsPlan, cub: Path, places: Path, out: Path, skip
                 for split in range(3)
             ]
             table.add_row(bird, name, *map(str, counts))
-    console = _console()
+    console = make_console()
     console.print(table)
     if plan.pairs:
         print(f"{len(made.pairs)} counterfactual pairs: {folder / 'pairs.csv'}")
@@ -69,10 +67,10 @@ def show_groups(file: Path, method: str | None, out: Path | None, samples: int, 
     plan = load_plan(file, skip_bad)
     dataset = _dataset(plan, method)
     groups = preview_groups(dataset, samples)
-    console = _console()
+    console = make_console()
     console.print(_group_table(groups, pictures=console.is_terminal and samples > 0))
     for note in dataset.notes:
-        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+        print_remark(console, "note:", note)
     path = out or Path(f"{plan.config.name}-groups.png")
     sheet = group_sheet(groups)
     _write(path, lambda stream: sheet.save(stream, "PNG"))
@@ -87,9 +85,9 @@ def _group_table(groups: list[GroupPreview], pictures: bool) -> Table:
         table.add_column("samples")
     for group in groups:
         cells: list[str | Text] = [
-            escape(group.name),
+            group.name,
             "conflicting" if group.conflicting else "aligned",
-            *(str(count) if count else "[red]0[/]" for count in group.counts),
+            *(str(count) if count else Text("0", "red") for count in group.counts),
         ]
         if pictures:
             cells.append(_drawn(group.samples[:_IN_TERMINAL]))
@@ -128,7 +126,7 @@ def write_features(file: Path, method: str | None, out: Path, skip_bad: bool) ->
     # The pairs may be what the features are for.
     data = config.dataset.model_dump() | {"pairs": {"source": "none"}}
     config = config.model_copy(update={"dataset": Component.model_validate(data)})
-    with watching(DecodeLines(_console(error=True))):
+    with watching(DecodeLines(make_console(error=True))):
         features = trial_dataset(config).train.x[:].numpy()
     _write(out, lambda stream: np.save(stream, features))
     print(f"features of {features.shape[0]} training images, {features.shape[1]} each: {out}")
@@ -146,12 +144,12 @@ def show_audit(file: Path, method: str | None, out: Path | None, as_json: bool, 
     if as_json:
         print(json.dumps(audit.as_json(), indent=1))
     else:
-        console = _console()
+        console = make_console()
         console.print(_audit_table(audit))
         for text in audit.warnings:
-            console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
+            print_remark(console, "warning:", text)
         for text in dataset.notes:
-            console.print(f"[yellow]note:[/] {escape(text)}", highlight=False, soft_wrap=True)
+            print_remark(console, "note:", text)
         if len(dataset.pairs):
             path = out or Path(f"{plan.config.name}-pairs.png")
             sheet = pair_sheet(dataset, dataset.pairs)
@@ -180,12 +178,12 @@ def _audit_table(audit: PairAudit) -> Table:
             f"{getattr(s.difference, name):.1f}" if s.difference else "-" for s in audit.sets
         ]
     for name, cells in rows.items():
-        table.add_row(escape(name), *cells)
+        table.add_row(name, *cells)
     return table
 
 
 def _dataset(plan: StudyPlan, label: str | None) -> Dataset:
-    with watching(DecodeLines(_console(error=True))):
+    with watching(DecodeLines(make_console(error=True))):
         return cached_dataset(_first_trial(plan, label).dataset.model_dump_json())
 
 
@@ -206,8 +204,3 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write_atomically(path, write)
     except OSError as error:
         raise IpglError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
-
-
-def _console(error: bool = False) -> Console:
-    stream = sys.stderr if error else sys.stdout
-    return Console(stderr=error, width=None if stream.isatty() else 120)

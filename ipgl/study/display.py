@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from ipgl.config import TrialConfig
 from ipgl.evaluation import SELECTION_RULES, CurvePoint, Estimate, RunResult, StudySummary
+from ipgl.study.console import print_remark
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
 
@@ -37,7 +37,7 @@ class LiveDisplay:
 
     def __enter__(self) -> LiveDisplay:
         if self._known:
-            self._console.print(f"{self._known} runs are on storage already and are kept", highlight=False)
+            self._console.print(f"{self._known} runs are on storage already and are kept")
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -57,7 +57,7 @@ class LiveDisplay:
         self._running.pop(result.trial, None)
         self._ended[result.trial] = result
         if not self._console.is_terminal:
-            self._console.print(_line(result, len(self._ended)), highlight=False, soft_wrap=True)
+            self._console.print(_line(result, len(self._ended)), soft_wrap=True)
 
     def _total(self) -> int:
         search = sum(self._plan.search_trials(method.label) for method in self._plan.methods)
@@ -211,18 +211,16 @@ def print_results(console: Console, summary: StudySummary) -> None:
     for method in summary.methods:
         settings = ", ".join(f"{key}={_short(value)}" for key, value in method.hyperparameters.items())
         if method.winner is None:
-            console.print(
-                f"{method.label}: no search trial completed, so there is no winner", highlight=False
-            )
+            console.print(f"{method.label}: no search trial completed, so there is no winner")
         elif settings:
-            console.print(f"{method.label} won with {settings}", highlight=False, soft_wrap=True)
+            console.print(f"{method.label} won with {settings}", soft_wrap=True)
     if len(summary.methods) <= _MOST_DIFFERENCES:
         for line in difference_lines(summary):
-            console.print(line, highlight=False)
+            console.print(line)
     if audit := audit_line(summary):
-        console.print(audit, highlight=False, soft_wrap=True)
+        console.print(audit, soft_wrap=True)
     for remark in summary.remarks:
-        console.print(f"[yellow]note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+        print_remark(console, "note:", remark)
 
 
 class DecodeLines:
@@ -239,4 +237,4 @@ class DecodeLines:
             self._last = now
         elif now - self._last >= self._seconds and done < total:
             self._last = now
-            self._console.print(f"decoding images into the cache: {done:,} of {total:,}", highlight=False)
+            self._console.print(f"decoding images into the cache: {done:,} of {total:,}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from ipgl.config.ranges import as_data
@@ -24,7 +23,7 @@ def studies_table(folders: Sequence[StudyFolder]) -> Table:
             state = folder.read_state() or {}
             results = [result for trial in folder.trials() if (result := trial.read_result())]
         except StudyStateError as error:
-            table.add_row(folder.name, escape(f"damaged: {error}"), "", "", "")
+            table.add_row(folder.name, f"damaged: {error}", "", "", "")
             continue
         begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.get("created_at", 0)))
         failed = sum(result.status == "failed" for result in results)
@@ -40,6 +39,6 @@ def methods_table() -> Table:
     for name in ("method", "needs", "source", "recommended ranges"):
         table.add_column(name, overflow="fold")
     for name, entry in METHODS.items():
-        ranges = "\n".join(escape(f"{key}: {as_data(found)}") for key, found in entry.search_space.items())
+        ranges = "\n".join(f"{key}: {as_data(found)}" for key, found in entry.search_space.items())
         table.add_row(name, str(entry.needs), entry.source, ranges or "-")
     return table

@@ -1,0 +1,21 @@
+"""Where commands print. Text is shown as it is: a failure's message may hold brackets that rich takes for markup."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.text import Text
+
+_WIDTH = 120  # where no terminal tells its own
+
+
+def make_console(error: bool = False) -> Console:
+    """A console on standard output, or on standard error."""
+    stream = sys.stderr if error else sys.stdout
+    return Console(stderr=error, width=None if stream.isatty() else _WIDTH, markup=False, highlight=False)
+
+
+def print_remark(console: Console, word: str, text: str, style: str = "yellow") -> None:
+    """Print `text` behind a coloured word."""
+    console.print(Text.assemble((word, style), f" {text}"), soft_wrap=True)
