@@ -101,11 +101,14 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
     if existing:
         return existing
     started = time.time()
+    # Known from here on: Ray Train leaves the process group, as a lone worker would never have joined it, under the
+    # survivors of a dead worker.
+    collective = Collective()
     folder.write_start(config)
-    recorder = _Recorder(config, folder, reporter)
+    recorder = _Recorder(config, folder, reporter, writes=collective.rank == 0)
     base = base_result(config, started).model_copy(update={"environment": trial_environment()})
     try:
-        result = _train_and_test(config, folder, recorder, base)
+        result = _train_and_test(config, folder, recorder, base, writes=collective.rank == 0)
     except _StoppedByReporterError as stop:
         raise stop.reason from None
     except _HopelessError as stop:
@@ -113,7 +116,7 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
     except OSError:
         raise
     except Exception as error:
-        if Collective().workers > 1 and not isinstance(error, NonFiniteError):
+        if collective.workers > 1 and not isinstance(error, NonFiniteError):
             raise
         result = base.model_copy(
             update={
@@ -127,7 +130,7 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
                 "finished_at": time.time(),
             }
         )
-    if Collective().rank == 0:
+    if collective.rank == 0:
         folder.write_result(result)
         folder.drop_checkpoints()
     return result
@@ -189,11 +192,11 @@ class _StoppedByReporterError(Exception):
 class _Recorder:
     """Keeps the history on storage, then passes each row on."""
 
-    def __init__(self, config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> None:
+    def __init__(self, config: TrialConfig, folder: TrialFolder, reporter: Reporter, *, writes: bool) -> None:
         self._config, self._folder, self._reporter = config, folder, reporter
         self._judged = (1, 1)
         self._rows: list[dict[str, float]] = []
-        self._writes = Collective().rank == 0
+        self._writes = writes
 
     def resume(self, rows: list[dict[str, float]]) -> None:
         """Take the rows of the checkpoint that the run goes on from."""
@@ -229,7 +232,7 @@ class _Recorder:
 
 
 def _train_and_test(
-    config: TrialConfig, folder: TrialFolder, recorder: _Recorder, base: RunResult
+    config: TrialConfig, folder: TrialFolder, recorder: _Recorder, base: RunResult, *, writes: bool
 ) -> RunResult:
     settings, evaluation = config.training, config.evaluation
     device = choose_device(settings)
@@ -289,7 +292,7 @@ def _train_and_test(
     metrics |= probability_metrics(predictions.probability, predictions.label)
     metrics |= {name: _validation(last)[name] for name in ("flip_rate", "rho")}
     metrics |= {f"area_{name}": area_under_curve(curve) for name, curve in curves.items()}
-    if Collective().rank == 0:
+    if writes:
         folder.write_predictions(predictions)
         folder.write_model(saved_bytes(model.state_dict()))
     return base.model_copy(

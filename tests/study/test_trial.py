@@ -512,6 +512,24 @@ def test_a_fault_is_a_recorded_failure_with_its_stack(tmp_path):
     assert "order.py" in result.failure.traceback
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_survivor_of_a_dead_worker_records_nothing(tmp_path, monkeypatch, rank):
+    """Ray Train takes the survivor out of the process group while it still waits for the dead one."""
+    members = {"is_initialized": True, "get_world_size": 2, "get_rank": rank}
+    for name in members:
+        monkeypatch.setattr(torch.distributed, name, lambda name=name: members[name])
+
+    def train(*_, **__):
+        members["is_initialized"] = False
+        raise RuntimeError("[/gloo/transport/tcp/pair.cc:545] Connection closed by peer")
+
+    monkeypatch.setattr(trial_module, "train", train)
+    folder = TrialFolder(tmp_path)
+    with pytest.raises(RuntimeError, match="Connection closed"):
+        run_trial(config("erm"), folder, SilentReporter())
+    assert folder.read_result() is None
+
+
 def test_what_the_user_can_mend_needs_no_stack(tmp_path):
     folder = TrialFolder(tmp_path / "trial")
     dataset = Component(name="colored_mnist", source="digits", pairs={"train": 990, "held_out": 40})
