@@ -39,6 +39,12 @@ FormatOption = Annotated[Format, typer.Option(help="md prints Markdown; csv and 
 OutputOption = Annotated[
     Path | None, typer.Option(help="File (folder for tables); default: beside the study's files.")
 ]
+ProgressOption = Annotated[
+    Literal["auto", "json"],
+    typer.Option(
+        help="auto: a live table, or lines where there is no terminal; json: records for programs, too."
+    ),
+]
 StudyName = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 
 
@@ -65,23 +71,29 @@ def run(
         str | None, typer.Option(help="Folder or URI; default: the study file's.", show_default=False)
     ] = None,
     skip_bad: SkipBadOption = False,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Run a study: search, choose winners, retrain them on fresh seeds, test once, report."""
     from ipgl.study.plan import load_plan
     from ipgl.study.session import start_study, storage_folder
 
     plan = load_plan(file, skip_bad, storage)
-    _watch(plan, storage_folder(plan), lambda watcher: start_study(plan, watcher, address))
+    _watch(plan, storage_folder(plan), lambda watcher: start_study(plan, watcher, address), progress)
 
 
 @study_app.command()
-def resume(name: StudyName, storage: StorageOption = "runs", address: AddressOption = None) -> None:
+def resume(
+    name: StudyName,
+    storage: StorageOption = "runs",
+    address: AddressOption = None,
+    progress: ProgressOption = "auto",
+) -> None:
     """Go on with an interrupted study; nothing that has finished runs again."""
     from ipgl.study.session import require_state, resume_study, stored_plan
 
     folder = _folder(name, storage)
     require_state(folder)
-    _watch(stored_plan(folder), folder, lambda watcher: resume_study(folder, watcher, address))
+    _watch(stored_plan(folder), folder, lambda watcher: resume_study(folder, watcher, address), progress)
 
 
 @study_app.command()
@@ -237,14 +249,15 @@ def ui(
     run_ui(Path(storage), uri, host=host, port=port)
 
 
-def _watch(plan: Any, folder: Any, action: Any) -> None:
+def _watch(plan: Any, folder: Any, action: Any, progress: str) -> None:
     """Run or resume a study with a live display, then print what it found and what to do next."""
     from ipgl.data.image_cache import watching
     from ipgl.study.display import DecodeLines, LiveDisplay, print_results
 
     console = _console()
     try:
-        with LiveDisplay(plan, folder, console) as display, watching(DecodeLines(console)):
+        display = LiveDisplay(plan, folder, console, records=progress == "json")
+        with display, watching(DecodeLines(console)):
             finished = action(display)
     except KeyboardInterrupt:
         print(f"\nStopped. Nothing finished is lost; go on with: {folder.command('resume')}")

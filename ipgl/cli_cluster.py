@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -112,13 +112,14 @@ def logs(
     ] = False,
 ) -> None:
     """Show what a submitted study has printed."""
+    from ipgl.study.followed import without_records
     from ipgl.study.ray_jobs import Cluster
 
     cluster = Cluster(address)
     if follow:
         _follow(cluster, job)
     else:
-        _write(cluster.logs(job))
+        print(without_records(cluster.logs(job)), end="")
 
 
 def stop(job: JobName, address: ClusterOption = LOCAL) -> None:
@@ -194,8 +195,12 @@ def _variables(given: list[str]) -> dict[str, str]:
 
 def _follow(cluster: Cluster, job: str) -> None:
     """Show a job's output until it ends, then exit as it did; Ctrl-C leaves the job alone."""
+    from ipgl.study.console import make_console
+    from ipgl.study.followed import FollowedOutput
+
     try:
-        found = cluster.follow(job, _write)
+        with FollowedOutput(make_console()) as output:
+            found = cluster.follow(job, output.write)
     except KeyboardInterrupt:
         print(
             f"\nDetached; {job} goes on. Come back by: {cluster.command('logs', job)} --follow\n"
@@ -221,8 +226,3 @@ def _going_on(cluster: Cluster, job: Job) -> str:
     if not job.file:
         return ""
     return f"Go on with: ipgl study submit {job.file} --resume --address {cluster.shown}"
-
-
-def _write(text: Any) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -171,6 +171,7 @@ def test_a_study_is_submitted_followed_left_stopped(head):
     code, logs = head.ipgl("study", "logs", job)
     assert code == 0
     assert "ipgl study run x.yaml" in logs
+    assert "::ipgl-progress" not in logs + out
     request = urllib.request.Request(
         f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {head.token}"}
     )

@@ -140,6 +140,8 @@ def up(place: Place, options: argparse.Namespace) -> None:
     # Of the caller's environment nothing that points Ray or MLflow elsewhere may pass.
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
     environment = clean | ray_environment(place) | {MARK: str(place.folder)}
+    # A submitted job calls `ipgl` by name: the one that is installed here.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), clean.get("PATH", os.defpath)])
     command = [sys.executable, str(Path(__file__).resolve()), "supervise", "--folder", str(place.folder)]
     for name in ("workers", "cpus", "memory_gib", "gcs_port", "dashboard_port", "mlflow_port"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
@@ -252,8 +254,12 @@ def ray_nodes(place: Place, options: argparse.Namespace) -> Iterator[str]:
             dashboard_port=options.dashboard_port,
             temp_dir=str(ray_folder),
         )
-        for share in shares:
-            cluster.add_node(num_cpus=share, memory=memory, temp_dir=str(ray_folder))
+        for number, share in enumerate(shares):
+            # Each node unpacks a job's working folder anew: nodes that share a place pull it from under each other.
+            place_of_jobs = f"runtime_resources_{number}"
+            cluster.add_node(
+                num_cpus=share, memory=memory, temp_dir=str(ray_folder), runtime_env_dir_name=place_of_jobs
+            )
         # A dashboard that does not start is no error to Ray, but jobs could not be submitted.
         wait_for_http(f"http://{HOST}:{options.dashboard_port}/api/version", "Ray's dashboard")
         (place.logs / "ray").symlink_to(Path(cluster.head_node.get_logs_dir_path()))

@@ -13,7 +13,8 @@ _WIDTH = 120  # where no terminal tells its own
 def make_console(error: bool = False) -> Console:
     """A console on standard output, or on standard error."""
     stream = sys.stderr if error else sys.stdout
-    return Console(stderr=error, width=None if stream.isatty() else _WIDTH, markup=False, highlight=False)
+    width = None if stream.isatty() else _WIDTH
+    return Console(stderr=error, width=width, markup=False, emoji=False, highlight=False)
 
 
 def print_remark(console: Console, word: str, text: str, style: str = "yellow") -> None:

@@ -6,51 +6,65 @@ import math
 import time
 from collections.abc import Iterable
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from ipgl.config import TrialConfig
 from ipgl.evaluation import SELECTION_RULES, CurvePoint, Estimate, RunResult, StudySummary
 from ipgl.study.console import print_remark
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
+from ipgl.study.progress import OVER, MethodProgress, Progress
 
 # Differences grow with the square of the methods; beyond this the report's curves say it better.
 _MOST_DIFFERENCES = 4
+_SECONDS_BETWEEN_RECORDS = 1.0
 
 
 class LiveDisplay:
-    """A table that follows the study on a terminal, or one line per ended trial elsewhere."""
+    """A table that follows the study on a terminal, or one line per ended trial elsewhere.
 
-    def __init__(self, plan: StudyPlan, folder: StudyFolder, console: Console) -> None:
-        self._plan, self._console = plan, console
+    With `records` it also prints the table's content as lines for programs, at most one a second.
+    """
+
+    def __init__(self, plan: StudyPlan, folder: StudyFolder, console: Console, records: bool = False) -> None:
+        self._plan, self._console, self._records = plan, console, records
         self._started = time.monotonic()
+        self._recorded_at = -math.inf
         self._running: dict[str, TrialConfig] = {}
         self._ended: dict[str, RunResult] = {
             result.trial: result for trial in folder.trials() if (result := trial.read_result())
         }
         self._known = len(self._ended)
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+        self._live = Live(
+            get_renderable=lambda: self.progress().table(),
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+        )
 
     def __enter__(self) -> LiveDisplay:
         if self._known:
             self._console.print(f"{self._known} runs are on storage already and are kept")
         if self._console.is_terminal:
             self._live.start()
+        self._record()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        if self._records:
+            self._console.print(OVER)
 
     def began(self, config: TrialConfig) -> None:
         """Count the trial as running."""
         self._running[config.key] = config
+        self._record()
 
     def reported(self, config: TrialConfig, score: float) -> None:
-        """Nothing to show between a trial's beginning and its end."""
+        """Nothing of it is shown."""
+        self._record()
 
     def ended(self, result: RunResult) -> None:
         """Count the trial as ended."""
@@ -58,40 +72,44 @@ class LiveDisplay:
         self._ended[result.trial] = result
         if not self._console.is_terminal:
             self._console.print(_line(result, len(self._ended)), soft_wrap=True)
+        self._record()
 
-    def _total(self) -> int:
-        search = sum(self._plan.search_trials(method.label) for method in self._plan.methods)
-        return search + len(self._plan.methods) * len(self._plan.final_seeds())
+    def progress(self) -> Progress:
+        """The study as it is now."""
+        methods = tuple(self._method(method.label) for method in self._plan.methods)
+        total = sum(method.to_search + method.to_test for method in methods)
+        seconds, done = time.monotonic() - self._started, len(self._ended) - self._known
+        return Progress(
+            study=self._plan.config.name,
+            seconds=seconds,
+            seconds_left=seconds / done * max(0, total - len(self._ended)) if done else None,
+            ended=len(self._ended),
+            total=total,
+            methods=methods,
+        )
 
-    def _time_left(self) -> str:
-        done = len(self._ended) - self._known
-        if not done:
-            return "time left: unknown"
-        seconds = (time.monotonic() - self._started) / done * max(0, self._total() - len(self._ended))
-        return f"about {_duration(seconds)} left"
+    def _method(self, label: str) -> MethodProgress:
+        # The table is drawn by a thread of its own.
+        own = [run for run in list(self._ended.values()) if run.label == label]
+        search = [run for run in own if run.phase == "search"]
+        scores = [run.score for run in search if run.status == "completed" and not math.isnan(run.score)]
+        return MethodProgress(
+            label=label,
+            searched=len(search),
+            to_search=self._plan.search_trials(label),
+            running=sum(config.label == label for config in list(self._running.values())),
+            stopped=sum(run.status == "stopped" for run in search),
+            failed=sum(run.status == "failed" for run in own),
+            best=max(scores, default=None),
+            tested=sum(run.phase == "final" and run.status == "completed" for run in own),
+            to_test=len(self._plan.final_seeds()),
+        )
 
-    def _render(self) -> RenderableType:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("method", "search", "running", "stopped", "failed", "best score", "final runs"):
-            table.add_column(name, justify="left" if name == "method" else "right")
-        for method in self._plan.methods:
-            own = [run for run in self._ended.values() if run.label == method.label]
-            search = [run for run in own if run.phase == "search"]
-            scores = [run.score for run in search if run.status == "completed" and not math.isnan(run.score)]
-            finals = [run for run in own if run.phase == "final" and run.status == "completed"]
-            running = sum(config.label == method.label for config in list(self._running.values()))
-            table.add_row(
-                method.label,
-                f"{len(search)}/{self._plan.search_trials(method.label)}",
-                str(running),
-                str(sum(run.status == "stopped" for run in search)),
-                str(sum(run.status == "failed" for run in own)),
-                f"{max(scores):.3f}" if scores else "-",
-                f"{len(finals)}/{len(self._plan.final_seeds())}",
-            )
-        elapsed = _duration(time.monotonic() - self._started)
-        title = Text.assemble((self._plan.config.name, "bold"), f"  {elapsed} so far, {self._time_left()}")
-        return Group(title, table, ProgressBar(total=self._total(), completed=len(self._ended), width=60))
+    def _record(self) -> None:
+        now = time.monotonic()
+        if self._records and now - self._recorded_at >= _SECONDS_BETWEEN_RECORDS:
+            self._recorded_at = now
+            self._console.print(self.progress().line(), soft_wrap=True)
 
 
 def _line(result: RunResult, number: int) -> str:
@@ -104,14 +122,6 @@ def _line(result: RunResult, number: int) -> str:
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    )
 
 
 def results_table(summary: StudySummary, width: int = 140) -> Table:

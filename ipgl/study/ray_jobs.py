@@ -35,7 +35,7 @@ _SECRET_NAME = re.compile(r"(?i)token|passw|secret|credential|api_?key|access_?k
 _CLIENT_LOGGERS = (
     "ray.dashboard.modules.job.sdk",
     "ray.dashboard.modules.dashboard_sdk",
-    "ray._private.runtime_env.packaging",
+    "ray._private.runtime_env",
 )
 
 
@@ -106,6 +106,7 @@ class Submission:
         )
         if self.storage and not self.resume:
             words += ["--storage", config.storage]
+        words += ["--progress", "json"]  # for the table of whoever follows the job
         return shlex.join(["ipgl", "study", *words])
 
 
@@ -195,7 +196,7 @@ class Cluster:
                 "`ray status` on the head, or whoever runs the cluster, tells the host"
             )
         for name in _CLIENT_LOGGERS:
-            logging.getLogger(name).setLevel(logging.WARNING)
+            logging.getLogger(name).setLevel(logging.ERROR)
         self._require_reachable()
         with self._errors(), _no_other_address():
             self._client = JobSubmissionClient(self.address)

@@ -124,14 +124,20 @@ def test_a_study_runs_on_it_and_nothing_stays(folder: Path, tmp_path: Path) -> N
     assert not any(token in " ".join(process.cmdline()) for process in psutil.process_iter())
     assert _call("up", folder).returncode == 2
 
-    study = tmp_path / "small.yaml"
+    work = tmp_path / "work"
+    work.mkdir()
+    study = work / "small.yaml"
     study.write_text(STUDY + f'tracking: {{uri: "{environment["MLFLOW_TRACKING_URI"]}"}}\n')
-    # As a RayJob's entrypoint does it: the first attempt begins the study, the next goes on with it.
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     state = tmp_path / "runs" / "small" / "study.json"
-    for attempt in (1, 2):
+    # As a user submits it, then as a RayJob's entrypoint goes on with what there is.
+    submit = [sys.executable, "-m", "ipgl", "study", "submit", str(study), "--working-dir", str(work)]
+    run_or_resume = str(SCRIPT.parents[1] / "container" / "run_or_resume.sh")
+    for attempt, command in enumerate(
+        [[*submit, "--storage", str(tmp_path / "runs")], [run_or_resume, str(study), "small"]], start=1
+    ):
         run = subprocess.run(
-            [str(SCRIPT.parents[1] / "container" / "run_or_resume.sh"), str(study), "small"],
+            command,
             env=os.environ | environment | {"IPGL_STORAGE": str(tmp_path), "PATH": path},
             capture_output=True,
             text=True,
@@ -140,6 +146,7 @@ def test_a_study_runs_on_it_and_nothing_stays(folder: Path, tmp_path: Path) -> N
         assert run.returncode == 0, run.stdout + run.stderr
         assert json.loads(state.read_text())["sessions"] == attempt
         assert token not in run.stdout + run.stderr
+        assert "::ipgl" not in run.stdout
     assert (tmp_path / "runs" / "small" / "report.html").exists()
 
     down = _call("down", folder)

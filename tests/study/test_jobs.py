@@ -69,8 +69,11 @@ def test_a_folder_that_ray_cannot_take_is_refused_and_the_largest_files_named(fo
 
 def test_the_command_runs_or_resumes_the_study(folder):
     file = study(folder)
-    assert prepare(file, folder).entrypoint == "ipgl study run studies/x.yaml"
-    assert prepare(file, folder, resume=True).entrypoint == "ipgl study resume s --storage /shared/runs"
+    assert prepare(file, folder).entrypoint == "ipgl study run studies/x.yaml --progress json"
+    assert (
+        prepare(file, folder, resume=True).entrypoint
+        == "ipgl study resume s --storage /shared/runs --progress json"
+    )
 
 
 def test_storage_that_goes_with_the_job_is_refused(folder):
@@ -80,7 +83,7 @@ def test_storage_that_goes_with_the_job_is_refused(folder):
         prepare(study(folder, "runs"), folder)
     assert (
         prepare(study(folder, "runs"), folder, storage="s3://b/runs").entrypoint
-        == "ipgl study run studies/x.yaml --storage s3://b/runs"
+        == "ipgl study run studies/x.yaml --storage s3://b/runs --progress json"
     )
 
 
