@@ -1,8 +1,9 @@
 """How many trials one driver can lead: trials that sleep and report, everything around them as in a real study.
 
 Driver, Tune, the study's folder, MLflow and events are real; the trials' processes leave out torch, of which this
-machine could not hold 200 copies. `IPGL_SCALE=50,100` chooses how many run at once, and `IPGL_SCALE_SECONDS` how
-long each of ten evaluations takes: long enough that the last trial has begun before the first ends.
+machine could not hold 200 copies. `IPGL_SCALE=50,100` chooses how many run at once, `IPGL_SCALE_EVALUATIONS`
+how often each reports, and `IPGL_SCALE_SECONDS` how long each evaluation takes: long enough that the last trial has
+begun before the first ends.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from ipgl.tracking import make_tracker
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3000)]
 
-EVALUATIONS, SECONDS = 10, float(os.environ.get("IPGL_SCALE_SECONDS", "30"))
+EVALUATIONS = int(os.environ.get("IPGL_SCALE_EVALUATIONS", "10"))
+SECONDS = float(os.environ.get("IPGL_SCALE_SECONDS", "30"))
 STUDY = """
 name: scale
 dataset: {{name: colored_mnist, source: digits}}
@@ -134,6 +136,7 @@ def test_trials_at_once(trials: int, tmp_path: Path, keep: Any) -> None:
     keep(
         {
             "trials": trials,
+            "seconds between reports": SECONDS,
             "all at once for (s)": max(0.0, first - last),
             "Ray (s)": started - begun,
             "start of all (s)": last - started,
