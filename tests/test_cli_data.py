@@ -78,7 +78,7 @@ def test_preview_draws_on_a_terminal(study, monkeypatch):
     from ipgl.study import data_commands
 
     shown = Console(force_terminal=True, color_system="truecolor", width=160, record=True, file=io.StringIO())
-    monkeypatch.setattr(data_commands, "_console", lambda error=False: shown)
+    monkeypatch.setattr(data_commands, "make_console", lambda error=False: shown)
     data_commands.show_groups(study, None, None, 2, False)
     text = shown.export_text()
     assert text.count("▀") == 4 * 6 * 2 * 12  # groups, lines, samples, columns
