@@ -1,6 +1,16 @@
 """Training methods: IPG and what it is compared with."""
 
-from ipgl.methods.base import Descent, DescentKind, Method, MethodBase, Needs, StepReport, Toolbox
+from ipgl.methods.base import (
+    Descent,
+    DescentKind,
+    Method,
+    MethodBase,
+    Needs,
+    StackableMethod,
+    StackedMethod,
+    StepReport,
+    Toolbox,
+)
 from ipgl.methods.registry import METHODS, MethodEntry, method_entry
 
 __all__ = [
@@ -11,6 +21,8 @@ __all__ = [
     "MethodBase",
     "MethodEntry",
     "Needs",
+    "StackableMethod",
+    "StackedMethod",
     "StepReport",
     "Toolbox",
     "method_entry",

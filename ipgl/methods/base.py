@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ipgl.config import Range
 from ipgl.data import Batch, Dataset, PairBatch
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StackedClassifier
 
 DescentKind = Literal["task", "sgd", "adam"]
 
@@ -32,6 +34,42 @@ class Descent(Protocol):
         """Take one step from given gradients, clipped."""
 
 
+class Descents(Protocol):
+    """The optimisers among a toolbox; `new_descent` and `descend` as there."""
+
+    @property
+    def descend(self) -> Descent:
+        """The task's optimiser."""
+
+    @property
+    def new_descent(self) -> Callable[[DescentKind, Classifier | None], Descent]:
+        """Lends another optimiser."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+
+
+class Labelled(Protocol):
+    """Examples with their labels: a `Batch`, or those of a stack of M models, `[M, B, ...]` and `[M, B]`."""
+
+    @property
+    def x(self) -> Tensor:
+        """Inputs."""
+
+    @property
+    def y(self) -> Tensor:
+        """Class labels."""
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of logits `[B, K]` and labels `[B]`, 0-dim; of a stack's, `[M]`."""
+    if logits.dim() == 2:
+        return functional.cross_entropy(logits, y)
+    each = functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    return each.view(y.shape).mean(dim=-1)
+
+
 @dataclass(frozen=True)
 class Toolbox:
     """What the trainer lends to a method.
@@ -45,6 +83,7 @@ class Toolbox:
             with its settings, `sgd` plain gradient descent (neither momentum nor weight decay, so that a zero
             gradient changes nothing), `adam` likewise without weight decay. It optimises another model if one is
             given. Its state is kept in checkpoints.
+        workers: How many processes share each step.
         sum_over_workers: Adds a small tensor up over all workers (the tensor itself with one worker).
         restart: Puts the model back to its initial weights and forgets every optimiser's state.
     """
@@ -54,8 +93,14 @@ class Toolbox:
     total_steps: int
     descend: Descent
     new_descent: Callable[[DescentKind, Classifier | None], Descent]
+    workers: int
     sum_over_workers: Callable[[Tensor], Tensor]
     restart: Callable[[], None]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.head.weight.device
 
 
 @dataclass(frozen=True)
@@ -100,13 +145,49 @@ class Method(Protocol):
         """Update the model's parameters once from a batch and, where the method asks for them, pairs."""
 
     def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, Tensor]:
-        """What is worth knowing once per evaluation but too dear for every step: 0-dim tensors by name."""
+        """What is worth knowing once per evaluation but too dear for every step: 0-dim tensors by name.
+
+        The trainer averages them over workers.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """State beside the optimisers' that a resumed run needs; tensors and plain values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+
+class StackedMethod(Protocol):
+    """A method at work on a stack of M models of one shape; what is 0-dim of one model is `[M]` here."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether pairs are changed at random."""
+
+    def draw(self, pairs: PairBatch) -> Tensor | None:
+        """Random changes for one model's pairs, `[P, ...]`, from torch's global generator; None if `draws` is False."""
+
+    def changed(self, pairs: PairBatch, drawn: Tensor | None) -> PairBatch:
+        """Pairs `[P, ...]`, each changed as was drawn for it."""
+
+    def step(self, model: StackedClassifier, batch: Labelled, pairs: PairBatch | None) -> StepReport:
+        """Update all models once; pairs are `[M, P, ...]`, changed already."""
+
+    def unstack(self, steps: int) -> None:
+        """Give the members' methods the state that they would have alone after so many steps more."""
+
+
+@runtime_checkable
+class StackableMethod(Protocol):
+    """A `Method` that can train several models together."""
+
+    @property
+    def stack_kind(self) -> Hashable | None:
+        """Equal for methods that differ in numbers alone; None for one that trains alone."""
+
+    @classmethod
+    def stacked(cls, members: Sequence[Any], descents: Descents) -> StackedMethod:
+        """Methods of one kind as one."""
 
 
 class MethodBase:

@@ -3,9 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from torch import Tensor, nn
+
+
+class Head(Protocol):
+    """The linear head `f = W z + b` of one model, or of a stack of M of one shape.
+
+    Attributes:
+        weight: `[K, d]`, or `[M, K, d]`.
+    """
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    def __call__(self, z: Tensor, /) -> Tensor:
+        """Logits `[B, K]` of features `[B, d]`; of a stack `[M, B, K]` of `[M, B, d]`."""
+
+
+class Network(Protocol):
+    """What a method needs of a model, and what a stack of models gives likewise.
+
+    Attributes:
+        lead: Leading dimensions before the batch: 0 of one model, 1 of a stack.
+    """
+
+    lead: int
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features `[B, d]` of inputs `[B, ...]`."""
+
+    @property
+    def head(self) -> Head:
+        """The linear head."""
+
+    def recording_hidden(self) -> AbstractContextManager[list[Tensor]]:
+        """Collect the hidden layers' outputs of the forward passes inside."""
 
 
 class Classifier(nn.Module):
@@ -14,7 +49,10 @@ class Classifier(nn.Module):
     Attributes:
         features: Maps inputs `[B, ...]` to features `[B, d]`.
         head: Maps features `[B, d]` to logits `[B, K]`.
+        hidden: The modules whose outputs count as hidden layers, first to last.
     """
+
+    lead = 0
 
     def __init__(
         self, features: nn.Module, feature_size: int, num_classes: int, hidden: Sequence[nn.Module] = ()
@@ -31,7 +69,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.features = features
         self.head = nn.Linear(feature_size, num_classes)
-        self._hidden = tuple(hidden)
+        self.hidden = tuple(hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `[B, K]` of inputs `[B, ...]`."""
@@ -41,7 +79,7 @@ class Classifier(nn.Module):
     @property
     def has_hidden(self) -> bool:
         """Whether any module counts as a hidden layer."""
-        return bool(self._hidden)
+        return bool(self.hidden)
 
     @contextmanager
     def recording_hidden(self) -> Iterator[list[Tensor]]:
@@ -51,7 +89,7 @@ class Classifier(nn.Module):
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             outputs.append(output)
 
-        handles = [module.register_forward_hook(keep) for module in self._hidden]
+        handles = [module.register_forward_hook(keep) for module in self.hidden]
         try:
             yield outputs
         finally:

@@ -3,7 +3,8 @@
 from ipgl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ipgl.training.collective import Collective
 from ipgl.training.device import choose_device, place
-from ipgl.training.loop import NonFiniteError, TrainingOutcome, evaluation_steps, train
+from ipgl.training.loop import NonFiniteError, Trainer, TrainingOutcome, evaluation_steps, train
+from ipgl.training.pack import Pack, PackFailedError
 from ipgl.training.reporter import Reporter, SilentReporter
 from ipgl.training.system import system_metrics
 
@@ -11,8 +12,11 @@ __all__ = [
     "Checkpoint",
     "Collective",
     "NonFiniteError",
+    "Pack",
+    "PackFailedError",
     "Reporter",
     "SilentReporter",
+    "Trainer",
     "TrainingOutcome",
     "choose_device",
     "evaluation_steps",

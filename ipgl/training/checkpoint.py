@@ -6,12 +6,14 @@ import io
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from ipgl.errors import StudyStateError
 from ipgl.files import write_atomically
+
+RandomState: TypeAlias = dict[str, Any]  # of the CPU's generator, and of each GPU's
 
 
 class DamagedCheckpointError(StudyStateError):
@@ -104,13 +106,13 @@ def load_checkpoint(path: Path, config_hash: str) -> Checkpoint | None:
     return checkpoint
 
 
-def random_state() -> dict[str, Any]:
+def random_state() -> RandomState:
     """The state of torch's generators."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
+def restore_random_state(state: RandomState) -> None:
     """Take back what `random_state` gave; GPUs beyond those visible now are left out."""
     torch.set_rng_state(state["cpu"])
     if torch.cuda.is_available():

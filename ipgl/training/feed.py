@@ -21,17 +21,17 @@ class Feed:
         collective: Collective,
     ) -> None:
         self._dataset, self._seed = dataset, seed
-        self._order, self._pair_order = order, pair_order
+        self.order, self.pair_order = order, pair_order
         self._rank, self._workers = collective.rank, collective.workers
 
     def __call__(self, step: int) -> tuple[Batch, PairBatch | None]:
         """This worker's share of step `step` (0-based), where the data set keeps its inputs."""
         train, pairs = self._dataset.train, self._dataset.pairs
-        batch = train.batch(self._order(step), self._boxes("augment", train.x, self._order, step))
-        if self._pair_order is None:
+        batch = train.batch(self.order(step), self._boxes("augment", train.x, self.order, step))
+        if self.pair_order is None:
             return batch, None
-        boxes = self._boxes("augment pairs", pairs.a, self._pair_order, step)
-        return batch, pairs.batch(self._pair_order(step), boxes)
+        boxes = self._boxes("augment pairs", pairs.a, self.pair_order, step)
+        return batch, pairs.batch(self.pair_order(step), boxes)
 
     def _boxes(self, purpose: str, x: Inputs, order: ShuffledOrder, step: int) -> Tensor | None:
         augment = self._dataset.augment

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
+from torch import Tensor
 
 from ipgl.config import TrainingSettings
 from ipgl.data import Batch, Dataset, PairBatch, ShuffledOrder, derive_seed
@@ -31,6 +32,7 @@ from ipgl.training.workshop import Workshop
 
 Evaluate = Callable[[Classifier], dict[str, float]]
 _T = TypeVar("_T", Batch, PairBatch)
+Trainer: TypeAlias = Callable[..., "TrainingOutcome"]  # `train`, or what takes its place
 
 
 class NonFiniteError(ArithmeticError):
@@ -62,6 +64,168 @@ class TrainingOutcome:
 def evaluation_steps(total: int, evaluations: int) -> list[int]:
     """Numbers of steps after which to evaluate: evenly spaced, distinct, ending with `total`."""
     return sorted({max(1, round(total * (i + 1) / evaluations)) for i in range(evaluations)})
+
+
+class TrainingRun:
+    """One model on its way: where it stands, and what is done between two evaluations and at each.
+
+    `train` drives one alone, and `ipgl.training.stack` several together.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        build_method: Callable[[Toolbox], Method],
+        dataset: Dataset,
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        evaluate: Evaluate,
+        reporter: Reporter,
+        checkpoint_path: Path | None = None,
+        config_hash: str = "",
+        on_resume: Callable[[list[dict[str, float]]], None] | None = None,
+    ) -> None:
+        """Take up a run where its checkpoint left it, or at its beginning; arguments as for `train`."""
+        self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
+        self._evaluate, self._reporter = evaluate, reporter
+        self._checkpoint_path, self._config_hash = checkpoint_path, config_hash
+        self._collective = Collective()
+        self.device = next(model.parameters()).device
+        data_device = dataset.train.y.device
+        self._moves = data_device != self.device
+        place = (data_device, self._collective.rank, self._collective.workers)
+        self._steps_per_pass = ShuffledOrder(
+            len(dataset.train), settings.batch_size, 0, *place
+        ).steps_per_pass
+        self.total = settings.epochs * self._steps_per_pass
+        # What a method draws when it is built is alike on all workers.
+        torch.manual_seed(derive_seed(seed, "training", 0))
+        self.workshop = Workshop(model, dataset, settings, self.total, self._collective)
+        self.method = build_method(self.workshop.toolbox)
+        if self.method.restarts:
+            self.workshop.remember_initial_weights()
+        order = _training_order(dataset, self.method, settings.batch_size, derive_seed(seed, "order"), place)
+        pair_order = (
+            ShuffledOrder(len(dataset.pairs), self.method.pairs_per_step, derive_seed(seed, "pairs"), *place)
+            if self.method.pairs_per_step
+            else None
+        )
+        self.feed = Feed(dataset, order, pair_order, seed, self._collective)
+        self._marks = evaluation_steps(self.total, settings.evaluations)
+
+        self._seen: tuple[Batch, PairBatch | None] | None = None
+        self.done, self._history, self._seconds = 0, [], 0.0
+        self._restarted = self._unsaved = ""
+        saved = self._saved()
+        if saved:
+            model.load_state_dict(saved.model)
+            self.method.load_state_dict(saved.method)
+            self.workshop.load_state_dict(saved.optimisers)
+            restore_random_state(saved.rng)
+            self.done, self._history, self._seconds = saved.step, list(saved.history), saved.seconds
+            if on_resume is not None:
+                on_resume(list(self._history))
+        _draw_apart(self._collective, seed, self.done)
+        self._started = self._saved_at = time.monotonic()
+        model.train()
+
+    def _saved(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole."""
+        path, kept = self._checkpoint_path, self.settings.checkpoints_kept
+        for place in kept_checkpoints(path, kept) if path else ():
+            try:
+                saved = load_checkpoint(place, self._config_hash)
+            except DamagedCheckpointError:
+                self._restarted = "the checkpoint was damaged, so training started again from its beginning"
+                continue
+            if saved:
+                if self._restarted:
+                    self._restarted = (
+                        f"the last checkpoint was damaged, so training went on from step {saved.step}"
+                    )
+                return saved
+        return None
+
+    @property
+    def steps_left(self) -> int:
+        """Steps to the next evaluation; 0 at the end of the run."""
+        return next((mark for mark in self._marks if mark > self.done), self.done) - self.done
+
+    def batch(self, step: int) -> tuple[Batch, PairBatch | None]:
+        """What step `step` (0-based) sees, on the model's device."""
+        batch, pairs = self.feed(step)
+        if self._moves:
+            batch, pairs = _move(batch, self.device), pairs and _move(pairs, self.device)
+        return batch, pairs
+
+    def train_segment(self) -> dict[str, Tensor]:
+        """Train to the next evaluation; what each step reported, `[steps]` by name."""
+        reports: list[StepReport] = []
+        for step in range(self.done, self.done + self.steps_left):
+            self.workshop.schedule(step)
+            batch, pairs = self.batch(step)
+            with autocast(self.settings, self.device):
+                reports.append(self.method.step(self.model, batch, pairs))
+        self.done += len(reports)
+        self._seen = (batch, pairs)
+        return columns(reports)
+
+    def close_segment(self, reported: dict[str, Tensor]) -> None:
+        """Evaluate, keep a checkpoint if it is time, report.
+
+        Raises:
+            NonFiniteError: The loss or a parameter is NaN or infinite.
+        """
+        model, method = self.model, self.method
+        row = {
+            "evaluation": float(len(self._history) + 1),
+            "step": float(self.done),
+            "epoch": self.done / self._steps_per_pass,
+            "time": time.time(),
+        }
+        row |= _training_means(model, reported, self.done, self._collective)
+        model.eval()
+        diagnosis = method.diagnose(model, *(self._seen or self.batch(self.done - 1)))
+        row |= {f"diagnostic/{name}": value for name, value in _averaged(diagnosis, self._collective)}
+        self._collective.share_buffers(model.buffers())
+        row |= self._evaluate(model)
+        model.train()
+        self._history.append(row)
+        now = time.monotonic()
+        if (
+            self._checkpoint_path
+            and self._collective.rank == 0
+            and now - self._saved_at >= self.settings.checkpoint_seconds
+        ):
+            self._save(self._checkpoint_path, now)
+        _draw_apart(self._collective, self.seed, self.done)
+        self._reporter.report(row)
+
+    def _save(self, path: Path, now: float) -> None:
+        checkpoint = Checkpoint(
+            step=self.done,
+            model=self.model.state_dict(),
+            method=self.method.state_dict(),
+            optimisers=self.workshop.state_dict(),
+            rng=random_state(),
+            history=self._history,
+            seconds=self._seconds + now - self._started,
+            config_hash=self._config_hash,
+        )
+        try:
+            save_checkpoint(path, checkpoint, self.settings.checkpoints_kept)
+            self._saved_at = time.monotonic()
+        except OSError as error:  # the one before stands, and training has lost nothing yet
+            reason = error.strerror or error
+            self._unsaved = f"the checkpoint after step {self.done} could not be written ({reason})"
+
+    def outcome(self) -> TrainingOutcome:
+        """What the finished run hands over; its model is in evaluation mode afterwards."""
+        self.model.eval()
+        notes = tuple(note for note in (self._restarted, self._unsaved) if note)
+        seconds = self._seconds + time.monotonic() - self._started
+        return TrainingOutcome(self._history, self.total, seconds, notes)
 
 
 def train(
@@ -99,99 +263,32 @@ def train(
     Raises:
         NonFiniteError: The loss or a parameter is NaN or infinite.
     """
-    collective = Collective()
-    device = next(model.parameters()).device
-    data_device = dataset.train.y.device
-    place = (data_device, collective.rank, collective.workers)
-    steps_per_pass = ShuffledOrder(len(dataset.train), settings.batch_size, 0, *place).steps_per_pass
-    total = settings.epochs * steps_per_pass
-    # What a method draws when it is built is alike on all workers.
-    torch.manual_seed(derive_seed(seed, "training", 0))
-    workshop = Workshop(model, dataset, settings, total, collective)
-    method = build_method(workshop.toolbox)
-    if method.restarts:
-        workshop.remember_initial_weights()
-    order = _training_order(dataset, method, settings.batch_size, derive_seed(seed, "order"), place)
-    pair_order = (
-        ShuffledOrder(len(dataset.pairs), method.pairs_per_step, derive_seed(seed, "pairs"), *place)
-        if method.pairs_per_step
-        else None
+    run = TrainingRun(
+        model,
+        build_method,
+        dataset,
+        settings,
+        seed=seed,
+        evaluate=evaluate,
+        reporter=reporter,
+        checkpoint_path=checkpoint_path,
+        config_hash=config_hash,
+        on_resume=on_resume,
     )
-    feed = Feed(dataset, order, pair_order, seed, collective)
-    marks = set(evaluation_steps(total, settings.evaluations))
+    while run.steps_left:
+        run.close_segment(run.train_segment())
+    return run.outcome()
 
-    done, history, seconds = 0, [], 0.0
-    saved, restarted, unsaved = None, "", ""
-    for kept in kept_checkpoints(checkpoint_path, settings.checkpoints_kept) if checkpoint_path else ():
-        try:
-            saved = load_checkpoint(kept, config_hash)
-        except DamagedCheckpointError:
-            restarted = "the checkpoint was damaged, so training started again from its beginning"
-            continue
-        if saved:
-            restarted = (
-                restarted and f"the last checkpoint was damaged, so training went on from step {saved.step}"
-            )
-            break
-    if saved:
-        model.load_state_dict(saved.model)
-        method.load_state_dict(saved.method)
-        workshop.load_state_dict(saved.optimisers)
-        restore_random_state(saved.rng)
-        done, history, seconds = saved.step, list(saved.history), saved.seconds
-        if on_resume is not None:
-            on_resume(list(history))
 
-    _draw_apart(collective, seed, done)
-    started = saved_at = time.monotonic()
-    reports: list[StepReport] = []
-    model.train()
-    for step in range(done, total):
-        workshop.schedule(step)
-        batch, pairs = feed(step)
-        if data_device != device:
-            batch, pairs = _move(batch, device), pairs and _move(pairs, device)
-        with autocast(settings, device):
-            reports.append(method.step(model, batch, pairs))
+def columns(reports: Sequence[StepReport]) -> dict[str, Tensor]:
+    """What steps reported, one after the other: `[steps]` by name, or `[steps, M]` of a stack.
 
-        if step + 1 in marks:
-            row = {
-                "evaluation": float(len(history) + 1),
-                "step": float(step + 1),
-                "epoch": (step + 1) / steps_per_pass,
-                "time": time.time(),
-            }
-            row |= _training_means(model, reports, step + 1, collective)
-            reports.clear()
-            model.eval()
-            diagnosis = method.diagnose(model, batch, pairs)
-            row |= {f"diagnostic/{name}": float(value) for name, value in diagnosis.items()}
-            collective.share_buffers(model.buffers())
-            row |= evaluate(model)
-            model.train()
-            history.append(row)
-            now = time.monotonic()
-            if checkpoint_path and collective.rank == 0 and now - saved_at >= settings.checkpoint_seconds:
-                checkpoint = Checkpoint(
-                    step=step + 1,
-                    model=model.state_dict(),
-                    method=method.state_dict(),
-                    optimisers=workshop.state_dict(),
-                    rng=random_state(),
-                    history=history,
-                    seconds=seconds + now - started,
-                    config_hash=config_hash,
-                )
-                try:
-                    save_checkpoint(checkpoint_path, checkpoint, settings.checkpoints_kept)
-                    saved_at = time.monotonic()
-                except OSError as error:  # the one before stands, and training has lost nothing yet
-                    unsaved = f"the checkpoint after step {step + 1} could not be written ({error.strerror or error})"
-            _draw_apart(collective, seed, step + 1)
-            reporter.report(row)
-    model.eval()
-    notes = tuple(note for note in (restarted, unsaved) if note)
-    return TrainingOutcome(history, total, seconds + time.monotonic() - started, notes)
+    Where only every so many-th step is corrected, the others have less to say, and some columns are shorter.
+    """
+    names = dict.fromkeys(name for r in reports for name in r.scalars)
+    return {
+        name: torch.stack([r.scalars[name].float() for r in reports if name in r.scalars]) for name in names
+    }
 
 
 def _draw_apart(collective: Collective, seed: int, step: int) -> None:
@@ -214,18 +311,16 @@ def _training_order(
 
 
 def _training_means(
-    model: Classifier, reports: list[StepReport], step: int, collective: Collective
+    model: Classifier, reported: dict[str, Tensor], step: int, collective: Collective
 ) -> dict[str, float]:
     """Means of the steps since the last evaluation; the one place where the host waits for the device."""
-    # A step reports what it saw: where only every so many-th step is corrected, the others have less to say.
-    names = list(dict.fromkeys(name for r in reports for name in r.scalars))
-    columns = [torch.stack([r.scalars[name].float() for r in reports if name in r.scalars]) for name in names]
-    flat = collective.sum(torch.cat(columns)) / collective.workers
-    columns = list(torch.split(flat, [len(column) for column in columns]))
-    losses = columns[names.index("loss")]
+    flat = collective.sum(torch.cat(list(reported.values()))) / collective.workers
+    found = torch.split(flat, [len(column) for column in reported.values()])
+    by_name = dict(zip(reported, found, strict=True))
+    losses = by_name["loss"]
     if not losses.isfinite().all():
         bad = int((~losses.isfinite()).nonzero()[0])
-        first = step - len(reports) + 1 + bad
+        first = step - len(losses) + 1 + bad
         raise NonFiniteError(
             f"the training loss must stay finite, but it is {losses[bad].item()} at step {first}; "
             "lower the learning rate or the correction strength, or set training.clip_norm",
@@ -237,8 +332,15 @@ def _training_means(
             "lower the learning rate or the correction strength, or set training.clip_norm",
             step,
         )
-    means = torch.stack([column.mean() for column in columns]).tolist()
-    return {f"train/{name}": value for name, value in zip(names, means, strict=True)}
+    means = torch.stack([column.mean() for column in found]).tolist()
+    return {f"train/{name}": value for name, value in zip(by_name, means, strict=True)}
+
+
+def _averaged(values: dict[str, Tensor], collective: Collective) -> Iterator[tuple[str, float]]:
+    """0-dim tensors as numbers, averaged over workers; the host waits for the device once."""
+    if values:
+        together = collective.sum(torch.stack([value.float() for value in values.values()]))
+        yield from zip(values, (together / collective.workers).tolist(), strict=True)
 
 
 def _move(part: _T, device: torch.device) -> _T:

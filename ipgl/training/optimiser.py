@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.training.collective import Collective
+from ipgl.training.fused import FusedStep
 
 
 def make_optimiser(settings: OptimiserSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -34,6 +35,13 @@ def schedule_factor(settings: ScheduleSettings, step: int, total: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress)) if settings.name == "cosine" else 1.0 - progress
 
 
+def like(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient in its parameter's memory layout: on the CPU a fused optimiser takes any other for that."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
 class OptimiserDescent:
     """One optimiser over all parameters of a model: gradient, mean over workers, clip, step."""
 
@@ -44,7 +52,8 @@ class OptimiserDescent:
         collective: Collective,
         clip_norm: float | None = None,
     ) -> None:
-        self._optimiser, self._parameters = optimiser, parameters
+        self._optimiser, self._take_step = optimiser, FusedStep(optimiser)
+        self._parameters = parameters
         self._collective, self._clip_norm = collective, clip_norm
         self._base_rates = [float(group["lr"]) for group in optimiser.param_groups]
         self._factor = 1.0
@@ -58,10 +67,11 @@ class OptimiserDescent:
 
         `scale` (0-dim) multiplies the step itself, after clipping.
         """
-        self._optimiser.zero_grad()
+        for parameter in self._parameters:
+            parameter.grad = None
         torch.autograd.backward(loss)
         self._collective.average_gradients(self._parameters)
-        self._step(scale)
+        self.step(scale)
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
         """Gradients of `loss`, averaged over workers, in the parameters' order (zeros where there is none)."""
@@ -75,30 +85,27 @@ class OptimiserDescent:
     def along(self, gradients: Sequence[Tensor]) -> None:
         """Take one step from given gradients, clipped."""
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
-        self._step(None)
+            parameter.grad = like(gradient, parameter)
+        self.step(None)
 
-    def _step(self, scale: Tensor | None) -> None:
+    def step(self, scale: Tensor | None) -> None:
+        """Take one step from the gradients that the parameters have: clipped, then scaled."""
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
-        self._take_step(scale)
+        if scale is None:
+            self._take_step()
+        elif self._linear:
+            torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
+            self._take_step()
+        else:
+            (group,) = self._optimiser.param_groups
+            rate = group["lr"]
+            group["lr"] = rate * scale.to(torch.float32)
+            self._take_step()
+            group["lr"] = rate
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             # Autocast keeps the weights that it has cast, and a second forward pass would see the old ones.
             torch.clear_autocast_cache()
-
-    def _take_step(self, scale: Tensor | None) -> None:
-        if scale is None:
-            self._optimiser.step()
-        elif self._linear:
-            torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
-            self._optimiser.step()
-        else:
-            rates = [group["lr"] for group in self._optimiser.param_groups]
-            for group in self._optimiser.param_groups:
-                group["lr"] = group["lr"] * scale.to(torch.float32)
-            self._optimiser.step()
-            for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate
 
     def schedule(self, factor: float) -> None:
         """Set the learning rates to `factor` times those that the optimiser began with."""
@@ -109,13 +116,16 @@ class OptimiserDescent:
 
     def reset(self) -> None:
         """Forget momenta and every other state."""
+        self._take_step.let_go()
         self._optimiser.state.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's state."""
+        self._take_step.let_go()
         return self._optimiser.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave; the learning rate follows the schedule, not the state."""
+        self._take_step.let_go()
         self._optimiser.load_state_dict(state)
         self._factor = math.nan  # so that the next call of `schedule` writes the rates

@@ -28,7 +28,7 @@ class Workshop:
     ) -> None:
         self._model, self._settings, self._collective = model, settings, collective
         self._total_steps = total_steps
-        self._lent: list[OptimiserDescent] = []
+        self.lent: list[OptimiserDescent] = []
         self._initial: dict[str, Any] | None = None
         self.toolbox = Toolbox(
             model=model,
@@ -36,6 +36,7 @@ class Workshop:
             total_steps=total_steps,
             descend=self._lend("task", None),
             new_descent=self._lend,
+            workers=collective.workers,
             sum_over_workers=collective.sum,
             restart=self._restart,
         )
@@ -47,16 +48,16 @@ class Workshop:
     def schedule(self, step: int) -> None:
         """Set every optimiser's learning rate to that of step `step` (0-based)."""
         factor = schedule_factor(self._settings.schedule, step, self._total_steps)
-        for descent in self._lent:
+        for descent in self.lent:
             descent.schedule(factor)
 
     def state_dict(self) -> dict[str, Any]:
         """States of all optimisers, and the initial weights if they are kept."""
-        return {"optimisers": [descent.state_dict() for descent in self._lent], "initial": self._initial}
+        return {"optimisers": [descent.state_dict() for descent in self.lent], "initial": self._initial}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        for descent, saved in zip(self._lent, state["optimisers"], strict=True):
+        for descent, saved in zip(self.lent, state["optimisers"], strict=True):
             descent.load_state_dict(saved)
         self._initial = state["initial"]
 
@@ -71,12 +72,12 @@ class Workshop:
         else:
             optimiser = torch.optim.Adam(parameters, lr=rate, fused=True)
         descent = OptimiserDescent(optimiser, parameters, self._collective, self._settings.clip_norm)
-        self._lent.append(descent)
+        self.lent.append(descent)
         return descent
 
     def _restart(self) -> None:
         assert self._initial is not None, "the trainer keeps the initial weights of a method that restarts"
         self._model.load_state_dict(self._initial)
         torch.clear_autocast_cache()  # it may hold the weights before, cast to low precision
-        for descent in self._lent:
+        for descent in self.lent:
             descent.reset()

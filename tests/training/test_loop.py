@@ -217,7 +217,13 @@ def test_a_method_that_corrects_now_and_then(toys, every):
 def test_diagnostics_join_the_row_and_leave_the_run_alone(toys):
     plain, outcome, _ = fit(toys, toys.method("ipg", pairs_per_step=8), evaluations=1)
     often, diagnosed, _ = fit(toys, toys.method("ipg", pairs_per_step=8), evaluations=12)
-    names = {"task_gradient_norm", "corrective_gradient_norm", "gradient_cosine"}
+    names = {
+        "task_gradient_norm",
+        "corrective_gradient_norm",
+        "gradient_cosine",
+        "collapsed",
+        "overshot",
+    }
     for row in (*outcome.history, *diagnosed.history):
         assert {name.removeprefix("diagnostic/") for name in row if name.startswith("diagnostic/")} == names
     assert same_bits(plain, often)

@@ -242,3 +242,15 @@ def test_a_forward_pass_after_a_step_sees_the_new_weights_under_autocast():
         expected = layer(x)
     assert not torch.equal(expected, before)
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_gradient_in_another_memory_layout_is_taken_for_what_it_is(name):
+    """The kernel itself would read it in the order in which it lies."""
+    gradient = torch.arange(6.0).view(3, 2).T  # of shape [2, 3], column by column
+    ends = []
+    for laid_out in (gradient, gradient.contiguous()):
+        weight = nn.Parameter(torch.zeros(2, 3))
+        descent([weight], name=name, momentum=0.0).along([laid_out])
+        ends.append(weight.detach())
+    assert torch.equal(*ends)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 from ipgl.data import PairBatch
 from ipgl.methods.ipg.settings import AdversarialSettings, AugmentSettings
@@ -23,20 +23,32 @@ def augmented(pairs: PairBatch, settings: AugmentSettings) -> PairBatch:
     Raises:
         ValueError: A geometric change is asked for, but the inputs are not images `[P, C, H, W]`.
     """
-    if settings.shift_pixels or settings.rotate_degrees or settings.scale or settings.flip:
-        pairs = _moved(pairs, settings)
+    pairs = moved(pairs, drawn_moves(pairs, settings), settings)
     if settings.mix:
         pairs = _mixed(pairs, settings.mix)
     return pairs
 
 
-def _moved(pairs: PairBatch, settings: AugmentSettings) -> PairBatch:
+def drawn_moves(pairs: PairBatch, settings: AugmentSettings) -> Tensor | None:
+    """A random change for each pair, of which both members undergo the same.
+
+    Returns:
+        `[P, 2, 3]` as `torch.nn.functional.affine_grid` takes it; where pairs are shifted only, whole pixels across and
+        down, int64 `[P, 2]`; None if all is off.
+
+    Raises:
+        ValueError: A change is asked for, but the inputs are not images `[P, C, H, W]`.
+    """
+    if not settings.moves:
+        return None
     if pairs.a.dim() != 4:
         raise ValueError(
             f"pairs can be shifted or turned only as images [P, C, H, W], but got {tuple(pairs.a.shape)}"
         )
     count, _, height, width = pairs.a.shape
-    device = pairs.a.device
+    device, limit = pairs.a.device, settings.shift_pixels
+    if not (settings.rotate_degrees or settings.scale or settings.flip):
+        return torch.randint(-limit, limit + 1, (count, 2), device=device)
 
     def uniform(limit: float) -> Tensor:
         return (torch.rand(count, device=device) * 2 - 1) * limit
@@ -44,7 +56,6 @@ def _moved(pairs: PairBatch, settings: AugmentSettings) -> PairBatch:
     angle = uniform(settings.rotate_degrees * torch.pi / 180)
     size = 1 + uniform(settings.scale)
     # Whole pixels: interpolation would blur one shift and not the next. A pixel is 2 / size in grid units.
-    limit = settings.shift_pixels
     across, down = torch.randint(-limit, limit + 1, (2, count), device=device)
     mirror = 1 - 2 * torch.randint(0, 2 if settings.flip else 1, (count,), device=device)
     cos, sin = angle.cos() * size, angle.sin() * size
@@ -52,10 +63,35 @@ def _moved(pairs: PairBatch, settings: AugmentSettings) -> PairBatch:
         torch.stack([mirror * cos, -sin * (height / width), 2 * across / width], dim=1),
         torch.stack([mirror * sin * (width / height), cos, 2 * down / height], dim=1),
     )
-    theta = torch.stack(rows, dim=1).to(pairs.a.dtype)
-    grid = affine_grid(theta, list(pairs.a.shape), align_corners=False)
+    return torch.stack(rows, dim=1).to(pairs.a.dtype)
+
+
+def moved(pairs: PairBatch, moves: Tensor | None, settings: AugmentSettings) -> PairBatch:
+    """The pairs `[P, C, H, W]`, both members changed alike as `drawn_moves` of the same settings says."""
+    if moves is None:
+        return pairs
+    if not moves.is_floating_point():
+        return _shifted(pairs, moves, settings.shift_pixels)
+    grid = affine_grid(moves, list(pairs.a.shape), align_corners=False)
     a, b = (grid_sample(x, grid, align_corners=False) for x in (pairs.a, pairs.b))
     return replace(pairs, a=a, b=b)
+
+
+def _shifted(pairs: PairBatch, moves: Tensor, limit: int) -> PairBatch:
+    """Pairs moved left and up by whole pixels, zeros coming in: a third of what interpolation takes."""
+    count, channels, height, width = pairs.a.shape
+    wide = width + 2 * limit
+    across, down = (moves + limit).unbind(dim=1)
+    corner = (down * wide + across).view(-1, 1, 1)
+    inside = torch.arange(height, device=moves.device).unsqueeze(1) * wide + torch.arange(
+        width, device=moves.device
+    )
+    place = (corner + inside).view(count, 1, -1).expand(-1, channels, -1)
+
+    def shifted(x: Tensor) -> Tensor:
+        return pad(x, (limit,) * 4).flatten(2).gather(2, place).view_as(x)
+
+    return replace(pairs, a=shifted(pairs.a), b=shifted(pairs.b))
 
 
 def _mixed(pairs: PairBatch, alpha: float) -> PairBatch:

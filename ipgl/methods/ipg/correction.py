@@ -8,18 +8,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ipgl.methods.ipg.condition import ADAPTIVITIES, invariance_ratio, pair_moments
+from ipgl.data import PairBatch
+from ipgl.methods.ipg.condition import ADAPTIVITIES, invariance_ratio, joint_moments, joint_ratio
 from ipgl.methods.ipg.discrepancy import DISCREPANCIES, hidden_difference
-from ipgl.methods.ipg.settings import IpgSettings
-from ipgl.models import Classifier
+from ipgl.methods.ipg.settings import IpgSettings, Strengths
+from ipgl.models import Network, joined
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Features `[N, d]` and recorded hidden layers `[N, ...]` of some inputs."""
+    """What a model makes of pair members; of a stack all with a leading M.
 
-    z: Tensor
-    hidden: tuple[Tensor, ...] = ()
+    Attributes:
+        a: Features of first members, `[P, d]`.
+        b: Features of second members, `[P, d]`.
+        members: Both, first members first, detached, `[2 P, d]`.
+        hidden: Of each recorded layer, its outputs for first and for second members, `[P, ...]` each.
+    """
+
+    a: Tensor
+    b: Tensor
+    members: Tensor
+    hidden: Sequence[Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,8 @@ class Correction:
         discrepancy: `D` on this worker's pairs, 0-dim, with gradients.
         weight: The adaptivity `a`, the same on every worker, 0-dim, detached.
         measure: What the invariance condition judges, over all workers' pairs, 0-dim, detached.
+
+    Of a stack of M models each is `[M]`.
     """
 
     discrepancy: Tensor
@@ -39,44 +51,74 @@ class Correction:
     @property
     def known_to_be_zero(self) -> bool:
         """True if the correction is nothing and finding that out is free (on a GPU it would be a wait)."""
-        return self.weight.device.type == "cpu" and not self.weight.item()
+        return self.weight.device.type == "cpu" and not self.weight.any().item()
 
 
 class Corrector:
-    """Judges pairs by their activations."""
+    """Judges pairs by their activations.
 
-    def __init__(self, settings: IpgSettings, sum_over_workers: Callable[[Tensor], Tensor]) -> None:
-        self._settings, self._sum_over_workers = settings, sum_over_workers
+    Args:
+        settings: Which discrepancy, adaptivity and measure.
+        strengths: The numbers among the settings; for a stack of M models each may be `[M]`.
+        sum_over_workers: Adds a small tensor up over all workers; None where there is one.
+    """
+
+    def __init__(
+        self,
+        settings: IpgSettings,
+        strengths: Strengths,
+        sum_over_workers: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self._settings, self._strengths, self._sum_over_workers = settings, strengths, sum_over_workers
         self._discrepancy = DISCREPANCIES[settings.discrepancy]
         self._adaptivity = ADAPTIVITIES[settings.adaptivity]
 
-    def activations(self, model: Classifier, parts: Sequence[Tensor]) -> list[Activations]:
-        """One forward pass over several input batches together."""
-        sizes = [len(part) for part in parts]
-        x = torch.cat(list(parts))
-        if not self._settings.hidden_weight:
-            return [Activations(z) for z in torch.split(model.features(x), sizes)]
-        with model.recording_hidden() as hidden:
-            z = torch.split(model.features(x), sizes)
-        layers = [torch.split(layer, sizes) for layer in hidden]
-        return [Activations(z[i], tuple(layer[i] for layer in layers)) for i in range(len(parts))]
+    def activations(self, model: Network, pairs: PairBatch) -> Activations:
+        """Those of pair members, first members before second ones, in one forward pass."""
+        return self._forward(model, [pairs.a, pairs.b])[1]
 
-    def discrepancy(self, model: Classifier, a: Activations, b: Activations) -> Tensor:
-        """D of pair members, 0-dim."""
-        value = self._discrepancy(a.z, b.z, model.head)
+    def joint_activations(self, model: Network, x: Tensor, pairs: PairBatch) -> tuple[Tensor, Activations]:
+        """Features of a batch, and the activations of pair members, in one forward pass."""
+        return self._forward(model, [x, pairs.a, pairs.b])
+
+    def _forward(self, model: Network, parts: Sequence[Tensor]) -> tuple[Tensor, Activations]:
+        dim = model.lead
+        sizes = [part.shape[dim] for part in parts]
+        x = joined(parts, dim)
+        if not self._settings.hidden_weight:
+            z, layers = model.features(x), []
+        else:
+            with model.recording_hidden() as layers:
+                z = model.features(x)
+        # One split each: its backward pass is one copy, where that of every slice would fill a gradient of its own.
+        *task, a, b = torch.split(z, sizes, dim=dim)
+        hidden = [torch.split(layer, sizes, dim=dim)[-2:] for layer in layers]
+        members = z.detach().narrow(dim, sum(sizes[:-2]), sum(sizes[-2:]))
+        return task[0] if task else a, Activations(a, b, members, hidden)
+
+    def discrepancy(self, model: Network, pairs: Activations) -> Tensor:
+        """D of pair members, 0-dim; of a stack `[M]`."""
+        value = self._discrepancy(pairs.a, pairs.b, model.head)
         if self._settings.hidden_weight:
-            value = value + self._settings.hidden_weight * hidden_difference(a.hidden, b.hidden)
+            difference = hidden_difference(pairs.hidden, model.lead)
+            value = value + self._strengths.hidden_weight * difference
         return value
 
-    def __call__(self, model: Classifier, a: Activations, b: Activations) -> Correction:
+    def __call__(self, model: Network, pairs: Activations) -> Correction:
         """The correction that pair members ask for."""
-        discrepancy = self.discrepancy(model, a, b)
-        if self._settings.measure == "rho":
-            moments = pair_moments(model.head(a.z.detach()), model.head(b.z.detach()))
-            measure = invariance_ratio(self._sum_over_workers(moments)).to(discrepancy.dtype)
-        else:
-            ones = torch.ones_like(discrepancy)
-            total, workers = self._sum_over_workers(torch.stack([discrepancy.detach(), ones]))
-            measure = total / workers
-        weight = self._adaptivity(measure, self._settings.invariance_threshold)
+        discrepancy = self.discrepancy(model, pairs)
+        measure = self._measure(model, pairs, discrepancy.detach())
+        weight = self._adaptivity(measure, self._strengths.invariance_threshold)
         return Correction(discrepancy, weight, measure)
+
+    def _measure(self, model: Network, pairs: Activations, discrepancy: Tensor) -> Tensor:
+        """What the condition judges, over all workers' pairs."""
+        if self._settings.measure == "rho":
+            logits = model.head(pairs.members)
+            if self._sum_over_workers is None:
+                return joint_ratio(logits)
+            return invariance_ratio(self._sum_over_workers(joint_moments(logits))).to(discrepancy.dtype)
+        if self._sum_over_workers is None:
+            return discrepancy
+        sums = self._sum_over_workers(torch.stack([discrepancy, torch.ones_like(discrepancy)]))
+        return sums[0] / sums[1]

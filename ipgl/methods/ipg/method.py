@@ -10,6 +10,8 @@ One step, as the paper has it: `step` prepares the pairs, `SequentialUpdate` tak
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
@@ -17,13 +19,13 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.config import Choice, LogUniform, Range
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
-from ipgl.methods.ipg.augment import adversarial, augmented
+from ipgl.methods.base import Descents, Labelled, MethodBase, Needs, StackedMethod, StepReport, Toolbox
+from ipgl.methods.ipg.augment import adversarial, augmented, drawn_moves, moved
 from ipgl.methods.ipg.condition import collapsed, overshot
 from ipgl.methods.ipg.correction import Corrector
-from ipgl.methods.ipg.settings import IpgSettings
+from ipgl.methods.ipg.settings import IpgSettings, Strengths
 from ipgl.methods.ipg.update import UPDATES
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StackedClassifier
 
 
 class Ipg(MethodBase):
@@ -44,10 +46,28 @@ class Ipg(MethodBase):
             raise ValueError(
                 "hidden_weight needs a model that names its hidden layers; set it to 0 for this model"
             )
-        self._corrector = Corrector(settings, toolbox.sum_over_workers)
-        self._update = UPDATES[settings.update](settings, self._corrector, toolbox)
+        strengths = Strengths.of(settings)
+        self._corrector = Corrector(
+            settings, strengths, toolbox.sum_over_workers if toolbox.workers > 1 else None
+        )
+        self._update = UPDATES[settings.update](settings, strengths, self._corrector, toolbox)
         self._warmup_steps = settings.warmup_share * toolbox.total_steps
         self._done = 0
+
+    @property
+    def stack_kind(self) -> Hashable | None:
+        """All settings but the numbers that a stack holds for each model; None for what is not stacked."""
+        settings = self._settings
+        if settings.adversarial.steps or settings.augment.mix or settings.every > 1:
+            return None
+        numbers = {field.name for field in fields(Strengths)} | {"warmup_share"}
+        kind = settings.model_dump_json(exclude=numbers)
+        return kind, settings.hidden_weight > 0, len(self._toolbox.dataset.pairs)
+
+    @classmethod
+    def stacked(cls, members: Sequence[Ipg], descents: Descents) -> StackedMethod:
+        """IPG of several models."""
+        return _StackedIpg(members, descents)
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         """One update from a batch and invariance pairs."""
@@ -56,8 +76,11 @@ class Ipg(MethodBase):
         if self._done % self._settings.every:
             return self._plain_step(model, batch)
         pairs = self._prepared(model, pairs)
-        strength = self._settings.strength * min(1.0, self._done / (self._warmup_steps + 1))
-        return self._update(model, batch, pairs, strength)
+        return self._update(model, batch, pairs, self._settings.strength * self._warmth(0))
+
+    def _warmth(self, further: int) -> float:
+        """The share of the full strength in the last step, or so many steps later."""
+        return min(1.0, (self._done + further) / (self._warmup_steps + 1))
 
     def _prepared(self, model: Classifier, pairs: PairBatch) -> PairBatch:
         pairs = augmented(pairs, self._settings.augment)
@@ -69,21 +92,19 @@ class Ipg(MethodBase):
         return pairs
 
     def _discrepancy(self, model: Classifier, pairs: PairBatch) -> torch.Tensor:
-        return self._corrector.discrepancy(model, *self._corrector.activations(model, [pairs.a, pairs.b]))
+        return self._corrector.discrepancy(model, self._corrector.activations(model, pairs))
 
     def _plain_step(self, model: Classifier, batch: Batch) -> StepReport:
-        logits = model(batch.x)
-        loss = cross_entropy(logits, batch.y)
+        loss = cross_entropy(model(batch.x), batch.y)
         self._toolbox.descend(loss)
-        return StepReport(
-            {"loss": loss.detach(), "collapsed": collapsed(logits), "overshot": overshot(logits, batch.y)}
-        )
+        return StepReport({"loss": loss.detach()})
 
     def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, torch.Tensor]:
-        """Norms of the task's and the corrective gradient (of D, unweighted) on one batch, and their cosine."""
+        """Norms and cosine of the task's and the corrective gradient (of D, unweighted), and what has gone wrong."""
         assert pairs is not None, "the trainer gives pairs to a method that needs them"
         descend = self._toolbox.descend
-        task = torch.cat([g.flatten() for g in descend.gradients(cross_entropy(model(batch.x), batch.y))])
+        logits = model(batch.x)
+        task = torch.cat([g.flatten() for g in descend.gradients(cross_entropy(logits, batch.y))])
         corrective = torch.cat([g.flatten() for g in descend.gradients(self._discrepancy(model, pairs))])
         norms = task.norm(), corrective.norm()
         cosine = task @ corrective / (norms[0] * norms[1]).clamp_min(1e-30)
@@ -91,6 +112,8 @@ class Ipg(MethodBase):
             "task_gradient_norm": norms[0],
             "corrective_gradient_norm": norms[1],
             "gradient_cosine": cosine,
+            "collapsed": collapsed(logits),
+            "overshot": overshot(logits, batch.y),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,3 +124,43 @@ class Ipg(MethodBase):
         """Take back what `state_dict` gave."""
         self._done = int(state["done"])
         self._update.load_state_dict(state["update"])
+
+
+class _StackedIpg:
+    """IPG on a stack: the update of one model, whose numbers are `[M]`."""
+
+    def __init__(self, members: Sequence[Ipg], descents: Descents) -> None:
+        self._members = members
+        self._settings = members[0]._settings
+        device = descents.device
+        strengths = Strengths.stacked([member._settings for member in members], device)
+        corrector = Corrector(self._settings, strengths)
+        self._update = UPDATES[self._settings.update](self._settings, strengths, corrector, descents)
+        self._update.stack([member._update for member in members])
+        self._strength = torch.as_tensor(strengths.strength, device=device)
+        self._warms = any(member._warmth(1) < 1 for member in members)
+        self._steps = 0
+
+    @property
+    def draws(self) -> bool:
+        return self._settings.augment.moves
+
+    def draw(self, pairs: PairBatch) -> torch.Tensor | None:
+        return drawn_moves(pairs, self._settings.augment)
+
+    def changed(self, pairs: PairBatch, drawn: torch.Tensor | None) -> PairBatch:
+        return moved(pairs, drawn, self._settings.augment)
+
+    def step(self, model: StackedClassifier, batch: Labelled, pairs: PairBatch | None) -> StepReport:
+        assert pairs is not None, "the trainer gives pairs to a method that needs them"
+        self._steps += 1
+        strength = self._strength
+        if self._warms:
+            warmth = [member._warmth(self._steps) for member in self._members]
+            strength = strength * torch.tensor(warmth, device=strength.device)
+        return self._update(model, batch, pairs, strength)
+
+    def unstack(self, steps: int) -> None:
+        self._update.unstack([member._update for member in self._members])
+        for member in self._members:
+            member._done += steps

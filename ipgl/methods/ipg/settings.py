@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
+import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from ipgl.config import Settings
 
@@ -17,6 +21,11 @@ class AugmentSettings(Settings):
     scale: float = Field(0.0, ge=0, lt=1, description="Largest relative change of size; 0 is off.")
     flip: bool = Field(False, description="Mirror left and right with probability 1/2.")
     mix: float = Field(0.0, ge=0, description="Beta parameter of mixing two pairs in one share; 0 is off.")
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything but mixing is asked for."""
+        return bool(self.shift_pixels or self.rotate_degrees or self.scale or self.flip)
 
 
 class AdversarialSettings(Settings):
@@ -73,3 +82,27 @@ class IpgSettings(Settings):
                 f"but got corrective_optimiser={self.corrective_optimiser}, update={self.update}"
             )
         return self
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """The numbers among the settings, by which trials of one kind may differ: of one model, or `[M]` of a stack."""
+
+    strength: float | Tensor
+    invariance_threshold: float | Tensor
+    hidden_weight: float | Tensor
+    multiplier_rate: float | Tensor
+
+    @classmethod
+    def of(cls, settings: IpgSettings) -> Strengths:
+        """Those of one model."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+    @classmethod
+    def stacked(cls, settings: Sequence[IpgSettings], device: torch.device) -> Strengths:
+        """Those of several models, each `[M]`."""
+
+        def values(name: str) -> Tensor:
+            return torch.tensor([float(getattr(one, name)) for one in settings], device=device)
+
+        return cls(**{field.name: values(field.name) for field in fields(cls)})

@@ -1,27 +1,30 @@
-"""How the corrective gradient joins the task's gradient in one training step: one small strategy each."""
+"""How the corrective gradient joins the task's gradient in one training step: one small strategy each.
+
+Each serves one model and a stack of M alike: what is 0-dim of the one is `[M]` of the other.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import Descent, StepReport, Toolbox
-from ipgl.methods.ipg.condition import collapsed, overshot
+from ipgl.data import PairBatch
+from ipgl.methods.base import Descent, Descents, Labelled, StepReport, cross_entropy
 from ipgl.methods.ipg.correction import Correction, Corrector
-from ipgl.methods.ipg.settings import IpgSettings
-from ipgl.models import Classifier
+from ipgl.methods.ipg.settings import IpgSettings, Strengths
+from ipgl.models import Network
 
 
 class Update(Protocol):
     """One training step from a batch and pairs."""
 
-    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
+    def __call__(
+        self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
+    ) -> StepReport:
         """Update the parameters; `strength` is the setting, scaled by the warm-up."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -29,6 +32,12 @@ class Update(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+    def stack(self, members: Sequence[Any]) -> None:
+        """Take over the state of single models' updates, in a stack's."""
+
+    def unstack(self, members: Sequence[Any]) -> None:
+        """Give it back."""
 
 
 class _Stateless:
@@ -39,6 +48,12 @@ class _Stateless:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to take back."""
 
+    def stack(self, members: Sequence[Any]) -> None:
+        """Nothing to take over."""
+
+    def unstack(self, members: Sequence[Any]) -> None:
+        """Nothing to give."""
+
 
 class SequentialUpdate(_Stateless):
     """The paper's two steps: `theta' = theta - optimiser(grad L)`, then from `theta'` down `strength * a * grad D`.
@@ -47,34 +62,41 @@ class SequentialUpdate(_Stateless):
     asked for; an adaptive one normalises the gradient's size away, so there strength and `a` scale the step.
     """
 
-    def __init__(self, settings: IpgSettings, corrector: Corrector, toolbox: Toolbox) -> None:
-        self._corrector, self._descend = corrector, toolbox.descend
+    def __init__(
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+    ) -> None:
+        self._corrector, self._descend = corrector, descents.descend
         kind = settings.corrective_optimiser
-        self._correct: Descent = toolbox.descend if kind == "task" else toolbox.new_descent(kind, None)
+        self._correct: Descent = descents.descend if kind == "task" else descents.new_descent(kind, None)
 
-    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
+    def __call__(
+        self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
+    ) -> StepReport:
         """Task step, then corrective step."""
-        logits = model(batch.x)
-        loss = cross_entropy(logits, batch.y)
+        loss = cross_entropy(model.head(model.features(batch.x)), batch.y)
         self._descend(loss)
 
-        correction = self._corrector(model, *self._corrector.activations(model, [pairs.a, pairs.b]))
-        if strength and not correction.known_to_be_zero:
+        correction = self._corrector(model, self._corrector.activations(model, pairs))
+        if not _is_off(strength) and not correction.known_to_be_zero:
             self._correct(correction.discrepancy, strength * correction.weight)
-        return report(loss, logits, batch, correction, strength)
+        return report(loss, correction, strength)
 
 
 class AdditiveUpdate(_Stateless):
     """One step down `L + strength * a * D` (our cheaper reading): one forward over batch and pairs together."""
 
-    def __init__(self, settings: IpgSettings, corrector: Corrector, toolbox: Toolbox) -> None:
-        self._corrector, self._descend = corrector, toolbox.descend
+    def __init__(
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+    ) -> None:
+        self._corrector, self._descend = corrector, descents.descend
 
-    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
+    def __call__(
+        self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
+    ) -> StepReport:
         """One joint step."""
-        loss, logits, correction = _joint_forward(self._corrector, model, batch, pairs)
+        loss, correction = _joint_forward(self._corrector, model, batch, pairs)
         self._descend(loss + strength * correction.weight * correction.discrepancy)
-        return report(loss, logits, batch, correction, strength)
+        return report(loss, correction, strength)
 
 
 class LagrangianUpdate:
@@ -86,23 +108,35 @@ class LagrangianUpdate:
 
     _RANGE = (1e-4, 1e6)
 
-    def __init__(self, settings: IpgSettings, corrector: Corrector, toolbox: Toolbox) -> None:
-        self._corrector, self._descend = corrector, toolbox.descend
-        self._threshold, self._rate = settings.invariance_threshold, settings.multiplier_rate
-        self._log_factor = torch.zeros((), device=toolbox.model.head.weight.device)
+    def __init__(
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+    ) -> None:
+        self._corrector, self._descend = corrector, descents.descend
+        self._threshold, self._rate = strengths.invariance_threshold, strengths.multiplier_rate
+        self._least: float | Tensor
         # The factor itself stops at the ends: wound up beyond them it would answer too late.
-        start = math.log(settings.strength) if settings.strength else 0.0
-        self._log_range = tuple(math.log(end) - start for end in self._RANGE)
+        start: float | Tensor
+        if isinstance(strengths.strength, Tensor):
+            self._least = torch.as_tensor(self._threshold).clamp_min(1e-12)
+            start = torch.where(strengths.strength > 0, strengths.strength, 1.0).log()
+            self._log_factor = torch.zeros_like(start)
+        else:
+            self._least = max(float(self._threshold), 1e-12)
+            start = math.log(strengths.strength) if strengths.strength else 0.0
+            self._log_factor = torch.zeros((), device=descents.device)
+        self._log_range: Any = tuple(math.log(end) - start for end in self._RANGE)
 
-    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
+    def __call__(
+        self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
+    ) -> StepReport:
         """Move the multiplier, then one joint step."""
-        loss, logits, correction = _joint_forward(self._corrector, model, batch, pairs)
-        larger = correction.measure.clamp_min(max(self._threshold, 1e-12))
+        loss, correction = _joint_forward(self._corrector, model, batch, pairs)
+        larger = correction.measure.clamp_min(self._least)
         error = (correction.measure - self._threshold) / larger
         self._log_factor = (self._log_factor + self._rate * error).clamp(*self._log_range)
         multiplier = strength * self._log_factor.exp()
         self._descend(loss + multiplier * correction.discrepancy)
-        done = report(loss, logits, batch, correction, strength)
+        done = report(loss, correction, strength)
         return StepReport(done.scalars | {"multiplier": multiplier.detach()})
 
     def state_dict(self) -> dict[str, Any]:
@@ -113,6 +147,15 @@ class LagrangianUpdate:
         """Take back what `state_dict` gave."""
         self._log_factor = state["log_factor"].to(self._log_factor.device)
 
+    def stack(self, members: Sequence[LagrangianUpdate]) -> None:
+        """Take over the multipliers of single models."""
+        self._log_factor = torch.stack([member._log_factor for member in members])
+
+    def unstack(self, members: Sequence[LagrangianUpdate]) -> None:
+        """Give them back."""
+        for member, log_factor in zip(members, self._log_factor.unbind(), strict=True):
+            member._log_factor = log_factor.clone()
+
 
 class ProjectedUpdate(_Stateless):
     """`additive`, but a task gradient that would raise D first loses that component while the condition is violated.
@@ -120,25 +163,29 @@ class ProjectedUpdate(_Stateless):
     (Ours; the projection is that of gradient surgery, Yu et al. 2020, applied to the task's gradient alone.)
     """
 
-    def __init__(self, settings: IpgSettings, corrector: Corrector, toolbox: Toolbox) -> None:
-        self._corrector, self._descend = corrector, toolbox.descend
+    def __init__(
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+    ) -> None:
+        self._corrector, self._descend = corrector, descents.descend
 
-    def __call__(self, model: Classifier, batch: Batch, pairs: PairBatch, strength: float) -> StepReport:
+    def __call__(
+        self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
+    ) -> StepReport:
         """One step along the projected task gradient plus the weighted corrective gradient."""
-        loss, logits, correction = _joint_forward(self._corrector, model, batch, pairs)
+        loss, correction = _joint_forward(self._corrector, model, batch, pairs)
         corrective = self._descend.gradients(correction.discrepancy)
         task = self._descend.gradients(loss)
-        along, size = _dot(task, corrective), _dot(corrective, corrective)
+        along, size = _dot(task, corrective, model.lead), _dot(corrective, corrective, model.lead)
         # A step down the task's gradient raises D exactly if the two gradients point apart.
         lost = torch.where(
             (correction.weight > 0) & (along < 0), along / size.clamp_min(1e-30), torch.zeros_like(along)
         )
-        weight = strength * correction.weight - (lost if strength else 0.0)
-        self._descend.along([g + weight * c for g, c in zip(task, corrective, strict=True)])
-        return report(loss, logits, batch, correction, strength)
+        weight = strength * correction.weight - _where_on(strength, lost)
+        self._descend.along([g + _beside(weight, c) * c for g, c in zip(task, corrective, strict=True)])
+        return report(loss, correction, strength)
 
 
-UPDATES: dict[str, Callable[[IpgSettings, Corrector, Toolbox], Update]] = {
+UPDATES: dict[str, Callable[[IpgSettings, Strengths, Corrector, Descents], Update]] = {
     "sequential": SequentialUpdate,
     "additive": AdditiveUpdate,
     "lagrangian": LagrangianUpdate,
@@ -146,7 +193,7 @@ UPDATES: dict[str, Callable[[IpgSettings, Corrector, Toolbox], Update]] = {
 }
 
 
-def report(loss: Tensor, logits: Tensor, batch: Batch, correction: Correction, strength: float) -> StepReport:
+def report(loss: Tensor, correction: Correction, strength: float | Tensor) -> StepReport:
     """What a corrected step saw."""
     active = (correction.weight > 0).float()
     return StepReport(
@@ -156,20 +203,35 @@ def report(loss: Tensor, logits: Tensor, batch: Batch, correction: Correction, s
             "measure": correction.measure,
             "adaptivity": correction.weight,
             "multiplier": strength * correction.weight,
-            "corrected": active if strength else torch.zeros_like(active),
-            "collapsed": collapsed(logits),
-            "overshot": overshot(logits, batch.y),
+            "corrected": _where_on(strength, active),
         }
     )
 
 
 def _joint_forward(
-    corrector: Corrector, model: Classifier, batch: Batch, pairs: PairBatch
-) -> tuple[Tensor, Tensor, Correction]:
-    task, a, b = corrector.activations(model, [batch.x, pairs.a, pairs.b])
-    logits = model.head(task.z)
-    return cross_entropy(logits, batch.y), logits, corrector(model, a, b)
+    corrector: Corrector, model: Network, batch: Labelled, pairs: PairBatch
+) -> tuple[Tensor, Correction]:
+    z, members = corrector.joint_activations(model, batch.x, pairs)
+    return cross_entropy(model.head(z), batch.y), corrector(model, members)
 
 
-def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+def _is_off(strength: float | Tensor) -> bool:
+    """Whether nothing is to be corrected, as far as the host knows; of a stack only the scale of each step says so."""
+    return not isinstance(strength, Tensor) and not strength
+
+
+def _where_on(strength: float | Tensor, value: Tensor) -> Tensor:
+    """The value where there is a correction at all, else 0."""
+    if isinstance(strength, Tensor):
+        return torch.where(strength > 0, value, torch.zeros_like(value))
+    return value if strength else torch.zeros_like(value)
+
+
+def _dot(a: list[Tensor], b: list[Tensor], lead: int) -> Tensor:
+    products = [(x * y).flatten(lead).sum(dim=-1) for x, y in zip(a, b, strict=True)]
+    return torch.stack(products).sum(dim=0)
+
+
+def _beside(weight: Tensor, gradient: Tensor) -> Tensor:
+    """A weight of each model of a stack, shaped to multiply its gradient; a 0-dim one as it is."""
+    return weight.view(*weight.shape, *[1] * (gradient.dim() - weight.dim())) if weight.dim() else weight

@@ -224,6 +224,11 @@ def test_hidden_difference_by_hand():
     vectors_a, vectors_b = torch.tensor([[1.0, 2.0], [3.0, 1.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0]])
     maps_a = torch.tensor([[[[1.0, 3.0]], [[0.0, 2.0]]], [[[5.0, 5.0]], [[5.0, 5.0]]]])
     maps_b = torch.tensor([[[[0.0, 0.0]], [[0.0, 0.0]]], [[[5.0, 5.0]], [[5.0, 5.0]]]])
-    assert hidden_difference([vectors_a], [vectors_b]).item() == 3.0
-    assert hidden_difference([maps_a], [maps_b]).item() == 3.5
-    assert hidden_difference([vectors_a, maps_a], [vectors_b, maps_b]).item() == 6.5
+    vectors, maps = (vectors_a, vectors_b), (maps_a, maps_b)
+    assert hidden_difference([vectors]).item() == 3.0
+    assert hidden_difference([maps]).item() == 3.5
+    assert hidden_difference([vectors, maps]).item() == 6.5
+    # Of two models, the second's first members three times as far away from zero.
+    stacked = [tuple(torch.stack([x, 3 * x]) for x in layer) for layer in (vectors, maps)]
+    alone = [hidden_difference([(3 * a, 3 * b) for a, b in (vectors, maps)]).item()]
+    assert hidden_difference(stacked, lead=1).tolist() == pytest.approx([6.5, *alone], rel=1e-6)
