@@ -87,6 +87,10 @@ class SearchSettings(Settings):
     concurrency: int | None = Field(
         None, ge=1, description="Trials at once; null is as many as the cluster holds."
     )
+    pack: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="Trials of one process that train as one batched model; 1 is off, auto packs where that pays.",
+    )
     selection: str = Field(
         "pair_robust", description="Rule that ranks trials and chooses winners; one for all methods."
     )

@@ -73,7 +73,8 @@ class StudyPlan:
     @property
     def hash(self) -> str:
         """Hash of the study file's meaning, without what leaves results alone."""
-        return config_hash(self.config.model_dump(mode="json", exclude={"tracking", "storage", "question"}))
+        apart: Any = {"tracking": True, "storage": True, "question": True, "search": {"pack"}}
+        return config_hash(self.config.model_dump(mode="json", exclude=apart))
 
     def for_trials(self) -> StudyPlan:
         """The plan as trials need it: without the file and the tracker's address, which may hold a password.

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,16 +26,17 @@ from ray.tune.search.optuna import OptunaSearch
 from ipgl.config import TrialConfig
 from ipgl.data import derive_seed
 from ipgl.errors import ResourceError
-from ipgl.evaluation import Failure, RunResult
+from ipgl.evaluation import RunResult
 from ipgl.search import distributions, make_sampler
 from ipgl.study.events import Events
 from ipgl.study.folder import StudyFolder
+from ipgl.study.packing import pack_size, workload
 from ipgl.study.plan import StudyPlan
 from ipgl.study.ray_loopback import choose_interface, guard_token
+from ipgl.study.ray_pool import Places, Pool, PooledTrials
+from ipgl.study.ray_record import TrialRecord
 from ipgl.study.ray_storage import ray_storage, remove_ray_storage
-from ipgl.study.ray_trial import SCORE, TrialFunction, failure_of, quiet_environment, told
-from ipgl.study.storage import lasting
-from ipgl.study.trial import base_result, stopped_result
+from ipgl.study.ray_trial import SCORE, TrialFunction, quiet_environment, told
 
 _MOST_PENDING = 1000  # an autoscaler may have no limit
 
@@ -55,6 +56,7 @@ class RayEngine:
     folder: StudyFolder
     events: Events
     address: str | None = None
+    _pool: Pool | None = field(default=None, init=False)
 
     def __enter__(self) -> RayEngine:
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
@@ -80,12 +82,20 @@ class RayEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.close()
         _shut_down()
         remove_ray_storage(self.folder)
 
     @property
     def concurrency(self) -> int:
-        """Trials at once.
+        """Trials at once, each in a process of its own; errors as `_slots`."""
+        slots = self._slots
+        return min(slots, self.plan.config.search.concurrency or slots)
+
+    @property
+    def _slots(self) -> int:
+        """How many trials the cluster has room for.
 
         Raises:
             ResourceError: The cluster cannot hold a single one.
@@ -105,7 +115,7 @@ class RayEngine:
                 f"grow to, {cluster.get(name, 0):g}; lower resources.workers or the share of each worker, or use a "
                 "larger one"
             )
-        return min(min(fits.values()), self.plan.config.search.concurrency or min(fits.values()))
+        return min(fits.values())
 
     def search(self, label: str) -> None:
         """Run what is left of a label's search; every trial is on storage afterwards."""
@@ -134,13 +144,30 @@ class RayEngine:
                 value = 0.0 if run.status == "failed" else told(run.score)
                 searcher.add_evaluated_point(run.hyperparameters, value)
         function = TrialFunction(self.plan.for_trials(), self.folder, "search", label=label)
-        self._fit(function, left, searcher=searcher, scheduler=scheduler)
+        probe = {key: found.probes[0] for key, found in space.items()}
+        places = self._places(
+            self.plan.trial(label, probe, "search", search.seed), left, searcher is not None
+        )
+        self._run(function, places, left, searcher=searcher, scheduler=scheduler)
 
     def final(self, configs: Sequence[TrialConfig]) -> None:
         """Run these final configurations."""
         if configs:
             function = TrialFunction(self.plan.for_trials(), self.folder, "final", finals=tuple(configs))
-            self._fit(function, 1, parameters={"final": tune.grid_search(list(range(len(configs))))})
+            places = self._places(configs[0], len(configs), False)
+            self._run(function, places, len(configs))
+
+    def _places(self, config: TrialConfig, trials: int, learns: bool) -> Places:
+        """Where so many trials like this one run; `learns` if later ones are drawn by what earlier ones scored."""
+        search, slots = self.plan.config.search, self._slots
+        most = search.concurrency or math.inf
+        size = 1
+        if search.pack != 1 and trials > 1:
+            rounds = learns and search.sampler == "tpe"
+            size = pack_size(search.pack, workload(config), trials, min(slots, trials), rounds)
+        at_once = int(min(slots * size, trials, most))
+        processes = min(slots, at_once)
+        return Places(at_once, processes, math.ceil(at_once / processes))
 
     def _scheduler(self, past: _Past) -> TrialScheduler | None:
         settings = self.plan.config.search.scheduler
@@ -162,58 +189,71 @@ class RayEngine:
                 scheduler.on_trial_result(None, trial, result)
         return scheduler
 
-    def _fit(
+    def _run(
         self,
         function: TrialFunction,
-        samples: int,
+        places: Places,
+        trials: int,
         *,
-        parameters: dict[str, Any] | None = None,
         searcher: OptunaSearch | None = None,
         scheduler: TrialScheduler | None = None,
     ) -> None:
-        resources = self.plan.config.resources
-        share = (
-            {"CPU": resources.cpus_per_worker, "GPU": resources.gpus}
-            if resources.workers == 1
-            # A driver that asked for CPUs beside its workers could wait for them for ever; it sits on the head.
-            else {"node:__internal_head__": 0.01}
-        )
+        record = TrialRecord(self.folder, self.events)
+        try:
+            if self.plan.config.resources.workers > 1:
+                self._fit(function, places, record, trials, searcher=searcher, scheduler=scheduler)
+            else:
+                self._pool = self._pool or Pool(self.plan.config.resources)
+                given = [{"final": number} if function.finals else {} for number in range(trials)]
+                PooledTrials(
+                    self._pool, function, places, record, given, searcher=searcher, scheduler=scheduler
+                ).run()
+        except Exception:
+            record.refused = record.refused or self.folder.refusal()
+            if record.refused is None:
+                raise
+        if record.refused is not None:
+            raise self.folder.unwritable(record.refused)
+
+    def _fit(  # trials with several workers: Tune leads them, Train runs them
+        self,
+        function: TrialFunction,
+        places: Places,
+        record: TrialRecord,
+        trials: int,
+        *,
+        searcher: OptunaSearch | None = None,
+        scheduler: TrialScheduler | None = None,
+    ) -> None:
+        # A driver that asked for CPUs beside its workers could wait for them for ever; it sits on the head.
+        share = {"node:__internal_head__": 0.01}
 
         def trial_function(parameters: dict[str, Any]) -> None:
             function(parameters)
 
-        listener = _Listener(function, self.folder, self.events)
         tuner = tune.Tuner(
             tune.with_resources(trial_function, share),
-            param_space=parameters or {},
+            param_space={"final": tune.grid_search(list(range(trials)))} if function.finals else {},
             tune_config=tune.TuneConfig(
-                num_samples=samples,
+                num_samples=1 if function.finals else trials,
                 metric=None if searcher or scheduler else SCORE,
                 mode=None if searcher or scheduler else "max",
                 search_alg=searcher,
                 scheduler=scheduler,
-                max_concurrent_trials=self.concurrency,
-                reuse_actors=resources.workers == 1,
+                max_concurrent_trials=places.at_once,
             ),
             run_config=tune.RunConfig(
                 name=f"{function.phase}-{function.label or 'all'}-{time.time_ns()}",
                 **ray_storage(self.folder),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-                callbacks=[listener],
-                stop=_StorageStopper(listener),
+                failure_config=tune.FailureConfig(max_failures=self.plan.config.resources.max_failures),
+                callbacks=[_Listener(function, self.folder, record)],
+                stop=_StorageStopper(record),
             ),
         )
         # Unless told otherwise Tune asks for one node more at a time, and a cluster that grows would take for ever.
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(self.concurrency, _MOST_PENDING))
-        try:
-            tuner.fit()
-        except Exception:
-            listener.refused = listener.refused or self.folder.refusal()
-            if listener.refused is None:
-                raise
-        if listener.refused is not None:
-            raise self.folder.unwritable(listener.refused)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(places.at_once, _MOST_PENDING))
+        tuner.fit()
 
 
 def _attainable_resources() -> dict[str, float]:
@@ -266,81 +306,47 @@ class _Past:
 
 
 class _Listener(tune.Callback):  # type: ignore[misc]
-    """Turns Tune's events into the study's, and records the end of trials that could not do so themselves."""
+    """Turns Tune's events into the study's."""
 
-    def __init__(self, function: TrialFunction, folder: StudyFolder, events: Events) -> None:
-        self._function, self._folder, self._events = function, folder, events
-        self.refused: OSError | None = None  # once the storage refuses writes for good, no trial can end
+    def __init__(self, function: TrialFunction, folder: StudyFolder, record: TrialRecord) -> None:
+        self._function, self._folder, self._record = function, folder, record
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into snapshots; a display and a tracker cannot go there
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._events.began(self._config(trial))
+        self._record.began(self._config(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        self._events.reported(self._config(trial), float(result.get(SCORE, math.nan)))
+        self._record.reported(self._config(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._end(trial, None)
+        self._record.completed(self._config(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         try:
             error = trial.get_pickled_error() or trial.get_ray_actor_error()
         except Exception:  # Tune keeps errors on the study's storage, and has half of one where that is full
-            error, self.refused = None, self._folder.refusal()
-        cause = _cause(error)
-        if isinstance(cause, OSError) and lasting(cause):
-            self.refused = cause
-        if self.refused is None:  # else it is not the trial's failure: a resumed study runs it again
-            self._end(trial, _failure(error))
+            error, self._record.refused = None, self._folder.refusal()
+        self._record.failed(self._config(trial), error)
 
     def _config(self, trial: Any) -> TrialConfig:
         return self._function.config(trial.config)
-
-    def _end(self, trial: Any, failure: Failure | None) -> None:
-        config = self._config(trial)
-        folder = self._folder.trial(config.key)
-        result = folder.read_result()
-        if result is None:
-            rows = folder.read_history()
-            base = base_result(config, rows[0]["time"] if rows else time.time())
-            result = base.model_copy(update={"failure": failure}) if failure else stopped_result(base, rows)
-            try:
-                folder.write_start(config)
-                folder.write_result(result)
-                folder.drop_checkpoints()
-            except OSError as error:
-                self.refused = error
-                return
-        self._events.ended(result)
 
 
 class _StorageStopper(tune.Stopper):  # type: ignore[misc]
     """Ends the run once the storage takes nothing any more."""
 
-    def __init__(self, listener: _Listener) -> None:
-        self._listener: _Listener | None = listener
+    def __init__(self, record: TrialRecord) -> None:
+        self._record: TrialRecord | None = record
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_listener": None}  # Tune pickles it into snapshots
+        return {"_record": None}  # Tune pickles it into snapshots
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._listener is not None and self._listener.refused is not None
-
-
-def _failure(error: Exception | None) -> Failure:
-    """What Tune knows of a trial that ended without recording its own failure."""
-    cause = _cause(error)
-    if cause is None:
-        return Failure(kind="ProcessDied", message="the trial's process ended without a word")
-    return failure_of(cause, str(error))
-
-
-def _cause(error: Exception | None) -> BaseException | None:
-    return getattr(error, "cause", None) or error
+        return self._record is not None and self._record.refused is not None

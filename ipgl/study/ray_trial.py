@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,20 +50,27 @@ class TrialFunction:
         return self.plan.trial(self.label, parameters, "search", self.plan.config.search.seed)
 
     def __call__(self, parameters: dict[str, Any]) -> None:
-        """Run the trial inside a Tune session."""
+        """Run a trial of several workers inside a Tune session."""
+        config = self.config(parameters)
+        folder = self.trial_folder(config)
+        result = folder.read_result() or _fit_on_workers(config, self.folder, self.plan.config.imports)
+        tune.report(last_row(config, result))
+
+    def trial_folder(self, config: TrialConfig) -> TrialFolder:
+        """Where the trial is kept; what the study imports is loaded afterwards."""
         if self.plan.config.imports:
             self.folder.fetch()
         load_imports(self.plan.config.imports, self.folder.path)
-        config = self.config(parameters)
-        folder = self.folder.trial(config.key)
-        if config.resources.workers == 1:
-            result = _run_in_process(config, folder)
-        else:
-            result = folder.read_result() or _fit_on_workers(config, self.folder, self.plan.config.imports)
-        # The last row is told only now: a scheduler that ends the trial on it finds the result written. A
-        # failed trial scores 0, the least that any rule gives, so that the search learns to stay away.
-        score = 0.0 if result.status == "failed" else told(result.score)
-        tune.report({SCORE: score, "training_iteration": config.training.evaluations})
+        return self.folder.trial(config.key)
+
+
+def last_row(config: TrialConfig, result: RunResult) -> dict[str, float]:
+    """What Tune is told once the result is on storage, so that a scheduler that ends the trial on it finds it there.
+
+    A failed trial scores 0, the least that any rule gives, so that the search learns to stay away.
+    """
+    score = 0.0 if result.status == "failed" else told(result.score)
+    return {SCORE: score, "training_iteration": config.training.evaluations}
 
 
 def told(score: float) -> float:
@@ -71,18 +78,15 @@ def told(score: float) -> float:
     return score if math.isfinite(score) else 0.0
 
 
-def _run_in_process(config: TrialConfig, folder: TrialFolder) -> RunResult:
-    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
-    return run_trial(config, folder, _RowReporter(config.training.epochs, tune.report))
-
-
-class _RowReporter:
+class RowReporter:
     """Tells Tune every row but the last, counted from the run's beginning, not from the last restart."""
 
-    def __init__(self, epochs: int, tell: Any) -> None:
+    def __init__(self, epochs: int, tell: Callable[[dict[str, float]], object]) -> None:
+        """Tell `tell`, of a run of so many epochs."""
         self._epochs, self._tell = epochs, tell
 
     def report(self, row: dict[str, float]) -> None:
+        """Pass on the score and which evaluation it is."""
         if row["epoch"] < self._epochs:
             self._tell({SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])})
 
@@ -149,7 +153,7 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     if config.resources.gpus:
         torch.cuda.set_device(ray_train.torch.get_device())
-    reporter = _RowReporter(config.training.epochs, ray_train.report)
+    reporter = RowReporter(config.training.epochs, ray_train.report)
     run_trial(config, folder.trial(config.key), reporter)
 
 

@@ -49,6 +49,7 @@ from ipgl.training import (
     Collective,
     NonFiniteError,
     Reporter,
+    Trainer,
     TrainingOutcome,
     choose_device,
     place,
@@ -80,7 +81,9 @@ def build_method(component: Component, toolbox: Toolbox) -> Method:
     return entry.build(entry.settings.model_validate(component.settings), toolbox)
 
 
-def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> RunResult:
+def run_trial(
+    config: TrialConfig, folder: TrialFolder, reporter: Reporter, trainer: Trainer | None = None
+) -> RunResult:
     """Train, test once, and leave the result in `folder`; a trial that has a result already just returns it.
 
     A run that fails for a reason of its own (not finite, wrong shapes, ...) is a result with status `failed`.
@@ -92,6 +95,7 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
         config: Everything that the result depends on.
         folder: Where checkpoint, history, model, predictions and result are kept.
         reporter: Receives a row after each evaluation.
+        trainer: What trains as `ipgl.training.train` does, together with other trials; None for that itself.
 
     Raises:
         OSError: The storage, or a file of the data, fails.
@@ -108,7 +112,9 @@ def run_trial(config: TrialConfig, folder: TrialFolder, reporter: Reporter) -> R
     recorder = _Recorder(config, folder, reporter, writes=collective.rank == 0)
     base = base_result(config, started).model_copy(update={"environment": trial_environment()})
     try:
-        result = _train_and_test(config, folder, recorder, base, writes=collective.rank == 0)
+        result = _train_and_test(
+            config, folder, recorder, base, trainer or train, writes=collective.rank == 0
+        )
     except _StoppedByReporterError as stop:
         raise stop.reason from None
     except _HopelessError as stop:
@@ -232,7 +238,13 @@ class _Recorder:
 
 
 def _train_and_test(
-    config: TrialConfig, folder: TrialFolder, recorder: _Recorder, base: RunResult, *, writes: bool
+    config: TrialConfig,
+    folder: TrialFolder,
+    recorder: _Recorder,
+    base: RunResult,
+    trainer: Trainer,
+    *,
+    writes: bool,
 ) -> RunResult:
     settings, evaluation = config.training, config.evaluation
     device = choose_device(settings)
@@ -260,7 +272,7 @@ def _train_and_test(
         return named | {"score": score(metrics)} | system_metrics(device)
 
     folder.fetch_checkpoints()
-    outcome: TrainingOutcome = train(
+    outcome: TrainingOutcome = trainer(
         model,
         lambda toolbox: build_method(config.method, toolbox),
         dataset,

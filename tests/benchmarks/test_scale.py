@@ -26,7 +26,7 @@ from ipgl.files import write_text
 from ipgl.study.events import AllEvents
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan, load_plan
-from ipgl.study.ray_engine import RayEngine
+from ipgl.study.ray_engine import Places, RayEngine
 from ipgl.study.ray_trial import SCORE
 from ipgl.study.sync import TrackerSync
 from ipgl.study.tracked import TrackedStudy
@@ -53,7 +53,7 @@ class Sleeper:
 
     def __init__(self, plan: StudyPlan, folder: StudyFolder, trials: int) -> None:
         configs = [plan.trial("erm", {}, "final", seed) for seed in range(trials)]
-        self.phase, self.label, self._configs = "final", "", configs
+        self.phase, self.label, self.finals = "final", "", configs
         self._root = folder.path / "trials"
         self._texts = [
             (
@@ -65,7 +65,7 @@ class Sleeper:
         ]
 
     def config(self, parameters: dict[str, Any]) -> Any:
-        return self._configs[int(parameters["final"])]
+        return self.finals[int(parameters["final"])]
 
     def __reduce__(self) -> Any:
         return (_asleep, (str(self._root), self._texts))
@@ -126,7 +126,7 @@ def test_trials_at_once(trials: int, tmp_path: Path, keep: Any) -> None:
         started = time.time()
         assert engine.concurrency == trials
         function: Any = Sleeper(plan, folder, trials)
-        engine._fit(function, 1, parameters={"final": tune.grid_search(list(range(trials)))})
+        engine._run(function, Places(trials, trials), trials)
         ended = time.time()
     found = [json.loads(path.read_text()) for path in folder.path.glob("trials/*/timing.json")]
     assert len(found) == trials

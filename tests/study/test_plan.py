@@ -506,6 +506,7 @@ class TestHash:
             "tracking: {name: none}",
             "# a comment",
             "search: {trials: 16}",
+            "search: {pack: 4}",
         ],
     )
     def test_what_leaves_results_alone_leaves_it_alone(self, rest):
@@ -537,6 +538,7 @@ class TestHash:
         content = found.config.model_dump(mode="json")
         for name in ("tracking", "storage", "question"):
             del content[name]
+        del content["search"]["pack"]
         assert found.hash == config_hash(content)
 
 

@@ -1,0 +1,152 @@
+"""A pack on the cluster: an actor whose trials live in threads and train together, and how it is talked to."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from ipgl.study.ray_trial import RowReporter, TrialFunction, last_row
+from ipgl.study.trial import run_trial
+from ipgl.training import Pack, PackFailedError
+
+_WAIT_SECONDS = 5.0
+
+
+class Event(NamedTuple):
+    """What a trial has to say.
+
+    Attributes:
+        trial: The number under which it was submitted.
+        kind: A `row` waits for its answer; after an `end` or `error` nothing comes.
+        content: The row, the last row, or what was raised.
+    """
+
+    trial: int
+    kind: Literal["row", "end", "error"]
+    content: Any
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the trials of a pack are told.
+
+    Attributes:
+        submit: Trials to begin, or to take up from storage: their numbers and parameters.
+        proceed: Trials that go on after their row.
+        stop: Trials that end with their row.
+    """
+
+    submit: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    proceed: list[int] = field(default_factory=list)
+    stop: list[int] = field(default_factory=list)
+
+
+class _StoppedError(BaseException):
+    """The trial is to end. No `Exception`: it is no failure, and the driver records it."""
+
+
+class _Line:
+    """What goes to and fro between a trial's thread and the driver."""
+
+    def __init__(self) -> None:
+        self._answered = threading.Condition()
+        self._open, self._stopped = False, False
+
+    def ask(self) -> None:
+        """A row has been told."""
+        with self._answered:
+            self._open = True
+
+    def answer(self, proceed: bool) -> None:
+        """The driver has decided on the row."""
+        with self._answered:
+            self._open, self._stopped = False, not proceed
+            self._answered.notify_all()
+
+    def settle(self) -> None:
+        """Wait for the answer, if there is a question.
+
+        Raises:
+            _StoppedError: The trial is to end.
+        """
+        with self._answered:
+            self._answered.wait_for(lambda: not self._open)
+            if self._stopped:
+                raise _StoppedError
+
+
+class Packer:
+    """The actor."""
+
+    def __init__(self) -> None:
+        """Begin without trials."""
+        self._function: TrialFunction | None = None
+        self._pack = Pack()
+        self._told = threading.Condition()
+        self._events: list[Event] = []
+        self._lines: dict[int, _Line] = {}
+
+    def begin(self, function: TrialFunction) -> list[Event]:
+        """Say what the next trials are."""
+        self._function = function
+        torch.set_num_threads(max(1, int(function.plan.config.resources.cpus_per_worker)))
+        return []
+
+    def exchange(self, orders: Orders) -> list[Event]:
+        """Follow orders, then wait for something to be told; nothing after some seconds."""
+        for trials, proceed in ((orders.proceed, True), (orders.stop, False)):
+            for trial in trials:
+                if line := self._lines.get(trial):  # it may have failed meanwhile
+                    line.answer(proceed)
+        for trial, parameters in orders.submit:
+            line = self._lines[trial] = _Line()
+            arguments = (self._function, trial, parameters, line)
+            threading.Thread(target=self._work, args=arguments, daemon=True).start()
+        with self._told:
+            self._told.wait_for(lambda: self._events, _WAIT_SECONDS)
+            events, self._events = self._events, []
+            return events
+
+    def _tell(self, event: Event) -> None:
+        with self._told:
+            self._events.append(event)
+            self._told.notify_all()
+
+    def _work(self, function: TrialFunction, trial: int, parameters: dict[str, Any], line: _Line) -> None:
+        try:
+            self._tell(Event(trial, "end", self._result(function, trial, parameters, line)))
+        except _StoppedError:
+            pass
+        except BaseException as error:  # in a thread nobody else would hear of it
+            self._tell(Event(trial, "error", error))
+        finally:
+            self._lines.pop(trial, None)
+
+    def _result(
+        self, function: TrialFunction, trial: int, parameters: dict[str, Any], line: _Line
+    ) -> dict[str, float]:
+        told = 0
+
+        def tell(row: dict[str, float]) -> None:
+            nonlocal told
+            if row["training_iteration"] > told:  # or it was told before training together failed
+                told = int(row["training_iteration"])
+                line.ask()
+                self._tell(Event(trial, "row", row))
+
+        config = function.config(parameters)
+        reporter = RowReporter(config.training.epochs, tell)
+        # While the driver decides on a row the next steps are trained; nothing of them is kept before it has.
+        ready = partial(self._pack.step_aside, line.settle)
+        with self._pack.membership():
+            folder = function.trial_folder(config)
+            try:
+                result = run_trial(config, folder, reporter, partial(self._pack.train, ready=ready))
+            except PackFailedError:
+                ready()
+                result = run_trial(config, folder, reporter)
+            return last_row(config, result)
