@@ -33,19 +33,20 @@ class Examples:
 def stack_key(run: TrainingRun) -> Hashable | None:
     """What runs must have in common to be trained together; None for a run that trains alone."""
     method, dataset, settings = run.method, run.dataset, run.settings
-    kind = method.stack_kind if isinstance(method, StackableMethod) else None
+    # A subclass inherits `stacked`, but what it does differently would be lost there: it has to have its own.
+    own = isinstance(method, StackableMethod) and "stacked" in vars(type(method))
+    kind = method.stack_kind if isinstance(method, StackableMethod) and own else None
     inputs = (dataset.train.x, dataset.pairs.a)
     if kind is None or not stackable(run.model) or Collective().workers > 1:
         return None
     if not all(isinstance(x, Tensor) for x in inputs):
         return None
     shapes = tuple((name, tuple(p.shape)) for name, p in run.model.named_parameters())
-    layers = tuple(type(layer) for layer in run.model.features.modules())
     return (
         type(method),
         kind,
         shapes,
-        layers,
+        repr(run.model.features),
         dataset.fingerprint,
         run.device,
         settings.batch_size,

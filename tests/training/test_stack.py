@@ -12,7 +12,8 @@ import torch
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.data import Dataset
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
-from ipgl.methods import METHODS
+from ipgl.methods import METHODS, method_entry
+from ipgl.methods.erm import Erm, ErmSettings
 from ipgl.models import MODELS
 from ipgl.training import NonFiniteError, SilentReporter
 from ipgl.training.checkpoint import random_state, restore_random_state
@@ -235,6 +236,15 @@ def test_numbers_do_not_keep_runs_apart(dataset):
     more = {"optimiser": {"name": "adam", "lr": 0.1, "weight_decay": 0.1}, "clip_norm": 1.0, "epochs": 9}
     plain = begin(dataset, "ipg", 1, 0, settings={"hidden_weight": 1.0})
     assert stack_key(begin(dataset, "ipg", 3, 5, settings=settings, **more)) == stack_key(plain)
+
+
+def test_a_method_that_changes_what_another_does_trains_alone(dataset, monkeypatch):
+    class Mine(Erm):
+        def step(self, model: Any, batch: Any, pairs: Any) -> Any:
+            return super().step(model, batch, pairs)
+
+    monkeypatch.setitem(METHODS, "erm", method_entry(Mine, ErmSettings, "me"))
+    assert stack_key(begin(dataset, "erm", 1, 0)) is None
 
 
 @pytest.mark.parametrize(
