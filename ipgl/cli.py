@@ -265,6 +265,8 @@ def _watch(plan: Any, folder: Any, action: Any, progress: str) -> None:
     print_results(console, finished.results.summary)
     _print_links(console, finished.links, finished.warnings)
     console.print(f"open the report: {finished.folder.shown}/report.html", soft_wrap=True)
+    if not any(method.final_runs for method in finished.results.summary.methods):
+        sys.exit(1)
 
 
 def _print_links(console: Any, links: dict[str, str], warnings: list[str]) -> None:

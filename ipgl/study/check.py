@@ -13,7 +13,8 @@ from ipgl.errors import DataError, IpglError
 from ipgl.evaluation import SELECTION_RULES
 from ipgl.methods import METHODS
 from ipgl.study.plan import MethodPlan, StudyPlan
-from ipgl.study.trial import build_model, cached_dataset, trial_dataset
+from ipgl.study.trial import build_model
+from ipgl.study.trial_data import cached_dataset, trial_dataset
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ipgl.registry import suggestion
 from ipgl.study.console import make_console, print_remark
 from ipgl.study.display import DecodeLines
 from ipgl.study.plan import StudyPlan, load_plan
-from ipgl.study.trial import cached_dataset, trial_dataset
+from ipgl.study.trial_data import cached_dataset, trial_dataset
 
 _THUMBNAIL = 12
 _IN_TERMINAL = 6

@@ -14,7 +14,7 @@ from ipgl.report import Gallery, Mistake, PicturePair
 from ipgl.study.collect import read_ended
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
-from ipgl.study.trial import cached_dataset
+from ipgl.study.trial_data import cached_dataset
 
 _PAIRS = 8
 _MISTAKES = 6

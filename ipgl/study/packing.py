@@ -14,7 +14,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ipgl.config import TrialConfig
-from ipgl.study.trial import build_method, build_model, trial_dataset
+from ipgl.study.trial import build_method, build_model
+from ipgl.study.trial_data import trial_dataset
 from ipgl.training import SilentReporter
 from ipgl.training.loop import TrainingRun
 from ipgl.training.stack import stack_key

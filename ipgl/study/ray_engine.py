@@ -35,6 +35,7 @@ from ipgl.study.plan import StudyPlan
 from ipgl.study.ray_loopback import choose_interface, guard_token
 from ipgl.study.ray_pool import Places, Pool, PooledTrials
 from ipgl.study.ray_record import TrialRecord
+from ipgl.study.ray_share import put_datasets
 from ipgl.study.ray_storage import ray_storage, remove_ray_storage
 from ipgl.study.ray_trial import SCORE, TrialFunction, quiet_environment, told
 
@@ -143,18 +144,30 @@ class RayEngine:
             for run in past.ended:
                 value = 0.0 if run.status == "failed" else told(run.score)
                 searcher.add_evaluated_point(run.hyperparameters, value)
-        function = TrialFunction(self.plan.for_trials(), self.folder, "search", label=label)
-        probe = {key: found.probes[0] for key, found in space.items()}
-        places = self._places(
-            self.plan.trial(label, probe, "search", search.seed), left, searcher is not None
+        values = {key: found.probes[0] for key, found in space.items()}
+        probe = self.plan.trial(label, values, "search", search.seed)
+        places = self._places(probe, left, searcher is not None)
+        varies = any(key.startswith("dataset.") for key in space)
+        function = TrialFunction(
+            self.plan.for_trials(),
+            self.folder,
+            "search",
+            label=label,
+            datasets={} if varies else put_datasets([probe]),
         )
         self._run(function, places, left, searcher=searcher, scheduler=scheduler)
 
     def final(self, configs: Sequence[TrialConfig]) -> None:
         """Run these final configurations."""
         if configs:
-            function = TrialFunction(self.plan.for_trials(), self.folder, "final", finals=tuple(configs))
             places = self._places(configs[0], len(configs), False)
+            function = TrialFunction(
+                self.plan.for_trials(),
+                self.folder,
+                "final",
+                finals=tuple(configs),
+                datasets=put_datasets(configs),
+            )
             self._run(function, places, len(configs))
 
     def _places(self, config: TrialConfig, trials: int, learns: bool) -> Places:

@@ -138,12 +138,13 @@ class Packer:
                 line.ask()
                 self._tell(Event(trial, "row", row))
 
+        function.prepare()
         config = function.config(parameters)
         reporter = RowReporter(config.training.epochs, tell)
         # While the driver decides on a row the next steps are trained; nothing of them is kept before it has.
         ready = partial(self._pack.step_aside, line.settle)
         with self._pack.membership():
-            folder = function.trial_folder(config)
+            folder = function.folder.trial(config.key)
             try:
                 result = run_trial(config, folder, reporter, partial(self._pack.train, ready=ready))
             except PackFailedError:

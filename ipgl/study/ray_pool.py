@@ -21,6 +21,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ipgl.config import ResourceSettings
+from ipgl.errors import ResourceError
 from ipgl.study.ray_pack import Event, Orders, Packer
 from ipgl.study.ray_record import TrialRecord
 from ipgl.study.ray_trial import TrialFunction
@@ -28,6 +29,7 @@ from ipgl.study.storage import lasting
 
 _STORAGE_PAUSE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
+_MOST_STILLBORN = 10
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,13 @@ class _Process:
     Attributes:
         call: The answer that is waited for; None if nothing has been asked.
         ready: Whether it has ever answered: on a cluster that grows, or has lost a node, an actor may wait for ever.
+        stillborn: Actors of it in a row that died before they answered.
     """
 
     actor: Any
     call: Any = None
     ready: bool = False
+    stillborn: int = 0
     trials: dict[int, _Trial] = field(default_factory=dict)
     orders: Orders = field(default_factory=Orders)
 
@@ -131,7 +135,11 @@ class PooledTrials:
         self._processes: list[_Process] = []
 
     def run(self) -> None:
-        """Run them all, or until the storage takes nothing any more."""
+        """Run them all, or until the storage takes nothing any more.
+
+        Raises:
+            ResourceError: The cluster starts no process that lives.
+        """
         self._processes = self._pool.processes(self._places.processes, self._function)
         while self._record.refused is None:
             self._fill()
@@ -186,6 +194,12 @@ class PooledTrials:
         try:
             events: list[Event] = ray.get(answer)
         except RayActorError as error:
+            process.stillborn = 0 if process.ready else process.stillborn + 1
+            if process.stillborn > _MOST_STILLBORN:
+                raise ResourceError(
+                    f"{process.stillborn} processes in a row died on the cluster before they could take a trial; "
+                    f"`ipgl doctor` looks at every node. The last one: {error}"
+                ) from None
             lost, process.trials = list(process.trials.values()), {}
             self._pool.replace(process, self._function)
             for trial in lost:

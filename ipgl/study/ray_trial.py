@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,9 +17,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from ipgl.config import Phase, TrialConfig
 from ipgl.evaluation import Failure, RunResult
-from ipgl.study.folder import StudyFolder, TrialFolder
+from ipgl.study.folder import StudyFolder
 from ipgl.study.imports import load_imports
 from ipgl.study.plan import StudyPlan
+from ipgl.study.ray_share import take_datasets
 from ipgl.study.ray_storage import ray_storage
 from ipgl.study.trial import base_result, run_trial
 
@@ -35,6 +36,7 @@ class TrialFunction:
         folder: The study's folder, as seen from every node.
         phase: `search` draws hyperparameters for `label`; `final` runs the configurations in `finals`.
         finals: Key -> configuration of each final run.
+        datasets: What `ipgl.study.ray_share.put_datasets` gave.
     """
 
     plan: StudyPlan
@@ -42,6 +44,7 @@ class TrialFunction:
     phase: Phase
     label: str = ""
     finals: tuple[TrialConfig, ...] = ()
+    datasets: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self, parameters: dict[str, Any]) -> TrialConfig:
         """The trial that Tune's parameters stand for."""
@@ -51,17 +54,21 @@ class TrialFunction:
 
     def __call__(self, parameters: dict[str, Any]) -> None:
         """Run a trial of several workers inside a Tune session."""
+        self._load_imports()
         config = self.config(parameters)
-        folder = self.trial_folder(config)
-        result = folder.read_result() or _fit_on_workers(config, self.folder, self.plan.config.imports)
+        folder = self.folder.trial(config.key)
+        result = folder.read_result() or _fit_on_workers(config, self)
         tune.report(last_row(config, result))
 
-    def trial_folder(self, config: TrialConfig) -> TrialFolder:
-        """Where the trial is kept; what the study imports is loaded afterwards."""
+    def prepare(self) -> None:
+        """Load what the study imports into this process, before `config` is asked, and the data that it shares."""
+        self._load_imports()
+        take_datasets(self.datasets)
+
+    def _load_imports(self) -> None:
         if self.plan.config.imports:
             self.folder.fetch()
         load_imports(self.plan.config.imports, self.folder.path)
-        return self.folder.trial(config.key)
 
 
 def last_row(config: TrialConfig, result: RunResult) -> dict[str, float]:
@@ -91,7 +98,7 @@ class RowReporter:
             self._tell({SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])})
 
 
-def _fit_on_workers(config: TrialConfig, study: StudyFolder, imports: Sequence[str]) -> RunResult:
+def _fit_on_workers(config: TrialConfig, function: TrialFunction) -> RunResult:
     """Run the trial's loop on several workers under Ray Train; this process only waits."""
     resources = config.resources
     share: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -99,25 +106,21 @@ def _fit_on_workers(config: TrialConfig, study: StudyFolder, imports: Sequence[s
         share["GPU"] = resources.gpus
     trainer = TorchTrainer(
         _worker_loop,
-        train_loop_config={
-            "config": config.model_dump(mode="json"),
-            "folder": study,
-            "imports": list(imports),
-        },
+        train_loop_config={"config": config, "function": function},
         torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         scaling_config=ray_train.ScalingConfig(
             num_workers=resources.workers, use_gpu=bool(resources.gpus), resources_per_worker=share
         ),
         run_config=ray_train.RunConfig(
             name=config.key,
-            **ray_storage(study),
+            **ray_storage(function.folder),
             callbacks=[TuneReportCallback()],
             failure_config=ray_train.FailureConfig(
                 max_failures=resources.max_failures, controller_failure_limit=resources.max_failures
             ),
         ),
     )
-    folder = study.trial(config.key)
+    folder = function.folder.trial(config.key)
     started = time.time()
     try:
         trainer.fit()
@@ -145,16 +148,14 @@ def failure_of(cause: BaseException, traceback: str) -> Failure:
 
 
 def _worker_loop(arguments: dict[str, Any]) -> None:
-    folder: StudyFolder = arguments["folder"]
-    if arguments["imports"]:
-        folder.fetch()
-    load_imports(arguments["imports"], folder.path)
-    config = TrialConfig.model_validate(arguments["config"])
+    function: TrialFunction = arguments["function"]
+    config: TrialConfig = arguments["config"]
+    function.prepare()
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     if config.resources.gpus:
         torch.cuda.set_device(ray_train.torch.get_device())
     reporter = RowReporter(config.training.epochs, ray_train.report)
-    run_trial(config, folder.trial(config.key), reporter)
+    run_trial(config, function.folder.trial(config.key), reporter)
 
 
 def quiet_environment() -> dict[str, str]:

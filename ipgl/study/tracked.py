@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ipgl.config import Component, TrialConfig
+from ipgl.config import TrialConfig
 from ipgl.errors import IpglError, StudyStateError
 from ipgl.evaluation import RunResult, StudyResults
 from ipgl.report import (
@@ -23,7 +22,8 @@ from ipgl.report import (
 from ipgl.study.collect import study_environment
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import StudyPlan
-from ipgl.study.trial import cached_dataset, load_model, trial_dataset
+from ipgl.study.trial import load_model
+from ipgl.study.trial_data import dataset_facts, trial_dataset
 from ipgl.tracking import DataView, ModelView, RunView, StudyView, Tracker, flatten
 
 if TYPE_CHECKING:
@@ -157,10 +157,18 @@ class TrackedStudy:
 
     def _data(self, config: TrialConfig) -> DataView | None:
         try:
-            return _data_view(config.dataset.model_dump_json())
+            facts = dataset_facts(config.dataset.model_dump_json())
         except IpglError as error:  # by hand, on a machine without the data's files
             self._unreadable["data"] = f"the data set is not shown in MLflow: {error}"
             return None
+        return DataView(
+            name=config.dataset.name,
+            fingerprint=facts.fingerprint,
+            settings=config.dataset.settings,
+            input_shape=facts.input_shape,
+            class_names=facts.class_names,
+            attribute_names=facts.attribute_names,
+        )
 
     def _models(self, results: StudyResults) -> Iterator[ModelView]:
         """The model of each method's lowest final seed, so that no test result chooses it."""
@@ -187,19 +195,6 @@ def outcome_figures(results: StudyResults) -> dict[str, Any]:
     for method, key, rows in diagnosed_runs(results):
         figures[f"convergence-{method.label}"] = convergence_figure(rows, f"How {key} converged")
     return figures
-
-
-@lru_cache(maxsize=16)
-def _data_view(component: str) -> DataView:
-    data, named = cached_dataset(component), Component.model_validate_json(component)
-    return DataView(
-        name=named.name,
-        fingerprint=data.fingerprint,
-        settings=named.settings,
-        input_shape=data.input_shape,
-        class_names=data.class_names,
-        attribute_names=data.attribute_names,
-    )
 
 
 def _loader(trial: TrialFolder) -> Any:

@@ -6,7 +6,6 @@ import math
 import platform
 import time
 import traceback
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,7 @@ from torch import Tensor
 
 from ipgl import __version__
 from ipgl.config import Component, TrialConfig, config_hash
-from ipgl.data import DATASETS, Dataset, Readable, Split, aligned_attribute, derive_seed, group_counts
-from ipgl.data.image_dataset import cache_folder
+from ipgl.data import Dataset, Readable, Split, aligned_attribute, derive_seed, group_counts
 from ipgl.errors import IpglError
 from ipgl.evaluation import (
     SELECTION_RULES,
@@ -40,11 +38,12 @@ from ipgl.evaluation import (
 )
 from ipgl.methods import METHODS, Toolbox
 from ipgl.methods.base import Method
-from ipgl.models import MODELS, Classifier, is_frozen, with_frozen_features
+from ipgl.models import MODELS, Classifier
 from ipgl.registry import lookup
 from ipgl.study.folder import TrialFolder
 from ipgl.study.imports import FOLDER as IMPORTS
 from ipgl.study.imports import load_imports
+from ipgl.study.trial_data import trial_dataset
 from ipgl.training import (
     Collective,
     NonFiniteError,
@@ -58,12 +57,6 @@ from ipgl.training import (
 )
 from ipgl.training.checkpoint import saved_bytes
 from ipgl.training.hopeless import hopeless, verdict
-
-
-def build_dataset(component: Component) -> Dataset:
-    """Build the data set that a component names, from its complete settings."""
-    entry = lookup("dataset", DATASETS, component.name)
-    return entry.build(entry.settings.model_validate(component.settings))
 
 
 def build_model(component: Component, dataset: Dataset, seed: int) -> Classifier:
@@ -352,27 +345,6 @@ def _predict(model: Classifier, dataset: Dataset, config: TrialConfig) -> Predic
         .numpy()
         .astype(np.int32),
     )
-
-
-def trial_dataset(config: TrialConfig) -> Dataset:
-    """The data that a trial trains on: of a frozen model its features, else the data set itself; remembered."""
-    dataset = cached_dataset(config.dataset.model_dump_json())
-    if not is_frozen(config.model):
-        return dataset
-    return _cached_features(config.dataset.model_dump_json(), config.model.model_dump_json())
-
-
-@lru_cache(maxsize=2)
-def cached_dataset(component: str) -> Dataset:
-    """`build_dataset` of a component as JSON, remembered: a process runs many trials on one data set."""
-    return build_dataset(Component.model_validate_json(component))
-
-
-@lru_cache(maxsize=2)
-def _cached_features(dataset: str, model: str) -> Dataset:
-    data = Component.model_validate_json(dataset)
-    folder = cache_folder(data.settings.get("cache"))
-    return with_frozen_features(cached_dataset(dataset), Component.model_validate_json(model), folder)
 
 
 def trial_environment() -> dict[str, str]:

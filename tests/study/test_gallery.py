@@ -7,7 +7,7 @@ from small_study import finished_study, study_text
 from ipgl.study import gallery as gallery_module
 from ipgl.study.collect import summarise
 from ipgl.study.gallery import make_gallery
-from ipgl.study.trial import cached_dataset
+from ipgl.study.trial_data import forget_datasets
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_methods_with_data_of_their_own(tmp_path):
         "  erm: {}", "  erm: {}\n  grey: {method: erm, dataset: {greyscale: true}}"
     )
     plan, folder = finished_study(tmp_path / "runs", text)
-    cached_dataset.cache_clear()
+    forget_datasets()
     found = make_gallery(plan, folder, summarise(plan, folder))
     assert list(found.mistakes) == ["erm", "grey", "ipg"]
     grey = found.mistakes["grey"][0].image

@@ -14,14 +14,15 @@ from small_study import finished_study
 from ipgl.config import Document, parse_document
 from ipgl.data import DATASETS
 from ipgl.errors import DataError, IpglError
-from ipgl.study import trial as trial_module
+from ipgl.study import trial_data
 from ipgl.study.check import check_by_building
 from ipgl.study.collect import summarise
 from ipgl.study.data_commands import write_features
 from ipgl.study.gallery import make_gallery
 from ipgl.study.plan import load_plan, make_plan, skipping_bad
 from ipgl.study.session import stored_plan
-from ipgl.study.trial import load_model, trial_dataset
+from ipgl.study.trial import load_model
+from ipgl.study.trial_data import trial_dataset
 
 TINY = """\
 name: birds
@@ -54,8 +55,8 @@ tracking: {{name: none}}
 @pytest.fixture(autouse=True)
 def _fresh_caches():
     yield
-    trial_module.cached_dataset.cache_clear()
-    trial_module._cached_features.cache_clear()
+    trial_data.forget_datasets()
+    trial_data._cached_features.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,16 @@ def test_a_failed_trial_is_a_recorded_result(finished: tuple[Path, str]) -> None
     assert f"at step {broken.failure.step}" in broken.failure.message
 
 
+def test_a_study_without_a_tested_run_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    text = STUDY[: STUDY.index("  erm: {}")] + STUDY[STUDY.index("  broken:") :]
+    (tmp_path / "small.yaml").write_text(text)
+    done = ipgl("study", "run", "small.yaml", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "broken: no search trial completed" in done.stdout
+    assert "report.html" in done.stdout
+    assert not done.stderr
+
+
 def test_winners_follow_the_rule_and_nothing_from_the_test_split(finished: tuple[Path, str]) -> None:
     folder = StudyFolder(finished[0] / "runs/small")
     runs = results(folder)

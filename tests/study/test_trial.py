@@ -25,8 +25,10 @@ from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.registry import UnknownNameError
 from ipgl.study import trial as trial_module
+from ipgl.study import trial_data
 from ipgl.study.folder import TrialFolder
-from ipgl.study.trial import build_dataset, build_method, build_model, load_model, run_trial
+from ipgl.study.trial import build_method, build_model, load_model, run_trial
+from ipgl.study.trial_data import build_dataset
 from ipgl.training import SilentReporter
 
 DATASET = Component(
@@ -196,7 +198,7 @@ def test_the_test_split_does_not_touch_training(done, tmp_path, monkeypatch):
         torch.zeros_like(dataset.test.x), 1 - dataset.test.y, dataset.test.attribute, dataset.test.environment
     )
     spoilt = type(dataset)(**(vars(dataset) | {"test": test}))
-    monkeypatch.setattr(trial_module, "cached_dataset", lambda component: spoilt)
+    monkeypatch.setattr(trial_data, "cached_dataset", lambda component: spoilt)
     other = TrialFolder(tmp_path / "trial")
     found = run_trial(config(), other, SilentReporter())
     assert same_bits(state(other), state(folder))

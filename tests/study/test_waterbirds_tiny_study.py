@@ -11,7 +11,8 @@ import torch
 from ipgl.config import Component
 from ipgl.study.folder import TrialFolder
 from ipgl.study.plan import load_plan
-from ipgl.study.trial import cached_dataset, run_trial
+from ipgl.study.trial import run_trial
+from ipgl.study.trial_data import forget_datasets
 
 STUDY = Path(__file__).parents[2] / "studies" / "waterbirds_tiny.yaml"
 
@@ -28,7 +29,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    cached_dataset.cache_clear()
+    forget_datasets()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from ipgl.config import (
 from ipgl.study import trial as trial_module
 from ipgl.study.folder import TrialFolder
 from ipgl.study.trial import run_trial
+from ipgl.study.trial_data import build_dataset
 from ipgl.training import SilentReporter
 from ipgl.training.hopeless import hopeless, verdict
 
@@ -158,7 +159,7 @@ def test_the_verdict_is_given_the_validation_split_s_size_and_classes(tmp_path, 
     # Bad at 5, 10, 15: stopped there, unless the patience were not counted in a row from the first on.
     assert [row["step"] for row in folder.read_history()] == [5, 10, 15]
     assert result.stop_reason == "bad, after 3 evaluations in a row"
-    size = len(trial_module.build_dataset(config().dataset).validation)
+    size = len(build_dataset(config().dataset).validation)
     assert set(asked) == {(size, 2)}
 
 
