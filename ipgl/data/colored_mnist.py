@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
 
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from ipgl.config import Settings
 from ipgl.data.digits import Digits, mnist, sklearn_digits
+from ipgl.data.inputs import Changed
 from ipgl.data.order import derive_seed
 from ipgl.data.types import Dataset, PairSet, Split
 from ipgl.errors import DataError
@@ -123,8 +125,12 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         fingerprint=_fingerprint(settings, digits, label, colour, pair_order),
         corruptions={}
         if settings.greyscale
-        else {"hue": partial(turn_hue, tested), "saturation": partial(fade, tested)},
+        else {"hue": partial(_changed, tested, turn_hue), "saturation": partial(_changed, tested, fade)},
     )
+
+
+def _changed(x: Tensor, change: Callable[..., Tensor], strength: float) -> Changed:
+    return Changed(x, partial(change, strength=strength))
 
 
 def _image(settings: ColoredMnistSettings, grey: Tensor, colour: Tensor) -> Tensor:

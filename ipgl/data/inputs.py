@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,9 +37,38 @@ class Blended:
         return torch.lerp(self.a[index], self.b[index], self.share)
 
 
+@dataclass(frozen=True)
+class Changed:
+    """Inputs that a function changes when they are read, so that a whole changed split never lies in memory.
+
+    Attributes:
+        x: The inputs, `[N, ...]`.
+        change: Of some of them, `[n, ...]`, to as many of the same shape.
+    """
+
+    x: Tensor
+    change: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> torch.Size:
+        """As of the tensor that these inputs stand for."""
+        return self.x.shape
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Changed:
+        """The same inputs, made on `device`."""
+        return Changed(self.x.to(device, non_blocking=non_blocking), self.change)
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        """Some rows, changed."""
+        return self.change(self.x[index])
+
+
 Inputs = Tensor | Images
 # What evaluation can read from beginning to end.
-Readable = Inputs | Blended
+Readable = Inputs | Blended | Changed
 
 _VALUES = 2**24
 

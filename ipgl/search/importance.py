@@ -7,10 +7,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.trial import create_trial
-
 from ipgl.config import Range
 from ipgl.search.space import distributions
 
@@ -36,6 +32,11 @@ def importances(
     varied = any(len({values[key] for values, _ in scored}) > 1 for key in known)
     if len(scored) < MINIMUM_TRIALS or len({score for _, score in scored}) < 2 or not varied:
         return {}
+    # With scikit-learn behind it this takes a second to import.
+    import optuna
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+    from optuna.trial import create_trial
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     for values, score in scored:

@@ -11,14 +11,12 @@ import gc
 import logging
 import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import ray
-from ray import tune
 from ray._private.state import state
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -30,16 +28,14 @@ from ipgl.evaluation import RunResult
 from ipgl.search import distributions, make_sampler
 from ipgl.study.events import Events
 from ipgl.study.folder import StudyFolder
-from ipgl.study.packing import pack_size, workload
+from ipgl.study.packing import Workload, pack_size, workload
 from ipgl.study.plan import StudyPlan
 from ipgl.study.ray_loopback import choose_interface, guard_token
 from ipgl.study.ray_pool import Places, Pool, PooledTrials
 from ipgl.study.ray_record import TrialRecord
 from ipgl.study.ray_share import put_datasets
-from ipgl.study.ray_storage import ray_storage, remove_ray_storage
+from ipgl.study.ray_storage import remove_ray_storage
 from ipgl.study.ray_trial import SCORE, TrialFunction, quiet_environment, told
-
-_MOST_PENDING = 1000  # an autoscaler may have no limit
 
 
 @dataclass
@@ -58,6 +54,8 @@ class RayEngine:
     events: Events
     address: str | None = None
     _pool: Pool | None = field(default=None, init=False)
+    _datasets: dict[str, Any] = field(default_factory=dict, init=False)
+    _workloads: dict[str, Workload] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> RayEngine:
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
@@ -67,12 +65,16 @@ class RayEngine:
         for name in ("ray.tune", "ray.train", "ray.tune.search.optuna"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            # The dashboard stays on: without it a trial that the scheduler stops never gives its resources back.
+            # Tune needs the dashboard: without it a trial that the scheduler stops never gives its resources back.
+            dashboard = {
+                "include_dashboard": self.plan.config.resources.workers > 1,
+                "dashboard_host": "127.0.0.1",
+            }
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                **({"include_dashboard": True, "dashboard_host": "127.0.0.1"} if address == "local" else {}),
+                **(dashboard if address == "local" else {}),
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ResourceError(
@@ -83,6 +85,7 @@ class RayEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._datasets.clear()
         if self._pool:
             self._pool.close()
         _shut_down()
@@ -153,7 +156,7 @@ class RayEngine:
             self.folder,
             "search",
             label=label,
-            datasets={} if varies else put_datasets([probe]),
+            datasets={} if varies else self._shared([probe]),
         )
         self._run(function, places, left, searcher=searcher, scheduler=scheduler)
 
@@ -166,9 +169,15 @@ class RayEngine:
                 self.folder,
                 "final",
                 finals=tuple(configs),
-                datasets=put_datasets(configs),
+                datasets=self._shared(configs),
             )
             self._run(function, places, len(configs))
+
+    def _shared(self, configs: Sequence[TrialConfig]) -> dict[str, Any]:
+        """What these trials read, as far as they share it; it stays in the object store while the study lasts."""
+        found = put_datasets(configs, self._datasets)
+        self._datasets |= found
+        return found
 
     def _places(self, config: TrialConfig, trials: int, learns: bool) -> Places:
         """Where so many trials like this one run; `learns` if later ones are drawn by what earlier ones scored."""
@@ -177,7 +186,10 @@ class RayEngine:
         size = 1
         if search.pack != 1 and trials > 1:
             rounds = learns and search.sampler == "tpe"
-            size = pack_size(search.pack, workload(config), trials, min(slots, trials), rounds)
+            # Of one label's trials the first speaks for all; the data may be away from this process afterwards.
+            if config.label not in self._workloads:
+                self._workloads[config.label] = workload(config)
+            size = pack_size(search.pack, self._workloads[config.label], trials, min(slots, trials), rounds)
         at_once = int(min(slots * size, trials, most))
         processes = min(slots, at_once)
         return Places(at_once, processes, math.ceil(at_once / processes))
@@ -214,7 +226,9 @@ class RayEngine:
         record = TrialRecord(self.folder, self.events)
         try:
             if self.plan.config.resources.workers > 1:
-                self._fit(function, places, record, trials, searcher=searcher, scheduler=scheduler)
+                from ipgl.study.ray_workers import run_tuner  # Ray Train takes a second to import
+
+                run_tuner(function, record, trials, places.at_once, searcher=searcher, scheduler=scheduler)
             else:
                 self._pool = self._pool or Pool(self.plan.config.resources)
                 given = [{"final": number} if function.finals else {} for number in range(trials)]
@@ -227,46 +241,6 @@ class RayEngine:
                 raise
         if record.refused is not None:
             raise self.folder.unwritable(record.refused)
-
-    def _fit(  # trials with several workers: Tune leads them, Train runs them
-        self,
-        function: TrialFunction,
-        places: Places,
-        record: TrialRecord,
-        trials: int,
-        *,
-        searcher: OptunaSearch | None = None,
-        scheduler: TrialScheduler | None = None,
-    ) -> None:
-        # A driver that asked for CPUs beside its workers could wait for them for ever; it sits on the head.
-        share = {"node:__internal_head__": 0.01}
-
-        def trial_function(parameters: dict[str, Any]) -> None:
-            function(parameters)
-
-        tuner = tune.Tuner(
-            tune.with_resources(trial_function, share),
-            param_space={"final": tune.grid_search(list(range(trials)))} if function.finals else {},
-            tune_config=tune.TuneConfig(
-                num_samples=1 if function.finals else trials,
-                metric=None if searcher or scheduler else SCORE,
-                mode=None if searcher or scheduler else "max",
-                search_alg=searcher,
-                scheduler=scheduler,
-                max_concurrent_trials=places.at_once,
-            ),
-            run_config=tune.RunConfig(
-                name=f"{function.phase}-{function.label or 'all'}-{time.time_ns()}",
-                **ray_storage(self.folder),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=self.plan.config.resources.max_failures),
-                callbacks=[_Listener(function, self.folder, record)],
-                stop=_StorageStopper(record),
-            ),
-        )
-        # Unless told otherwise Tune asks for one node more at a time, and a cluster that grows would take for ever.
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(min(places.at_once, _MOST_PENDING))
-        tuner.fit()
 
 
 def _attainable_resources() -> dict[str, float]:
@@ -316,50 +290,3 @@ class _Past:
                 ended.append(result)
                 histories[result.trial] = trial.read_history()
         return cls(ended, begun, histories)
-
-
-class _Listener(tune.Callback):  # type: ignore[misc]
-    """Turns Tune's events into the study's."""
-
-    def __init__(self, function: TrialFunction, folder: StudyFolder, record: TrialRecord) -> None:
-        self._function, self._folder, self._record = function, folder, record
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks into snapshots; a display and a tracker cannot go there
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._record.began(self._config(trial))
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-    ) -> None:
-        self._record.reported(self._config(trial), result)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._record.completed(self._config(trial))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        try:
-            error = trial.get_pickled_error() or trial.get_ray_actor_error()
-        except Exception:  # Tune keeps errors on the study's storage, and has half of one where that is full
-            error, self._record.refused = None, self._folder.refusal()
-        self._record.failed(self._config(trial), error)
-
-    def _config(self, trial: Any) -> TrialConfig:
-        return self._function.config(trial.config)
-
-
-class _StorageStopper(tune.Stopper):  # type: ignore[misc]
-    """Ends the run once the storage takes nothing any more."""
-
-    def __init__(self, record: TrialRecord) -> None:
-        self._record: TrialRecord | None = record
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_record": None}  # Tune pickles it into snapshots
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self._record is not None and self._record.refused is not None

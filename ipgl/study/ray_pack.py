@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 
+from ipgl.study.ray_orders import Event, Orders
 from ipgl.study.ray_trial import RowReporter, TrialFunction, last_row
 from ipgl.study.trial import run_trial
 from ipgl.training import Pack, PackFailedError
 
 _WAIT_SECONDS = 5.0
-
-
-class Event(NamedTuple):
-    """What a trial has to say.
-
-    Attributes:
-        trial: The number under which it was submitted.
-        kind: A `row` waits for its answer; after an `end` or `error` nothing comes.
-        content: The row, the last row, or what was raised.
-    """
-
-    trial: int
-    kind: Literal["row", "end", "error"]
-    content: Any
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What the trials of a pack are told.
-
-    Attributes:
-        submit: Trials to begin, or to take up from storage: their numbers and parameters.
-        proceed: Trials that go on after their row.
-        stop: Trials that end with their row.
-    """
-
-    submit: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    proceed: list[int] = field(default_factory=list)
-    stop: list[int] = field(default_factory=list)
 
 
 class _StoppedError(BaseException):

@@ -22,7 +22,8 @@ from ray.tune.search import Searcher
 
 from ipgl.config import ResourceSettings
 from ipgl.errors import ResourceError
-from ipgl.study.ray_pack import Event, Orders, Packer
+from ipgl.study.ray_orders import Event, Orders
+from ipgl.study.ray_pack import Packer
 from ipgl.study.ray_record import TrialRecord
 from ipgl.study.ray_trial import TrialFunction
 from ipgl.study.storage import lasting

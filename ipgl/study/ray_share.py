@@ -18,17 +18,26 @@ _MOST_SETS = 4
 _STORE_SHARE = 0.5  # of the object store, for one data set
 
 
-def put_datasets(configs: Iterable[TrialConfig]) -> dict[str, Any]:
-    """Put what these trials read into the object store, as far as that is worth it; component as JSON -> reference.
+def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what these trials read into the object store, as far as that is worth it.
 
     This process forgets its own copies.
+
+    Args:
+        configs: The trials.
+        known: What an earlier call gave; it is not put again.
+
+    Returns:
+        Component as JSON -> reference.
     """
     components = list(dict.fromkeys(config.dataset.model_dump_json() for config in configs))
     if len(components) > _MOST_SETS:
         return {}
     store = float(ray.cluster_resources().get("object_store_memory", 0))
-    found: dict[str, Any] = {}
+    found = {component: known[component] for component in components if component in known}
     for component in components:
+        if component in found:
+            continue
         parts = frozen(cached_dataset(component))
         if parts is None or not LEAST_BYTES <= sum(part.nbytes for part in parts) <= _STORE_SHARE * store:
             continue
@@ -37,7 +46,7 @@ def put_datasets(configs: Iterable[TrialConfig]) -> dict[str, Any]:
         except ObjectStoreFullError:
             continue
         dataset_facts(component)  # whoever asks for them later does not have it built again
-    if found:
+    if found.keys() - known.keys():
         forget_datasets()
     return found
 

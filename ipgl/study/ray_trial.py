@@ -1,19 +1,12 @@
-"""What runs on the cluster: a Tune function around `run_trial`, and the same function under Ray Train."""
+"""What the processes of a cluster are told of their trials, and what they tell."""
 
 from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
-from ray import train as ray_train
-from ray import tune
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from ipgl.config import Phase, TrialConfig
 from ipgl.evaluation import Failure, RunResult
@@ -21,15 +14,13 @@ from ipgl.study.folder import StudyFolder
 from ipgl.study.imports import load_imports
 from ipgl.study.plan import StudyPlan
 from ipgl.study.ray_share import take_datasets
-from ipgl.study.ray_storage import ray_storage
-from ipgl.study.trial import base_result, run_trial
 
 SCORE = "score"
 
 
 @dataclass(frozen=True)
 class TrialFunction:
-    """The function that Tune calls for each trial of one phase.
+    """The trials of one phase, as their processes know them.
 
     Attributes:
         plan: The study.
@@ -52,20 +43,13 @@ class TrialFunction:
             return self.finals[int(parameters["final"])]
         return self.plan.trial(self.label, parameters, "search", self.plan.config.search.seed)
 
-    def __call__(self, parameters: dict[str, Any]) -> None:
-        """Run a trial of several workers inside a Tune session."""
-        self._load_imports()
-        config = self.config(parameters)
-        folder = self.folder.trial(config.key)
-        result = folder.read_result() or _fit_on_workers(config, self)
-        tune.report(last_row(config, result))
-
     def prepare(self) -> None:
         """Load what the study imports into this process, before `config` is asked, and the data that it shares."""
-        self._load_imports()
+        self.load_imports()
         take_datasets(self.datasets)
 
-    def _load_imports(self) -> None:
+    def load_imports(self) -> None:
+        """Load what the study imports into this process."""
         if self.plan.config.imports:
             self.folder.fetch()
         load_imports(self.plan.config.imports, self.folder.path)
@@ -98,64 +82,10 @@ class RowReporter:
             self._tell({SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])})
 
 
-def _fit_on_workers(config: TrialConfig, function: TrialFunction) -> RunResult:
-    """Run the trial's loop on several workers under Ray Train; this process only waits."""
-    resources = config.resources
-    share: dict[str, float] = {"CPU": resources.cpus_per_worker}
-    if resources.gpus:
-        share["GPU"] = resources.gpus
-    trainer = TorchTrainer(
-        _worker_loop,
-        train_loop_config={"config": config, "function": function},
-        torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
-        scaling_config=ray_train.ScalingConfig(
-            num_workers=resources.workers, use_gpu=bool(resources.gpus), resources_per_worker=share
-        ),
-        run_config=ray_train.RunConfig(
-            name=config.key,
-            **ray_storage(function.folder),
-            callbacks=[TuneReportCallback()],
-            failure_config=ray_train.FailureConfig(
-                max_failures=resources.max_failures, controller_failure_limit=resources.max_failures
-            ),
-        ),
-    )
-    folder = function.folder.trial(config.key)
-    started = time.time()
-    try:
-        trainer.fit()
-    except ray_train.WorkerGroupError as error:
-        # The workers were started again as often as allowed: Tune need not do that once more.
-        cause = _first_failure(error)
-        if isinstance(cause, OSError):
-            raise cause from None
-        base = base_result(config, started)
-        folder.write_result(base.model_copy(update={"failure": failure_of(cause, str(error))}))
-    return folder.require_result()
-
-
-def _first_failure(error: ray_train.WorkerGroupError) -> BaseException:
-    """What the worker of lowest rank failed of; the error itself if none says."""
-    first = next((error.worker_failures[rank] for rank in sorted(error.worker_failures)), error)
-    cause: BaseException = getattr(first, "_base_exc", first)
-    return cause
-
-
 def failure_of(cause: BaseException, traceback: str) -> Failure:
     """The record of a trial that could not make its own."""
     message = next((line for line in reversed(str(cause).splitlines()) if line.strip()), repr(cause))
     return Failure(kind=type(cause).__name__, message=message.strip(), traceback=traceback)
-
-
-def _worker_loop(arguments: dict[str, Any]) -> None:
-    function: TrialFunction = arguments["function"]
-    config: TrialConfig = arguments["config"]
-    function.prepare()
-    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
-    if config.resources.gpus:
-        torch.cuda.set_device(ray_train.torch.get_device())
-    reporter = RowReporter(config.training.epochs, ray_train.report)
-    run_trial(config, function.folder.trial(config.key), reporter)
 
 
 def quiet_environment() -> dict[str, str]:

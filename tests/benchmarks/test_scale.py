@@ -1,9 +1,9 @@
 """How many trials one driver can lead: trials that sleep and report, everything around them as in a real study.
 
-Driver, Tune, the study's folder, MLflow and events are real; the trials' processes leave out torch, of which this
-machine could not hold 200 copies. `IPGL_SCALE=50,100` chooses how many run at once, `IPGL_SCALE_EVALUATIONS`
-how often each reports, and `IPGL_SCALE_SECONDS` how long each evaluation takes: long enough that the last trial has
-begun before the first ends.
+Driver, its loop over the trials, the study's folder, MLflow and events are real; the trials' processes leave out torch,
+of which this machine could not hold 200 copies. `IPGL_SCALE=50,100` chooses how many run at once,
+`IPGL_SCALE_EVALUATIONS` how often each reports, and `IPGL_SCALE_SECONDS` how long each evaluation takes: long enough
+that the last trial has begun before the first ends.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import statistics
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from unittest import mock
 
 import pytest
 import ray
-from ray import tune
 
 from ipgl.evaluation import RunResult
 from ipgl.files import write_text
+from ipgl.study import ray_pool
 from ipgl.study.events import AllEvents
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan, load_plan
 from ipgl.study.ray_engine import Places, RayEngine
+from ipgl.study.ray_orders import Event, Orders
 from ipgl.study.ray_trial import SCORE
 from ipgl.study.sync import TrackerSync
 from ipgl.study.tracked import TrackedStudy
@@ -49,7 +51,62 @@ resources: {{cpus_per_worker: {share}}}
 
 
 class Sleeper:
-    """Stands for a `TrialFunction`: the same files and reports, but sleep in place of training."""
+    """Stands for `Packer`: the same orders, events and files, but sleep in place of training."""
+
+    def __init__(self) -> None:
+        self._news = threading.Condition()
+        self._events: list[Event] = []
+        self._proceed = threading.Semaphore(0)
+
+    def begin(self, function: tuple[str, list[tuple[str, str, str]]]) -> list[Event]:
+        self._root, self._texts = Path(function[0]), function[1]
+        return []
+
+    def exchange(self, orders: Orders) -> list[Event]:
+        for number, parameters in orders.submit:
+            threading.Thread(target=self._work, args=(number, parameters), daemon=True).start()
+        for _ in orders.proceed:
+            self._proceed.release()
+        with self._news:
+            self._news.wait_for(lambda: self._events, 5.0)
+            events, self._events = self._events, []
+            return events
+
+    def _tell(self, number: int, kind: Any, score: dict[str, float]) -> None:
+        with self._news:
+            self._events.append(Event(number, kind, score))
+            self._news.notify_all()
+
+    def _work(self, trial: int, parameters: dict[str, Any]) -> None:
+        key, start, result = self._texts[int(parameters["final"])]
+        folder = self._root / key
+        folder.mkdir(parents=True, exist_ok=True)
+        begun, rows = time.time(), []
+        write_text(folder / "trial.json", start)
+        for number in range(1, EVALUATIONS + 1):
+            time.sleep(SECONDS)
+            row = {
+                "evaluation": number,
+                "step": 10 * number,
+                "epoch": number,
+                "time": time.time(),
+                SCORE: 0.5,
+            }
+            rows.append(
+                row | {f"validation/{name}": 0.5 for name in ("average", "flip_rate", "rho", "worst_group")}
+            )
+            write_text(folder / "history.json", json.dumps(rows))
+            told = {SCORE: 0.5, "training_iteration": number}
+            if number < EVALUATIONS:
+                self._tell(trial, "row", told)
+                self._proceed.acquire()
+        write_text(folder / "result.json", result)
+        write_text(folder / "timing.json", json.dumps({"begun": begun, "ended": time.time()}))
+        self._tell(trial, "end", told)
+
+
+class Asleep:
+    """Stands for a `TrialFunction`; its pickled form holds no class of IPGL's, which would bring torch."""
 
     def __init__(self, plan: StudyPlan, folder: StudyFolder, trials: int) -> None:
         configs = [plan.trial("erm", {}, "final", seed) for seed in range(trials)]
@@ -68,42 +125,11 @@ class Sleeper:
         return self.finals[int(parameters["final"])]
 
     def __reduce__(self) -> Any:
-        return (_asleep, (str(self._root), self._texts))
-
-    def __call__(self, parameters: dict[str, Any]) -> None:
-        raise AssertionError("only its pickled form runs")
+        return tuple, ((str(self._root), self._texts),)
 
 
 def _stopped(result: RunResult) -> str:
     return result.model_copy(update={"status": "stopped", "score": 0.5}).model_dump_json()
-
-
-def _asleep(root: str, texts: list[tuple[str, str, str]]) -> Any:
-    def run(parameters: dict[str, Any]) -> None:
-        key, start, result = texts[int(parameters["final"])]
-        folder = Path(root) / key
-        folder.mkdir(parents=True, exist_ok=True)
-        begun, rows = time.time(), []
-        write_text(folder / "trial.json", start)
-        for number in range(1, EVALUATIONS + 1):
-            time.sleep(SECONDS)
-            row = {
-                "evaluation": number,
-                "step": 10 * number,
-                "epoch": number,
-                "time": time.time(),
-                SCORE: 0.5,
-            }
-            rows.append(
-                row | {f"validation/{name}": 0.5 for name in ("average", "flip_rate", "rho", "worst_group")}
-            )
-            write_text(folder / "history.json", json.dumps(rows))
-            if number == EVALUATIONS:
-                write_text(folder / "result.json", result)
-            tune.report({SCORE: 0.5, "training_iteration": number})
-        write_text(folder / "timing.json", json.dumps({"begun": begun, "ended": time.time()}))
-
-    return run
 
 
 @pytest.mark.parametrize("trials", [int(text) for text in os.environ.get("IPGL_SCALE", "50").split(",")])
@@ -120,12 +146,13 @@ def test_trials_at_once(trials: int, tmp_path: Path, keep: Any) -> None:
     begun = time.time()
     with (
         mock.patch.dict(os.environ),
+        mock.patch.object(ray_pool, "Packer", Sleeper),
         TrackerSync(study) as sync,
         RayEngine(plan, folder, AllEvents(sync)) as engine,
     ):
         started = time.time()
         assert engine.concurrency == trials
-        function: Any = Sleeper(plan, folder, trials)
+        function: Any = Asleep(plan, folder, trials)
         engine._run(function, Places(trials, trials), trials)
         ended = time.time()
     found = [json.loads(path.read_text()) for path in folder.path.glob("trials/*/timing.json")]
