@@ -57,7 +57,9 @@ class TrainingSettings(Settings):
         description="Checkpoints kept of a run that trains; if the last is damaged, the one before it serves.",
     )
     evaluation_batch_size: int = Field(
-        2048, ge=1, description="Examples in one forward pass without gradients."
+        2048,
+        ge=1,
+        description="Examples in one forward pass without gradients; fewer where they would not fit a CPU's cache.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto takes a GPU where the trial has one."

@@ -15,7 +15,12 @@ from ipgl.models import Classifier
 def predict_logits(model: Classifier, x: Readable, batch_size: int) -> Tensor:
     """Logits `[N, K]` (float32, on the model's device) of inputs `[N, ...]`; `model` is in evaluation mode."""
     device = next(model.parameters()).device
-    return torch.cat([model(part.to(device, non_blocking=True)).float() for part in parts(x, batch_size)])
+    logits, done = torch.empty(len(x), model.head.out_features, device=device), 0
+    for part in parts(x, batch_size, device):
+        # Straight to its place: kept apart, small results lie between the large blocks that the next part would reuse.
+        logits[done : done + len(part)] = model(part.to(device, non_blocking=True))
+        done += len(part)
+    return logits
 
 
 @torch.inference_mode()
@@ -24,7 +29,9 @@ def predict_between(model: Classifier, pairs: PairSet, points: Sequence[float], 
     device = next(model.parameters()).device
     found = [torch.zeros(len(points), 0, dtype=torch.int64, device=device)]
     if points and len(pairs):
-        for members in zip(parts(pairs.a, batch_size), parts(pairs.b, batch_size), strict=True):
+        for members in zip(
+            parts(pairs.a, batch_size, device), parts(pairs.b, batch_size, device), strict=True
+        ):
             a, b = (x.to(device, non_blocking=True) for x in members)
             found.append(torch.stack([model(a.lerp(b, t)).argmax(dim=1) for t in points]))
     return torch.cat(found, dim=1)

@@ -76,7 +76,9 @@ class Dfr(MethodBase):
         device = model.head.weight.device
         model.eval()
         held_out = train.x[self._held_out] if isinstance(train.x, Tensor) else train.x.take(self._held_out)
-        z = torch.cat([model.features(x.to(device)).float().cpu() for x in parts(held_out, 2048)]).double()
+        z = torch.cat(
+            [model.features(x.to(device)).float().cpu() for x in parts(held_out, 2048, device)]
+        ).double()
         model.train()
         mean, scale = z.mean(dim=0), z.std(dim=0).clamp_min(1e-8)
         scaled, y = ((z - mean) / scale).numpy(), train.y[self._held_out].cpu().numpy()

@@ -56,7 +56,9 @@ class Jtt(MethodBase):
         train = self._toolbox.dataset.train
         device = next(model.parameters()).device
         model.eval()
-        predicted = [model(x.to(device)).argmax(dim=1).to(train.y.device) for x in parts(train.x, 2048)]
+        predicted = [
+            model(x.to(device)).argmax(dim=1).to(train.y.device) for x in parts(train.x, 2048, device)
+        ]
         model.train()
         return 1.0 + (self._settings.upweight - 1.0) * (torch.cat(predicted) != train.y).float()
 

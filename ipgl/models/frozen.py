@@ -114,7 +114,7 @@ def _features(backbone: Classifier, inputs: Sequence[Readable]) -> Iterator[Tens
     network = backbone.features.to(device)
     for x in inputs:
         placed = x if isinstance(x, Tensor) else x.to(device)
-        for part in parts(placed, _BATCH) if len(x) else ():
+        for part in parts(placed, _BATCH, device) if len(x) else ():
             yield network(part.to(device)).float().cpu()
 
 

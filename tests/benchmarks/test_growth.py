@@ -1,4 +1,4 @@
-"""How costs grow, beside the order that is expected: the exponent of a power law through the two largest sizes."""
+"""How costs grow: the exponent of a power law fitted to measured times, beside the order that is expected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from support.small_study import finished_study
+from small_study import finished_study
 from torch import nn
 
 from ipgl.config import EvaluationSettings, TrainingSettings
@@ -50,9 +50,9 @@ def curve(
 
 
 def described(found: Curve, order: float) -> dict[str, float]:
-    """Milliseconds at each size, the exponent that they come to, and what it is expected to be at most."""
-    first, last = list(found)[-2:]
-    exponent = math.log(found[last] / found[first]) / math.log(last / first)
+    """Milliseconds at each size, the exponent of the power law that fits them best, and what is expected at most."""
+    logs = [(math.log(size), math.log(seconds)) for size, seconds in found.items()]
+    exponent, _ = statistics.linear_regression(*zip(*logs, strict=True))
     return {f"{size} (ms)": 1000 * value for size, value in found.items()} | {
         "exponent": exponent,
         "expected at most": order,
@@ -164,7 +164,10 @@ def _averaging(rank: int, workers: int, port: int, out: Any) -> None:
 
 
 def test_averaging_by_workers(keep):
-    """A million gradients averaged over workers of one machine, whose cores they share: of order 1 there."""
+    """A million gradients averaged over workers of one machine.
+
+    In a ring each moves 2 (W - 1) / W of them, and here all share two cores: 2, 6 and 14 million are of order 1.4.
+    """
     context = multiprocessing.get_context("spawn")
     found: dict[int, float] = {}
     for workers in (2, 4, 8):
@@ -180,4 +183,4 @@ def test_averaging_by_workers(keep):
         found[workers] = out.get(timeout=120)
         for process in processes:
             process.join()
-    keep(described(found, 1.0))
+    keep(described(found, 1.4))

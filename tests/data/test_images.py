@@ -102,12 +102,23 @@ def test_the_view_depends_on_boxes_for_images_alone(images):
     assert view(tensor, index, boxes).tolist() == [1.0]
 
 
+GPU, CPU = torch.device("cuda"), torch.device("cpu")
+
+
 def test_parts_hold_at_most_64_mib():
-    assert [len(part) for part in parts(torch.zeros(5, 2), 2)] == [2, 2, 1]
+    assert [len(part) for part in parts(torch.zeros(5, 2), 2, GPU)] == [2, 2, 1]
     large = torch.zeros(1).expand(40, 2**21)
-    assert [len(part) for part in parts(large, 2048)] == [8, 8, 8, 8, 8]
-    assert [len(part) for part in parts(torch.zeros(2, 1).expand(2, 2**25), 2048)] == [1, 1]
-    assert [part.shape for part in parts(torch.zeros(0, 3), 4)] == [(0, 3)]
+    assert [len(part) for part in parts(large, 2048, GPU)] == [8, 8, 8, 8, 8]
+    assert [len(part) for part in parts(torch.zeros(2, 1).expand(2, 2**25), 2048, GPU)] == [1, 1]
+    assert [part.shape for part in parts(torch.zeros(0, 3), 4, GPU)] == [(0, 3)]
+
+
+def test_a_cpu_reads_smaller_parts():
+    small = torch.zeros(1, 2**10).expand(300, -1)
+    assert [len(part) for part in parts(small, 2048, CPU)] == [256, 44]
+    assert [len(part) for part in parts(small, 100, CPU)] == [100, 100, 100]
+    assert [len(part) for part in parts(torch.zeros(1, 2**17).expand(70, -1), 2048, CPU)] == [32, 32, 6]
+    assert [len(part) for part in parts(torch.zeros(1, 2**20).expand(20, -1), 2048, CPU)] == [16, 4]
 
 
 @pytest.mark.parametrize("threads", [1, 3])

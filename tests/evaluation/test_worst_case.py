@@ -122,7 +122,7 @@ def test_limits_and_order(worst_case, drawn, heavy):
     mix = mix.copy()
     mix[heavy % len(mix)] += 1.0  # not all weights are 0
     shares = mix / mix.sum()
-    radii = [0.0, 1e-12, 1e-6, 1e-3, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 700.0]
+    radii = [0.0, 1e-12, 1e-6, 1e-3, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 800.0]
     found = worst_case(accuracies, mix, radii)
     reachable = accuracies[mix > 0] if worst_case is worst_case_kl else accuracies
     assert found[0] == pytest.approx(accuracies @ shares, abs=1e-9)

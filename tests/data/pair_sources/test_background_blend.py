@@ -21,7 +21,9 @@ def test_ends_and_what_lies_between(waterbirds, waterbirds_table, make_request):
     corrupt, notes = background_blend(settings(waterbirds), request)
     assert notes == ()
     rows = waterbirds_table.rows_of(TEST)
-    own, half, other = (torch.cat(list(parts(corrupt(strength), 7))) for strength in (0, 0.5, 1))
+    own, half, other = (
+        torch.cat(list(parts(corrupt(strength), 7, torch.device("cpu")))) for strength in (0, 0.5, 1)
+    )
     assert own.shape == (len(rows), 3, 12, 12)
     # Strength 0 is the test image itself, which lost a little to JPEG.
     images = request.images.take(torch.from_numpy(rows))
