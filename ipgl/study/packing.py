@@ -1,8 +1,8 @@
-"""How many trials of one process train together: where packing pays, seen from what one step takes.
+"""How many trials of one process train together: where packing pays, seen from what one pass takes.
 
 Measured on one core (`pytest -m bench -s tests/benchmarks/test_packing.py`): eight multi-layer perceptrons of one shape
-train together 2.8 times as fast as one after the other if a step of one takes 4 million floating-point operations, 2.1
-times at 8 million, 1.5 times at 20 million, and no faster at 50 million, where arithmetic is all there is.
+train together 2.3 to 2.6 times as fast as one after the other if a pass takes 4 million floating-point operations, 1.6
+to 2.2 times at 8 to 12 million, 1.4 times at 20 million, and no faster at 50 million, where arithmetic is all there is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ipgl.training import SilentReporter
 from ipgl.training.loop import TrainingRun
 from ipgl.training.stack import stack_key
 
-MOST_FLOPS = 12e6  # of one step of one trial, on a CPU
+MOST_FLOPS = 24e6  # of one pass of one trial, on a CPU
 MOST_TOGETHER = 8
 # A GPU starts kernels at the same pace whatever they hold; this much work hides that pace. Not measured yet.
 MOST_FLOPS_GPU, MOST_TOGETHER_GPU = 2e9, 64
@@ -34,7 +34,8 @@ class Workload:
 
     Attributes:
         stackable: Whether it can be trained together with others at all.
-        flops: Floating-point operations of one step's matrix products.
+        flops: Floating-point operations of the matrix products of one pass, forward and backward: the mean of the
+            batch's and the pairs', each of which has its own overhead.
         gpu: Whether it trains on a GPU.
     """
 
@@ -62,7 +63,7 @@ def workload(config: TrialConfig) -> Workload:
         batch, pairs = run.feed(0)
         with FlopCounterMode(display=False) as counter:
             model(batch.x).sum().backward()
-    examples = len(batch.y) + (2 * len(pairs.y) if pairs else 0)
+    examples = (len(batch.y) + 2 * len(pairs.y)) / 2 if pairs else len(batch.y)
     flops = counter.get_total_flops() * examples / len(batch.y)
     return Workload(True, flops, config.resources.gpus > 0)
 

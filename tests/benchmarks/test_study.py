@@ -18,8 +18,7 @@ STUDY = """
 name: measured
 dataset: {{name: colored_mnist, source: mnist, pairs: {{train: 1000, held_out: 500}}}}
 model: {{name: mlp, width: 64}}
-methods:
-  ipg: {{update: additive, discrepancy: logit, adaptivity: off, strength: {{log_uniform: [1, 100]}}}}
+methods: {{{method}}}
 training:
   epochs: {epochs}
   batch_size: 64
@@ -30,6 +29,10 @@ training:
 search: {{trials: {trials}, final_seeds: {finals}, pack: {pack}, sampler: random, scheduler: {{name: none}}}}
 resources: {{cpus_per_worker: 1}}
 """
+
+
+ERM = "erm: {training: {optimiser: {name: adam, lr: {log_uniform: [1.0e-4, 1.0e-2]}}}}"
+IPG = "ipg: {update: additive, discrepancy: logit, adaptivity: off, strength: {log_uniform: [1, 100]}}"
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +63,7 @@ def study(folder: Path, **given: Any) -> dict[str, Any]:
 def test_overhead(tmp_path, keep):
     """Trials of five seconds, two at a time, with MLflow and checkpoints."""
     trials, finals = 50, 50
-    found = study(tmp_path / "study", epochs=5, trials=trials, finals=finals, pack=1)
+    found = study(tmp_path / "study", method=IPG, epochs=5, trials=trials, finals=finals, pack=1)
     spans = found["spans"].values()
     own, between = sum(span[2] for span in spans) / 2, sum(span[1] - span[0] for span in spans)
     keep(
@@ -78,9 +81,10 @@ def test_overhead(tmp_path, keep):
     )
 
 
-def test_packing(tmp_path, keep):
+@pytest.mark.parametrize(("method", "epochs"), [(ERM, 12), (IPG, 5)], ids=["erm", "ipg, 64 pairs a step"])
+def test_packing(method, epochs, tmp_path, keep):
     """Search trials per core-hour with and without packing; what they find is the same."""
-    given = {"epochs": 5, "trials": 32, "finals": 8}
+    given = {"method": method, "epochs": epochs, "trials": 32, "finals": 8}
     alone = study(tmp_path / "alone", pack=1, **given)
     packed = study(tmp_path / "packed", pack="auto", **given)
     hours = {
