@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,7 @@ class Packer:
         self._pack = Pack()
         self._told = threading.Condition()
         self._events: list[Event] = []
+        self._ended = 0  # trials whose end the driver has been told, but has not answered with others yet
         self._lines: dict[int, _Line] = {}
 
     def begin(self, function: TrialFunction) -> list[Event]:
@@ -75,27 +77,39 @@ class Packer:
                     line.answer(proceed)
         for trial, parameters in orders.submit:
             line = self._lines[trial] = _Line()
-            arguments = (self._function, trial, parameters, line)
+            arguments = (self._function, trial, parameters, line, self._pack.membership())
             threading.Thread(target=self._work, args=arguments, daemon=True).start()
+        self._pack.close_places(self._ended)
         with self._told:
             self._told.wait_for(lambda: self._events, _WAIT_SECONDS)
             events, self._events = self._events, []
-            return events
+        self._ended = sum(event.kind != "row" for event in events)
+        return events
 
     def _tell(self, event: Event) -> None:
         with self._told:
             self._events.append(event)
             self._told.notify_all()
 
-    def _work(self, function: TrialFunction, trial: int, parameters: dict[str, Any], line: _Line) -> None:
-        try:
-            self._tell(Event(trial, "end", self._result(function, trial, parameters, line)))
-        except _StoppedError:
-            pass
-        except BaseException as error:  # in a thread nobody else would hear of it
-            self._tell(Event(trial, "error", error))
-        finally:
-            self._lines.pop(trial, None)
+    def _work(
+        self,
+        function: TrialFunction,
+        trial: int,
+        parameters: dict[str, Any],
+        line: _Line,
+        membership: AbstractContextManager[None],
+    ) -> None:
+        with membership:
+            try:
+                last = Event(trial, "end", self._result(function, trial, parameters, line))
+            except _StoppedError:
+                return
+            except BaseException as error:  # in a thread nobody else would hear of it
+                last = Event(trial, "error", error)
+            finally:
+                del self._lines[trial]
+            self._pack.vacate()
+        self._tell(last)
 
     def _result(
         self, function: TrialFunction, trial: int, parameters: dict[str, Any], line: _Line
@@ -114,11 +128,10 @@ class Packer:
         reporter = RowReporter(config.training.epochs, tell)
         # While the driver decides on a row the next steps are trained; nothing of them is kept before it has.
         ready = partial(self._pack.step_aside, line.settle)
-        with self._pack.membership():
-            folder = function.folder.trial(config.key)
-            try:
-                result = run_trial(config, folder, reporter, partial(self._pack.train, ready=ready))
-            except PackFailedError:
-                ready()
-                result = run_trial(config, folder, reporter)
-            return last_row(config, result)
+        folder = function.folder.trial(config.key)
+        try:
+            result = run_trial(config, folder, reporter, partial(self._pack.train, ready=ready))
+        except PackFailedError:
+            ready()
+            result = run_trial(config, folder, reporter)
+        return last_row(config, result)

@@ -84,24 +84,26 @@ class OptimiserDescent:
 
     def along(self, gradients: Sequence[Tensor]) -> None:
         """Take one step from given gradients, clipped."""
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = like(gradient, parameter)
-        self.step(None)
+        self.step(None, [like(g, p) for g, p in zip(gradients, self._parameters, strict=True)])
 
-    def step(self, scale: Tensor | None) -> None:
-        """Take one step from the gradients that the parameters have: clipped, then scaled."""
+    def step(self, scale: Tensor | None, gradients: Sequence[Tensor | None] | None = None) -> None:
+        """Take one step from the gradients that the parameters have, or given ones: clipped, then scaled."""
+        if gradients is None:
+            gradients = [p.grad for p in self._parameters]
         if self._clip_norm is not None:
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.grad = gradient
             nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         if scale is None:
-            self._take_step()
+            self._take_step(gradients)
         elif self._linear:
-            torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
-            self._take_step()
+            torch._foreach_mul_([g for g in gradients if g is not None], scale)
+            self._take_step(gradients)
         else:
             (group,) = self._optimiser.param_groups
             rate = group["lr"]
             group["lr"] = rate * scale.to(torch.float32)
-            self._take_step()
+            self._take_step(gradients)
             group["lr"] = rate
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             # Autocast keeps the weights that it has cast, and a second forward pass would see the old ones.

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +21,8 @@ from ipgl.training.checkpoint import RandomState, random_state, restore_random_s
 from ipgl.training.loop import TrainingOutcome, TrainingRun
 from ipgl.training.stack import stack_key, train_together
 
-# How long those who are ready wait for the others, who evaluate or are told what to do.
+# How long those who are ready wait for members who stepped aside, and for new ones in the places of those who ended.
 PATIENCE_SECONDS = 0.1
-_TURN_SECONDS = 0.002
 
 
 class PackFailedError(BaseException):
@@ -52,24 +51,39 @@ class Pack:
         """Begin without runs."""
         self._lock = threading.Lock()
         self._baton = threading.Condition(self._lock)
-        self._door = threading.Lock()
-        self._arriving = 0  # threads that want the baton, and are not here yet
         self._patience = patience_seconds
-        self._members = 0
+        self._door = threading.Lock()  # of the next three: never held for long, as the baton is
+        # Members who have the baton or want it: sooner or later each of them waits, steps aside or ends.
+        self._busy = 0
+        self._absent = 0  # members aside, and places of which somebody else decides
+        self._settled = 0.0  # when the last of the busy ceased to be
         self._waiting: list[_Ticket] = []
         self.largest = 0  # the most runs that were one stack
 
+    def membership(self) -> AbstractContextManager[None]:
+        """Take part, from the thread that enters this; inside, it has the baton.
+
+        The others wait for it from now on: call this before its thread is started, so that those who begin together
+        stay together.
+        """
+        self._count(busy=1)
+        return self._member()
+
     @contextmanager
-    def membership(self) -> Iterator[None]:
-        """Take part, from the thread that this is called in; inside, the thread has the baton."""
-        self._arrive()
-        self._members += 1
+    def _member(self) -> Iterator[None]:
+        self._lock.acquire()
         try:
             yield
         finally:
-            self._members -= 1
-            self._baton.notify_all()
-            self._lock.release()
+            self._yield(busy=-1)
+
+    def vacate(self) -> None:
+        """Say, as a member who is about to end, that another one may soon take the place."""
+        self._count(absent=1)
+
+    def close_places(self, number: int) -> None:
+        """Say that so many places left with `vacate` have been filled or will not be."""
+        self._count(absent=-number)
 
     def train(self, *args: Any, ready: Callable[[], None] = lambda: None, **kwargs: Any) -> TrainingOutcome:
         """As `ipgl.training.train`, together with other members; `ready` is called before each evaluation.
@@ -88,34 +102,40 @@ class Pack:
     def step_aside(self, wait: Callable[[], None]) -> None:
         """Let others work while this thread waits."""
         random = random_state()
-        self._lock.release()
+        self._yield(busy=-1, absent=1)
         try:
             wait()
         finally:
-            self._arrive()
+            self._count(busy=1, absent=-1)
+            self._lock.acquire()
             restore_random_state(random)
 
-    def _arrive(self) -> None:
-        """Get the baton; a lock alone would leave it with whoever had it."""
+    def _count(self, busy: int = 0, absent: int = 0) -> None:
         with self._door:
-            self._arriving += 1
-        self._lock.acquire()
-        with self._door:
-            self._arriving -= 1
+            self._busy += busy
+            self._absent += absent
+            if busy < 0:
+                self._settled = time.monotonic()
+
+    def _yield(self, busy: int = 0, absent: int = 0) -> None:
+        """Give the baton away."""
+        self._count(busy, absent)
+        self._baton.notify_all()
+        self._lock.release()
 
     def _trained_together(self, run: TrainingRun, key: Hashable) -> dict[str, Tensor]:
         ticket = _Ticket(run, key, random_state())
         self._waiting.append(ticket)
+        self._count(busy=-1)
         self._baton.notify_all()
-        deadline = time.monotonic() + self._patience
         while not ticket.done:
-            left = deadline - time.monotonic()
-            if self._arriving:
-                self._baton.wait(_TURN_SECONDS)
-            elif len(self._waiting) >= self._members or left <= 0:
-                self._train_waiting()
+            with self._door:
+                left = self._patience - (time.monotonic() - self._settled) if self._absent else 0.0
+                patience = None if self._busy else left
+            if patience is None or patience > 0:
+                self._baton.wait(patience)
             else:
-                self._baton.wait(left)
+                self._train_waiting()
         restore_random_state(ticket.random)
         if ticket.error is not None:
             raise PackFailedError(str(ticket.error)) from ticket.error
@@ -125,6 +145,7 @@ class Pack:
         groups: dict[Hashable, list[_Ticket]] = defaultdict(list)
         for ticket in self._waiting:
             groups[ticket.key].append(ticket)
+        self._count(busy=len(self._waiting))
         self._waiting.clear()
         for group in groups.values():
             self.largest = max(self.largest, len(group))

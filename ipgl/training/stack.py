@@ -179,7 +179,6 @@ class StackedDescent:
 
     def __init__(self, stack: StackedClassifier, members: Sequence[OptimiserDescent]) -> None:
         self._stack, self._members = stack, members
-        self._parameters = [list(model.parameters()) for model in stack.members]
 
     def __call__(self, loss: Tensor, scale: Tensor | None = None) -> None:
         """Take one step of each model down the gradient of its loss; `scale` multiplies the steps."""
@@ -201,16 +200,14 @@ class StackedDescent:
 
     def _step(self, gradients: Sequence[Tensor | None], scale: Tensor | None) -> None:
         models = len(self._members)
-        for number, gradient in enumerate(gradients):
-            pieces = [None] * models if gradient is None else gradient.unbind()
-            for parameters, piece in zip(self._parameters, pieces, strict=True):
-                parameters[number].grad = piece
+        pieces = ([None] * models if g is None else g.unbind() for g in gradients)
+        of_each = zip(*pieces, strict=True)
         if scale is None:
-            for member in self._members:
-                member.step(None)
+            for member, own in zip(self._members, of_each, strict=True):
+                member.step(None, own)
             return
         # Alone, a model whose correction is known to be nothing takes no second step; on a GPU nobody waits to know.
         moving = (scale != 0).tolist() if scale.device.type == "cpu" else [True] * models
-        for member, own, moves in zip(self._members, scale.unbind(), moving, strict=True):
+        for member, own, factor, moves in zip(self._members, of_each, scale.unbind(), moving, strict=True):
             if moves:
-                member.step(own)
+                member.step(factor, own)

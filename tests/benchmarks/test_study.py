@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.mnist, pytest.mark
 STUDY = """
 name: measured
 dataset: {{name: colored_mnist, source: mnist, pairs: {{train: 1000, held_out: 500}}}}
-model: {{name: mlp, width: 64}}
+model: {{name: mlp, width: {width}}}
 methods: {{{method}}}
 training:
   epochs: {epochs}
@@ -63,7 +63,7 @@ def study(folder: Path, **given: Any) -> dict[str, Any]:
 def test_overhead(tmp_path, keep):
     """Trials of five seconds, two at a time, with MLflow and checkpoints."""
     trials, finals = 50, 50
-    found = study(tmp_path / "study", method=IPG, epochs=5, trials=trials, finals=finals, pack=1)
+    found = study(tmp_path / "study", method=IPG, width=64, epochs=5, trials=trials, finals=finals, pack=1)
     spans = found["spans"].values()
     own, between = sum(span[2] for span in spans) / 2, sum(span[1] - span[0] for span in spans)
     keep(
@@ -81,10 +81,14 @@ def test_overhead(tmp_path, keep):
     )
 
 
-@pytest.mark.parametrize(("method", "epochs"), [(ERM, 12), (IPG, 5)], ids=["erm", "ipg, 64 pairs a step"])
-def test_packing(method, epochs, tmp_path, keep):
+@pytest.mark.parametrize(
+    ("method", "width", "epochs"),
+    [(ERM, 32, 15), (ERM, 64, 12), (IPG, 64, 5)],
+    ids=["erm, 32 wide", "erm, 64 wide", "ipg, 64 wide, 64 pairs a step"],
+)
+def test_packing(method, width, epochs, tmp_path, keep):
     """Search trials per core-hour with and without packing; what they find is the same."""
-    given = {"method": method, "epochs": epochs, "trials": 32, "finals": 8}
+    given = {"method": method, "width": width, "epochs": epochs, "trials": 32, "finals": 8}
     alone = study(tmp_path / "alone", pack=1, **given)
     packed = study(tmp_path / "packed", pack="auto", **given)
     hours = {

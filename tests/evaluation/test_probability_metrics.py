@@ -54,6 +54,16 @@ def test_against_scikit_learn(classes):
         assert found["auroc"] == pytest.approx(roc_auc_score(label, probability, multi_class="ovr"), rel=1e-4)
 
 
+def test_ties_count_half_as_they_do_in_scikit_learn():
+    rng = np.random.default_rng(0)
+    label = rng.permutation(np.arange(60) % 3).astype(np.int32)
+    few_values = rng.integers(1, 4, size=(60, 3))  # so that most pairs are ties
+    probability = few_values.astype(np.float32)
+    scores = probability / probability.sum(axis=1, keepdims=True, dtype=np.float64)
+    expected = roc_auc_score(np.eye(3)[label], scores, average="macro")
+    assert probability_metrics(probability, label)["auroc"] == pytest.approx(expected, rel=1e-12)
+
+
 def test_certain_and_wrong_is_bounded():
     found = probability_metrics(np.eye(2, dtype=np.float32), np.array([1, 1], dtype=np.int32))
     assert found["nll"] == pytest.approx(-math.log(1e-12) / 2)

@@ -80,10 +80,13 @@ class Members:
         self.results: dict[int, Any] = {}
         self.errors: dict[int, BaseException] = {}
 
-    def begin(self, number: int, work: Callable[[], Any]) -> None:
+    def begin(self, number: int, work: Callable[[], Any], late: float = 0.0) -> None:
+        membership = self._pack.membership()
+
         def run() -> None:
             try:
-                with self._pack.membership():
+                time.sleep(late)
+                with membership:
                     self.results[number] = work()
             except BaseException as error:
                 self.errors[number] = error
@@ -147,6 +150,63 @@ def test_one_that_fails_or_leaves_takes_nobody_along_and_another_joins(dataset):
     assert members.errors.keys() == {0, 1}
     for number in (2, 3):
         assert_as_alone(dataset, number, members.results[number], reporters[number].rows)
+
+
+@pytest.fixture
+def sizes(monkeypatch) -> list[int]:
+    """How many runs each stack that is trained has, one that a lone run would make included."""
+    found: list[int] = []
+
+    def counted(runs: Any, random: Any) -> Any:
+        found.append(len(runs))
+        return train_together(runs, random)
+
+    def alone(self: Pack, ticket: Any) -> None:
+        found.append(1)
+        train_alone(self, ticket)
+
+    train_alone = Pack._train_alone
+    monkeypatch.setattr(pack, "train_together", counted)
+    monkeypatch.setattr(Pack, "_train_alone", alone)
+    return found
+
+
+def test_those_who_begin_together_stay_together(dataset, sizes):
+    """However slowly their threads start, and whatever they do between two evaluations."""
+    together = Pack(patience_seconds=0.0)
+    members = Members(together)
+    for number in range(3):
+        members.begin(
+            number,
+            lambda n=number: fit(dataset, n, together.train, Rows(lambda row, n=n: time.sleep(0.05 * n))),
+            late=0.2 * number,
+        )
+    members.join()
+    assert members.errors == {}
+    assert sizes == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_the_place_of_one_that_ended_is_kept_until_it_is_known_who_takes_it(dataset, sizes, filled):
+    together = Pack(patience_seconds=2.0)
+    members, ended = Members(together), threading.Event()
+
+    def ends(row: int) -> None:
+        if row == 2:
+            together.vacate()
+            ended.set()
+            raise ValueError("as a trial's reporter does")
+
+    members.begin(0, lambda: fit(dataset, 0, together.train, Rows(ends)))
+    members.begin(1, lambda: fit(dataset, 1, together.train, Rows()))
+    assert ended.wait(JOIN_SECONDS)
+    time.sleep(0.2)
+    assert sizes == [2, 2]
+    if filled:
+        members.begin(2, lambda: fit(dataset, 2, together.train, Rows()))
+    together.close_places(1)
+    members.join()
+    assert sizes == [2, 2, *([2, 2, 1, 1] if filled else [1, 1])]
 
 
 def test_one_that_waits_holds_nobody_up(dataset):
