@@ -1,5 +1,5 @@
 """`python -m ipgl` is the `ipgl` command."""
 
-from ipgl.cli import main
+from ipgl.cli import command
 
-main()
+command()

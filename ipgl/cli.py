@@ -323,24 +323,29 @@ def _console(error: bool = False) -> Any:
     return make_console(error)
 
 
-def main() -> NoReturn:
-    """Entry point: a user's error is one paragraph on standard error and exit code 2."""
+def command() -> NoReturn:
+    """Entry point: `main`, and the end of the process."""
     # Torch, Ray and MLflow bring millions of objects that stay; looking for garbage among them as often as Python
     # does adds a fifth to the time that importing them takes.
     gc.set_threshold(100_000, 20, 20)
-    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        _leave(end.code or 0)
+
+
+def main() -> NoReturn:
+    """Run the command and raise SystemExit: a user's error is one paragraph on standard error and exit code 2."""
     try:
         app(standalone_mode=True)
     except IpglError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 2
+        sys.exit(2)
     except BrokenPipeError:
-        pass
-    except SystemExit as end:
-        if not isinstance(end.code, int | None):
-            raise
-        code = end.code or 0
-    _leave(code)
+        sys.exit(0)
+    sys.exit(0)
 
 
 def _leave(code: int) -> NoReturn:

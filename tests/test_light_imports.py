@@ -56,5 +56,19 @@ def test_training_and_checking_a_study_file_need_neither_cluster_nor_tracking():
     assert loaded(code, ("torch", *CLUSTER_AND_TRACKING)) == ["torch"]
 
 
+def test_keeping_predictions_needs_no_pandas(tmp_path):
+    code = f"""
+from pathlib import Path
+import numpy as np
+from ipgl.evaluation import Predictions
+whole = np.zeros(3, dtype=np.int32)
+share = np.full((3, 2), 0.5, dtype=np.float32)
+Predictions(label=whole, attribute=whole, prediction=whole, probability=share).write(
+    Path({str(tmp_path / "examples")!r}), Path({str(tmp_path / "pairs")!r})
+)
+"""
+    assert loaded(code, ("pandas", "pyarrow")) == ["pyarrow"]
+
+
 def test_showing_a_study_loads_no_cluster():
     assert loaded("import ipgl.study.session", ("plotly", "ray", "mlflow", "optuna")) == ["plotly"]

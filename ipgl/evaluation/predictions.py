@@ -125,10 +125,22 @@ def _write(path: Path, columns: dict[str, NDArray[np.generic]], followed: int) -
     import pyarrow.parquet
 
     notes = {_DIGEST: _digest(columns), _PAIRS: str(followed)}
-    table: pyarrow.Table = pyarrow.table(columns).replace_schema_metadata(notes)
+    table: pyarrow.Table = pyarrow.table({name: _column(values) for name, values in columns.items()})
+    table = table.replace_schema_metadata(notes)
     # A dictionary would make all NaNs one, so that the digest would no longer be that of the columns.
     options = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}
     write_atomically(path, lambda file: pyarrow.parquet.write_table(table, file, **options))
+
+
+def _column(values: NDArray[np.generic]) -> pyarrow.Array:
+    """As `pyarrow.array(values)`, which imports pandas: half a second and 29 MB in every process of a study."""
+    import pyarrow
+
+    kind = pyarrow.from_numpy_dtype(values.dtype)
+    packed: NDArray[np.generic] = np.ascontiguousarray(values)
+    if packed.dtype == np.bool_:
+        packed = np.packbits(packed.view(np.uint8), bitorder="little")
+    return pyarrow.Array.from_buffers(kind, len(values), [None, pyarrow.py_buffer(packed)])
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], int]:
