@@ -14,6 +14,8 @@ from ipgl.study.folder import StudyFolder
 from ipgl.study.tracked import TrackedStudy
 
 _PERIOD_SECONDS = 2.0
+# Showing takes at most one part in so many of a core, which trials want: the pause is that much longer.
+_SHARE = 20
 _LONGEST_PAUSE_SECONDS = 30.0
 # How long the study's end waits for a tracker that has gone, which is what a server takes to restart.
 _PATIENCE_SECONDS = 20.0
@@ -111,10 +113,12 @@ class TrackerSync:
     def _work(self) -> None:
         pause = _PERIOD_SECONDS
         while not self._stop.wait(pause):
+            begun = time.thread_time()
             self._show_waiting()
             if not self._away:
                 self._attempt(self._study.tracker.observe_machine)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS) if self._away else _PERIOD_SECONDS
+            wanted = 2 * pause if self._away else _SHARE * (time.thread_time() - begun)
+            pause = min(max(wanted, _PERIOD_SECONDS), _LONGEST_PAUSE_SECONDS)
 
     def _reachable(self) -> bool:
         if not self._opened:
