@@ -9,6 +9,7 @@ from ipgl.methods.base import (
     StackableMethod,
     StackedMethod,
     StepReport,
+    TaskDescent,
     Toolbox,
 )
 from ipgl.methods.registry import METHODS, MethodEntry, method_entry
@@ -24,6 +25,7 @@ __all__ = [
     "StackableMethod",
     "StackedMethod",
     "StepReport",
+    "TaskDescent",
     "Toolbox",
     "method_entry",
 ]

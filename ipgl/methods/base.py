@@ -24,7 +24,8 @@ class Descent(Protocol):
         """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped.
 
         `scale` (0-dim) multiplies the step itself, which differs from a scaled loss where the optimiser
-        normalises gradients away, as Adam does.
+        normalises gradients away, as Adam does. A scaled step has no weight decay: it corrects a step that had it,
+        and a decay of its own would grow with the scale.
         """
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
@@ -32,6 +33,24 @@ class Descent(Protocol):
 
     def along(self, gradients: Sequence[Tensor]) -> None:
         """Take one step from given gradients, clipped."""
+
+
+class TaskDescent(Descent, Protocol):
+    """The task's optimiser of one model."""
+
+    def divided(self, loss: Tensor, divisor: float) -> None:
+        """Take one step down `(loss + weight decay) / divisor`, as if in units in which the objective is smaller.
+
+        A loss with a large weight in it has gradients too large for plain descent and for `clip_norm`. Dividing the
+        loss alone would multiply weight decay by the divisor. Here all that is measured in the objective's unit is
+        divided: the loss (`clip_norm` judges the divided gradient), weight decay where it is part of the gradient
+        (`sgd`, `adam`), and Adam's epsilon. What is not (the decoupled decay of `adamw`) stays. The minimisers are
+        those of the undivided objective; `adam` and `adamw` take the very steps that they take on it, and `sgd` its
+        steps at the learning rate `lr / divisor`.
+        """
+
+    def reset(self) -> None:
+        """Forget momenta and every other state."""
 
 
 class Descents(Protocol):
@@ -91,7 +110,7 @@ class Toolbox:
     model: Classifier
     dataset: Dataset
     total_steps: int
-    descend: Descent
+    descend: TaskDescent
     new_descent: Callable[[DescentKind, Classifier | None], Descent]
     workers: int
     sum_over_workers: Callable[[Tensor], Tensor]

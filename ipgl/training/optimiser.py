@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,6 +43,17 @@ def like(gradient: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(gradient)
 
 
+@contextmanager
+def _replaced(group: dict[str, Any], values: dict[str, Any]) -> Iterator[None]:
+    """Give a group of parameters other settings for one step."""
+    before = {name: group[name] for name in values}
+    group.update(values)
+    try:
+        yield
+    finally:
+        group.update(before)
+
+
 class OptimiserDescent:
     """One optimiser over all parameters of a model: gradient, mean over workers, clip, step."""
 
@@ -61,17 +73,26 @@ class OptimiserDescent:
         self._linear = isinstance(optimiser, torch.optim.SGD) and not any(
             group["momentum"] or group["weight_decay"] for group in optimiser.param_groups
         )
+        decoupled = isinstance(optimiser, torch.optim.AdamW)
+        # What is measured in the objective's unit, beside the loss.
+        self._in_its_unit = ("eps",) if decoupled else ("eps", "weight_decay")
 
     def __call__(self, loss: Tensor, scale: Tensor | None = None) -> None:
         """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped.
 
-        `scale` (0-dim) multiplies the step itself, after clipping.
+        `scale` (0-dim) multiplies the step itself, after clipping; a scaled step has no weight decay.
         """
         for parameter in self._parameters:
             parameter.grad = None
         torch.autograd.backward(loss)
         self._collective.average_gradients(self._parameters)
         self.step(scale)
+
+    def divided(self, loss: Tensor, divisor: float) -> None:
+        """Take one step down `(loss + weight decay) / divisor`; see `TaskDescent`."""
+        (group,) = self._optimiser.param_groups
+        with _replaced(group, {name: group[name] / divisor for name in self._in_its_unit if name in group}):
+            self(loss / divisor)
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
         """Gradients of `loss`, averaged over workers, in the parameters' order (zeros where there is none)."""
@@ -101,10 +122,8 @@ class OptimiserDescent:
             self._take_step(gradients)
         else:
             (group,) = self._optimiser.param_groups
-            rate = group["lr"]
-            group["lr"] = rate * scale.to(torch.float32)
-            self._take_step(gradients)
-            group["lr"] = rate
+            with _replaced(group, {"lr": group["lr"] * scale.to(torch.float32), "weight_decay": 0.0}):
+                self._take_step(gradients)
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             # Autocast keeps the weights that it has cast, and a second forward pass would see the old ones.
             torch.clear_autocast_cache()

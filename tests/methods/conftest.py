@@ -68,9 +68,11 @@ def lend_toolbox(
     momentum: float = 0.0,
     total_steps: int = 100,
     dataset: Dataset | None = None,
+    weight_decay: float = 0.0,
 ) -> Toolbox:
     """What `train` lends, on one worker."""
-    settings = TrainingSettings(optimiser=OptimiserSettings(name=name, lr=lr, momentum=momentum))
+    optimiser = OptimiserSettings(name=name, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    settings = TrainingSettings(optimiser=optimiser)
     workshop = Workshop(model, dataset or make_dataset(), settings, total_steps, Collective())
     workshop.remember_initial_weights()
     return workshop.toolbox

@@ -284,9 +284,9 @@ def test_workers_hold_the_same_bits_after_every_step(followed, case):
 def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(followed, case):
     expected = {
         "erm": [PARAMETERS],
-        # Sums of one or two statistics, of the examples and of the workers, of three environments each.
-        "irm": [4 * 3, PARAMETERS],
-        "vrex": [3 * 3, PARAMETERS],
+        # Sums of three or two statistics, of the examples and of the workers, of three environments each.
+        "irm": [5 * 3, PARAMETERS],
+        "vrex": [4 * 3, PARAMETERS],
         "additive": [MOMENTS, PARAMETERS],
         "lagrangian": [MOMENTS, PARAMETERS],
         "projected": [MOMENTS, PARAMETERS, PARAMETERS],

@@ -175,9 +175,9 @@ def test_restored_state_goes_on_with_the_same_bits(name):
     "settings",
     [
         {"name": "sgd", "momentum": 0.0},
-        {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+        {"name": "sgd", "momentum": 0.9},
         {"name": "adam"},
-        {"name": "adamw", "weight_decay": 0.1},
+        {"name": "adamw"},
     ],
     ids=["plain", "momentum", "adam", "adamw"],
 )
@@ -193,6 +193,76 @@ def test_a_scaled_step_is_that_much_longer(settings, scale):
     rates = scaled.state_dict()["param_groups"][0]["lr"]
     assert rates == 0.1
     assert isinstance(rates, float)
+
+
+@pytest.mark.parametrize("settings", [{"name": "sgd", "momentum": 0.0}, {"name": "adam"}, {"name": "adamw"}])
+@pytest.mark.parametrize("scale", [0.0, 0.25, 100.0])
+def test_a_scaled_step_has_no_weight_decay(settings, scale):
+    """Decay belongs to the task's step; here it would be multiplied by the scale."""
+    p, q = parameter(2.0), parameter(2.0)
+    without = descent([p], lr=0.1, **settings)
+    decaying = descent([q], lr=0.1, weight_decay=0.5, **settings)
+    without(-3 * p.sum(), torch.tensor(scale))
+    decaying(-3 * q.sum(), torch.tensor(scale))
+    assert q.item() == pytest.approx(p.item(), rel=1e-8)
+    assert decaying.state_dict()["param_groups"][0]["weight_decay"] == 0.5  # the next plain step has it
+
+
+# --- a divided objective ---
+
+
+def test_divided_sgd_by_hand():
+    # (300 + 0.1 * 2) / 100 = 3.002; p = 2 - 0.5 * 3.002 = 0.499.
+    # Then (300 + 0.0499) / 100 + 0.9 * 3.002 = 5.702299; p = 0.499 - 2.8511495.
+    p = parameter(2.0)
+    step = descent([p], name="sgd", lr=0.5, momentum=0.9, weight_decay=0.1)
+    step.divided(300 * p.sum(), 100.0)
+    assert p.item() == pytest.approx(0.499, rel=1e-12)
+    step.divided(300 * p.sum(), 100.0)
+    assert p.item() == pytest.approx(-2.3521495, rel=1e-12)
+    assert step.state_dict()["param_groups"][0]["weight_decay"] == 0.1
+
+
+def test_divided_adam_by_hand():
+    # -10 + 0.1 * 2 is below 0, so p rises by lr; with the loss alone divided, -0.1 + 0.2 would lower it.
+    p = parameter(2.0)
+    descent([p], name="adam", lr=0.5, weight_decay=0.1).divided(-10 * p.sum(), 100.0)
+    assert p.item() == pytest.approx(2.5, rel=1e-9)
+
+
+def test_divided_adamw_by_hand():
+    # Its decay is apart from the gradient, and stays: 2 (1 - 0.5 * 0.1) + 0.5.
+    p = parameter(2.0)
+    descent([p], name="adamw", lr=0.5, weight_decay=0.1).divided(-10 * p.sum(), 100.0)
+    assert p.item() == pytest.approx(2.4, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_a_divided_gradient_does_not_drown_in_epsilon(name):
+    # Undivided the first step is lr * 1e-6 / (1e-6 + 1e-8); with epsilon as it is, it would be lr / 2.
+    p = parameter(2.0)
+    step = descent([p], name=name, lr=0.5)
+    step.divided(1e-6 * p.sum(), 100.0)
+    assert 2.0 - p.item() == pytest.approx(0.5 / 1.01, rel=1e-6)
+    assert step.state_dict()["param_groups"][0]["eps"] == 1e-8
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_does_not_see_a_division(name):
+    p, q = parameter(2.0), parameter(2.0)
+    whole, divided = (descent([it], name=name, lr=0.1, weight_decay=0.3) for it in (p, q))
+    for number in range(6):
+        whole((p - number).square().sum())
+        divided.divided((q - number).square().sum(), 1e4)
+        assert q.item() == pytest.approx(p.item(), rel=1e-10)
+
+
+def test_clipping_judges_the_divided_gradient():
+    # 300 / 100 = 3 is clipped to 2, and decay (0.1 * 2 / 100) joins afterwards, as it does for any loss.
+    p = parameter(2.0)
+    step = descent([p], clip_norm=2.0, name="sgd", lr=0.5, momentum=0.0, weight_decay=0.1)
+    step.divided(300 * p.sum(), 100.0)
+    assert p.item() == pytest.approx(2 - 0.5 * 2.002, rel=1e-6)
 
 
 def test_a_step_is_scaled_after_it_is_clipped():
