@@ -26,7 +26,14 @@ class GroupDroSettings(Settings):
 
 
 class GroupDro(MethodBase):
-    """Exponentiated ascent on group weights `q`, descent on `sum_g q_g (loss_g + C / sqrt(n_g))`."""
+    """Exponentiated ascent on group weights `q`, descent on `sum_g q_g (loss_g + C / sqrt(n_g))`.
+
+    As in the paper's code, a group that a batch lacks has loss 0 there and keeps its adjustment, which is a constant
+    of the group: otherwise rare groups, whose adjustments are the largest, would have them least often. (Algorithm 1
+    of the paper draws one group a step and raises the weight of that one alone.)
+
+    The weights sum to 1, so the loss is on ERM's scale whatever the settings.
+    """
 
     needs = Needs(groups=True)
     search_space = {"step_size": LogUniform(1e-3, 1e-1), "adjustment": Uniform(0, 5)}
@@ -58,10 +65,8 @@ class GroupDro(MethodBase):
         everywhere = self._toolbox.sum_over_workers(
             torch.stack([total.detach(), count, torch.ones_like(count)])
         )
-        present = everywhere[1] > 0
         loss_of_group = everywhere[0] / everywhere[1].clamp_min(1)
-        rise = torch.where(present, loss_of_group + self._adjustment, torch.zeros_like(loss_of_group))
-        weights = self._weights * (self._settings.step_size * rise).exp()
+        weights = self._weights * (self._settings.step_size * (loss_of_group + self._adjustment)).exp()
         self._weights = weights / weights.sum()
         # Averaged over workers this is the groups' loss, though a worker's share may lack a group.
         own = total * everywhere[2] / everywhere[1].clamp_min(1)

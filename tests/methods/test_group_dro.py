@@ -48,7 +48,7 @@ def losses_of(theta, batch):
 
 @pytest.mark.parametrize("adjustment", [0.0, 1.5])
 def test_two_steps(toys, adjustment):
-    """The second batch lacks group 1, whose weight loses only what normalising takes."""
+    """The second batch lacks group 1, whose loss is 0 there and whose adjustment stays."""
     step_size = 0.5
     model = make_model()
     method = build(toys, model, step_size=step_size, adjustment=adjustment)
@@ -60,9 +60,8 @@ def test_two_steps(toys, adjustment):
         theta = [p.requires_grad_() for p in theta]
         losses = losses_of(theta, batch)
         means = {g: losses[torch.tensor(groups) == g].mean() for g in set(groups)}
-        raised = {
-            g: q[g] * math.exp(step_size * (means[g].item() + extra[g])) if g in means else q[g] for g in q
-        }
+        rise = {g: (means[g].item() if g in means else 0.0) + extra.get(g, 0.0) for g in q}
+        raised = {g: q[g] * math.exp(step_size * rise[g]) for g in q}
         q = {g: value / sum(raised.values()) for g, value in raised.items()}
         # The adjustments are constants, so that the gradient is that of the weighted losses.
         gradients = torch.autograd.grad(sum(q[g] * mean for g, mean in means.items()), theta)
