@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import LogUniform, Settings, Uniform
-from ipgl.data import Batch, PairBatch
+from ipgl.data import Batch, PairBatch, group_index
+from ipgl.methods.balanced import inverse_frequency
 from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
 from ipgl.models import Classifier
 
@@ -22,7 +23,10 @@ class MixupSettings(Settings):
 
 
 class Mixup(MethodBase):
-    """mixup (Zhang et al. 2018): inputs and losses of random partners, mixed in the same share."""
+    """mixup (Zhang et al. 2018): inputs and losses of random partners, mixed in the same share.
+
+    One share for all examples of a batch, as in the paper's code.
+    """
 
     search_space = {"alpha": LogUniform(0.05, 2)}
 
@@ -31,12 +35,15 @@ class Mixup(MethodBase):
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         """One descent on the mixed batch."""
-        loss = mixed_loss(model, batch, self._partner(batch), self._alpha)
+        loss = mixed_loss(model, batch, self._partner(batch), self._shares(batch))
         self._descend(loss)
         return StepReport({"loss": loss.detach()})
 
     def _partner(self, batch: Batch) -> Tensor:
         return torch.randperm(len(batch.y), device=batch.y.device)
+
+    def _shares(self, batch: Batch) -> Tensor:
+        return beta_shares(self._alpha, 1).expand(len(batch.y)).to(batch.x)
 
 
 class LisaSettings(MixupSettings):
@@ -51,10 +58,16 @@ class LisaSettings(MixupSettings):
         le=1,
         description="How often a batch mixes one label's attributes; else one attribute's labels.",
     )
+    balanced: bool = Field(True, description="Draw every group equally often, as the paper's code does.")
 
 
 class Lisa(Mixup):
-    """LISA (Yao et al. 2022): mix across attributes within one label, or across labels within one attribute."""
+    """LISA (Yao et al. 2022): mix across attributes within one label, or across labels within one attribute.
+
+    As in the paper's code, every example has a mixing share of its own, one rule holds for a batch, and groups are
+    drawn equally often. There, a batch holds the same number of each group and partners are matched one to one; here
+    groups are equally likely, and a partner is any example of the batch that the rule allows.
+    """
 
     needs = Needs(groups=True)
     search_space = {"alpha": LogUniform(0.2, 4), "same_label": Uniform(0, 1)}
@@ -62,6 +75,11 @@ class Lisa(Mixup):
     def __init__(self, settings: LisaSettings, toolbox: Toolbox) -> None:
         super().__init__(settings, toolbox)
         self._same_label = settings.same_label
+        if settings.balanced:
+            data = toolbox.dataset
+            self.sampling_weights = inverse_frequency(
+                group_index(data.train.y, data.train.attribute, data.num_attributes)
+            )
 
     def _partner(self, batch: Batch) -> Tensor:
         label = batch.y.unsqueeze(0) == batch.y.unsqueeze(1)
@@ -73,9 +91,26 @@ class Lisa(Mixup):
         allowed[alone, alone.nonzero().squeeze(1)] = 1.0
         return torch.multinomial(allowed, 1).squeeze(1)
 
+    def _shares(self, batch: Batch) -> Tensor:
+        return beta_shares(self._alpha, len(batch.y)).to(batch.x)
 
-def mixed_loss(model: Classifier, batch: Batch, partner: Tensor, alpha: float) -> Tensor:
-    """Mean of `s CE(y) + (1 - s) CE(y_partner)` on `s x + (1 - s) x_partner`, one share `s ~ Beta(alpha, alpha)`."""
-    share = torch.distributions.Beta(alpha, alpha).sample().to(batch.x.device)
-    logits = model(share * batch.x + (1 - share) * batch.x[partner])
-    return share * cross_entropy(logits, batch.y) + (1 - share) * cross_entropy(logits, batch.y[partner])
+
+def beta_shares(alpha: float, number: int) -> Tensor:
+    """So many draws of `Beta(alpha, alpha)` on the CPU, `[number]`."""
+    drawn: Tensor = torch.distributions.Beta(alpha, alpha).sample((number,))
+    return drawn
+
+
+def mixed_loss(model: Classifier, batch: Batch, partner: Tensor, share: Tensor) -> Tensor:
+    """Mean over i of `s_i CE(y_i) + (1 - s_i) CE(y_j)` on `s_i x_i + (1 - s_i) x_j`, with j the partner of i.
+
+    Args:
+        model: The model.
+        batch: B examples.
+        partner: Positions in the batch, int64 `[B]`.
+        share: `s`, `[B]`.
+    """
+    of_input = share.view(-1, *[1] * (batch.x.dim() - 1))
+    logits = model(of_input * batch.x + (1 - of_input) * batch.x[partner])
+    own, other = (cross_entropy(logits, y, reduction="none") for y in (batch.y, batch.y[partner]))
+    return (share * own + (1 - share) * other).mean()

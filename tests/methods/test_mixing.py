@@ -33,35 +33,39 @@ def logits_of(theta, x):
 def mixed(theta, batch, partner, share):
     """One example after the other: its mixture's loss for its label and for its partner's."""
     losses = []
-    for i, j in enumerate(partner):
-        values = logits_of(theta, share * batch.x[i] + (1 - share) * batch.x[j])
+    for i, (j, s) in enumerate(zip(partner, share, strict=True)):
+        values = logits_of(theta, s * batch.x[i] + (1 - s) * batch.x[j])
         log = values - values.exp().sum().log()
-        losses.append(-share * log[batch.y[i]] - (1 - share) * log[batch.y[j]])
+        losses.append(-s * log[batch.y[i]] - (1 - s) * log[batch.y[j]])
     return sum(losses) / len(losses)
 
 
 @pytest.fixture
 def share(monkeypatch):
-    """Every Beta sample is 0.3; its parameters are kept."""
+    """Beta samples are 0.3, 0.4, 0.5 and so on; their parameters are kept."""
     asked = []
 
-    def sample(self, shape=()):
+    def sample(self, shape):
         asked.append((self.concentration1.item(), self.concentration0.item()))
-        return torch.tensor(0.3, dtype=torch.float64)
+        return 0.3 + 0.1 * torch.arange(*shape, dtype=torch.float64)
 
     monkeypatch.setattr(torch.distributions.Beta, "sample", sample)
     return asked
 
 
-METHODS = [(Mixup, MixupSettings(alpha=0.4), 0.4), (Lisa, LisaSettings(alpha=1.5), 1.5)]
+# One share for a batch, and one for each of the seven examples.
+METHODS = [
+    (Mixup, MixupSettings(alpha=0.4), 0.4, [0.3] * 7),
+    (Lisa, LisaSettings(alpha=1.5, balanced=False), 1.5, [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+]
 
 
-@pytest.mark.parametrize(("kind", "settings", "alpha"), METHODS)
-def test_step_with_a_fixed_share(toys, monkeypatch, share, kind, settings, alpha):
+@pytest.mark.parametrize(("kind", "settings", "alpha", "shares"), METHODS)
+def test_step_with_fixed_shares(toys, monkeypatch, share, kind, settings, alpha, shares):
     model, batch, partner = make_model(), make_batch(), [4, 3, 0, 1, 5, 2, 6]
     monkeypatch.setattr(kind, "_partner", lambda self, batch: torch.tensor(partner))
     theta = [p.detach().clone().requires_grad_() for p in model.parameters()]
-    loss = mixed(theta, batch, partner, 0.3)
+    loss = mixed(theta, batch, partner, shares)
     gradients = torch.autograd.grad(loss, theta)
     report = kind(settings, toys.toolbox(model, lr=LR)).step(model, batch, None)
     assert report.scalars["loss"].item() == pytest.approx(loss.item(), rel=1e-11)
@@ -132,6 +136,17 @@ def test_lisa_chooses_the_rule_batch_by_batch_as_often_as_asked(toys):
     assert all(partners in (within, across) for partners in drawn)
     share = sum(partners == within for partners in drawn) / 4000
     assert share == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 4000))
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_lisa_draws_groups_equally_often_unless_told_not_to(toys, balanced):
+    batch = make_batch()  # groups (0, 0) twice, (1, 0) twice, (2, 1) twice, (1, 1) once
+    toolbox = toys.toolbox(make_model(), dataset=toys.dataset(batch, toys.hand_pairs()))
+    weights = Lisa(LisaSettings(balanced=balanced), toolbox).sampling_weights
+    if balanced:
+        assert weights.tolist() == [1 / 2, 1 / 2, 1 / 2, 1.0, 1 / 2, 1 / 2, 1 / 2]
+    else:
+        assert weights is None
 
 
 def test_what_they_may_read():
