@@ -1,7 +1,10 @@
 """RIDG, domain generalisation via rationale invariance (Chen et al., ICCV 2023).
 
 A sample's rationale matrix `R[j, k] = W[k, j] z[j]` is drawn towards its class's mean rationale, which follows the
-batches by momentum: `L + strength / B * sum_k sum_{n: y_n = k} ||R_n - mean_k||_F^2`.
+batches by momentum: `L + strength / K * sum_k mean_{n: y_n = k} ||R_n - mean_k||_F^2` over the K classes.
+
+That is the paper's code: every class in the batch counts alike. The paper's formula is a mean over the examples, by
+which a frequent class counts more; where classes are equally frequent the two are the same.
 """
 
 from __future__ import annotations
@@ -45,14 +48,17 @@ class Ridg(MethodBase):
         """One descent on task loss and spread together."""
         z = model.features(batch.x)
         loss = cross_entropy(model.head(z), batch.y)
-        self._follow(self._class_means(z.detach(), model.head.weight.detach(), batch.y))
+        count, mean = self._class_means(z.detach(), model.head.weight.detach(), batch.y)
+        self._follow(mean, count > 0)
         rationale = z.unsqueeze(2) * model.head.weight.T
-        spread = (rationale - self._mean[batch.y]).square().sum(dim=(1, 2)).mean()
+        distance = (rationale - self._mean[batch.y]).square().sum(dim=(1, 2))
+        # Gradients are averaged over workers, but the parts of a class's mean add up.
+        spread = self._toolbox.workers * (distance / count[batch.y]).sum() / len(count)
         self._toolbox.descend(loss + self._settings.strength * spread)
         return StepReport({"loss": loss.detach(), "penalty": spread.detach()})
 
     def _class_means(self, z: Tensor, weight: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean rationale of each class in the batch over all workers, and which classes are in it."""
+        """How many examples of each class all workers' batch holds, and their mean rationale."""
         z = z.to(weight.dtype)  # in mixed precision a sum of ones would stop at 256
         count = torch.zeros(len(self._met), device=z.device, dtype=z.dtype).index_add_(
             0, y, torch.ones_like(z[:, 0])
@@ -61,10 +67,9 @@ class Ridg(MethodBase):
         sums = self._toolbox.sum_over_workers(torch.cat([count.unsqueeze(1), total], dim=1))
         count, total = sums[:, 0], sums[:, 1:]
         mean_z = total / count.clamp_min(1).unsqueeze(1)
-        return mean_z.unsqueeze(2) * weight.T, count > 0
+        return count, mean_z.unsqueeze(2) * weight.T
 
-    def _follow(self, batch: tuple[Tensor, Tensor]) -> None:
-        mean, present = batch
+    def _follow(self, mean: Tensor, present: Tensor) -> None:
         momentum = self._settings.momentum
         followed = torch.where(self._met.view(-1, 1, 1), (1 - momentum) * self._mean + momentum * mean, mean)
         self._mean = torch.where(present.view(-1, 1, 1), followed, self._mean)

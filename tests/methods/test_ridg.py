@@ -34,7 +34,7 @@ def make_dataset():
 
 
 class Reference:
-    """The paper's formulas with every matrix made; means per class, which follow the batches."""
+    """The paper's code with every matrix made: means per class, which follow the batches; each class counts alike."""
 
     def __init__(self, model, strength, momentum):
         self.theta = [p.detach().clone() for p in model.parameters()]
@@ -58,7 +58,10 @@ class Reference:
         distances = [
             ((m - self.means[y]) ** 2).sum() for m, y in zip(matrices, batch.y.tolist(), strict=True)
         ]
-        task, spread = sum(losses) / len(losses), sum(distances) / len(distances)
+        labels = batch.y.tolist()
+        of_class = {y: [d for d, other in zip(distances, labels, strict=True) if other == y] for y in labels}
+        task = sum(losses) / len(losses)
+        spread = sum(sum(of) / len(of) for of in of_class.values()) / CLASSES
         gradients = torch.autograd.grad(task + self.strength * spread, theta)
         self.theta = [(p - LR * g).detach() for p, g in zip(theta, gradients, strict=True)]
         return task.item(), spread.item()
@@ -97,6 +100,16 @@ def test_mean_rationale_of_a_class_not_met_and_of_one_absent(toys):
     assert second["met"].all()
     assert torch.equal(second["mean"][0], first["mean"][0])  # class 0 was absent
     assert not torch.equal(second["mean"][1], first["mean"][1])
+
+
+def test_where_classes_are_equally_frequent_the_spread_is_the_mean_over_examples(toys):
+    model, batch = make_model(), make_batch([0, 1, 2, 2, 1, 0], 0)
+    with torch.no_grad():
+        rationales = model.features(batch.x).unsqueeze(1) * model.head.weight
+        means = torch.stack([rationales[batch.y == label].mean(dim=0) for label in range(CLASSES)])
+        expected = (rationales - means[batch.y]).square().sum(dim=(1, 2)).mean().item()
+    method = Ridg(RidgSettings(), toys.toolbox(model, dataset=make_dataset()))
+    assert method.step(model, batch, None).scalars["penalty"].item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_alike_examples_have_no_spread(toys):
