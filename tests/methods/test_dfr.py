@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import OptimiserSettings, TrainingSettings
 from ipgl.data import Dataset, PairSet, Split
 from ipgl.errors import DataError
-from ipgl.methods.dfr import Dfr, DfrSettings, balanced_subset
+from ipgl.methods.dfr import Dfr, DfrSettings, balanced_subset, logistic_regression
 from ipgl.models import Classifier
 from ipgl.training import SilentReporter, train
 
@@ -92,7 +92,16 @@ def test_held_out_examples_are_never_drawn_and_all_others_are():
     assert not seen & set(held_out(method))
 
 
-def reference_fit(dataset, model, method, classes):
+def reference_regression(penalty, classes, c):
+    """The paper's code: liblinear with an L1 penalty; for the other cases what scikit-learn offers."""
+    if penalty == "l2":
+        return LogisticRegression(C=c, max_iter=1000)
+    return LogisticRegression(
+        l1_ratio=1, C=c, solver="liblinear" if classes == 2 else "saga", max_iter=1000, random_state=0
+    )
+
+
+def reference_fit(dataset, model, method, classes, penalty):
     """The head by scikit-learn on standardised features of the same subset, and all features, standardised."""
     # The order in which the method holds them is its own, and the subset counts in it.
     index = method._held_out
@@ -105,7 +114,7 @@ def reference_fit(dataset, model, method, classes):
     assert np.bincount(group[chosen], minlength=2 * classes).tolist() == [len(chosen) // (2 * classes)] * (
         2 * classes
     )
-    fitted = LogisticRegression(C=0.7, max_iter=1000)
+    fitted = reference_regression(penalty, classes, 0.07)
     fitted.fit(scaled[chosen], dataset.train.y[index].numpy()[chosen])
     return fitted, z, scaled
 
@@ -117,10 +126,12 @@ def first_subset_seed():
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_last_layer_is_a_logistic_regression_on_a_balanced_subset(classes):
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_the_last_layer_is_a_logistic_regression_on_a_balanced_subset(classes, penalty):
     dataset, model = make_dataset(SIZE * 2, classes), make_model(classes)
-    method = run(dataset, model, epochs=2, subsets=1, inverse_regularisation=0.7, held_out_share=0.4)
-    fitted, z, scaled = reference_fit(dataset, model, method, classes)
+    settings = {"penalty": penalty, "inverse_regularisation": 0.07}
+    method = run(dataset, model, epochs=2, subsets=1, held_out_share=0.4, **settings)
+    fitted, z, scaled = reference_fit(dataset, model, method, classes, penalty)
     with torch.no_grad():
         logits = model.head(torch.from_numpy(z).float()).double().numpy()
     assert (logits.argmax(axis=1) == fitted.predict(scaled)).all()
@@ -148,12 +159,36 @@ def test_several_subsets_are_averaged():
     decisions = []
     for number in range(3):
         chosen = balanced_subset(group, derive_seed(number, "dfr subset")).numpy()
-        fitted = LogisticRegression(max_iter=1000).fit(scaled[chosen], y[chosen])
+        fitted = reference_regression("l1", 2, 1.0).fit(scaled[chosen], y[chosen])
         decisions.append(fitted.decision_function(scaled))
     assert np.abs(decisions[0] - decisions[1]).max() > 0.01  # the subsets differ
     with torch.no_grad():
         logits = model.head(torch.from_numpy(z).float()).double().numpy()
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], np.mean(decisions, axis=0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_l1_is_the_default_and_leaves_features_out(classes):
+    """By the objective itself: `||w||_1 + C * summed loss` is lower at L1's weights than at L2's, some of them 0."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(300, 8))
+    y = np.digitize(x[:, 0] + 0.5 * generator.normal(size=300), [0.0, 0.6][: classes - 1])
+    c = 0.05
+    fits = {
+        penalty: logistic_regression(DfrSettings(penalty=penalty, inverse_regularisation=c), classes).fit(
+            x, y
+        )
+        for penalty in ("l1", "l2")
+    }
+    default = logistic_regression(DfrSettings(inverse_regularisation=c), classes).fit(x, y)
+    np.testing.assert_array_equal(default.coef_, fits["l1"].coef_)
+    assert (fits["l1"].coef_ == 0).sum() >= 3 > (fits["l2"].coef_ == 0).sum()
+
+    def objective(fitted):
+        loss = -np.log(fitted.predict_proba(x)[np.arange(300), y]).sum()
+        return np.abs(fitted.coef_).sum() + c * loss
+
+    assert objective(fits["l1"]) < objective(fits["l2"])
 
 
 def test_until_the_last_step_it_is_erm(toys):
