@@ -29,6 +29,11 @@ class Lff(MethodBase):
     """Weigh each example by how much harder it is for the biased network: `l_b / (l_b + l_d)`.
 
     Losses are smoothed per example and divided by their class's largest, as in the paper's code.
+
+    The biased network descends on the paper's generalised cross-entropy `(1 - p^q) / q`, whose gradient is that of
+    cross-entropy times `p^q`. The paper's code multiplies by `q p^q`. That factor is left out here: it would make the
+    searched q a factor of the biased network's learning rate too (`sgd`), or one by which its weight decay counts
+    more (`1 / q`, `adam`). Without decay, Adam takes the same steps either way.
     """
 
     search_space = {"amplification": Uniform(0.3, 0.9), "smoothing": Uniform(0.3, 0.95)}
