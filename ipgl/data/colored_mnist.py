@@ -3,7 +3,10 @@
 Two conventions are in use, and both are here:
 
 - `irm` (Arjovsky et al. 2019, "Invariant Risk Minimization"): 2 x 14 x 14 (every second pixel); training
-  environments in which the colour disagrees with the label with probability 0.2 and 0.1.
+  environments in which the colour disagrees with the label with probability 0.2 and 0.1. Both training
+  environments come from MNIST's digits 0 to 49,999. The original tests on 50,000 to 59,999 and has no validation
+  split; here those validate, and MNIST's own test digits (60,000 to 69,999) test. `split: original` exchanges the
+  two, so that training and test digits are the original's and validation touches neither.
 - `domainbed` (Gulrajani and Lopez-Paz 2021): 2 x 28 x 28; development and test digits pooled, permuted and
   dealt in turn to environments with 0.1, 0.2 and (test) 0.9; a fifth of each training environment validates.
 
@@ -27,7 +30,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ipgl.config import Settings
@@ -55,6 +58,11 @@ class ColoredMnistSettings(Settings):
         "mnist", description="digits: scikit-learn's 1,797 8x8 digits."
     )
     convention: Literal["irm", "domainbed"] = "irm"
+    split: Literal["source", "original"] = Field(
+        "source",
+        description="MNIST digits that test in the irm convention; source: MNIST's own test digits; "
+        "original: 50,000 to 59,999 as in the original's code, while MNIST's own test digits validate.",
+    )
     label_noise: Probability = Field(0.25, description="Share of labels that are flipped.")
     train_agreements: tuple[Probability, Probability] = Field(
         (0.8, 0.9), description="How often colour agrees with the label in the two training environments."
@@ -66,6 +74,16 @@ class ColoredMnistSettings(Settings):
     )
     seed: int = Field(0, ge=0, description="Label noise, colours, and (for digits and domainbed) the split.")
     pairs: PairSettings = PairSettings()
+
+    @model_validator(mode="after")
+    def _original_is_of_mnist(self) -> ColoredMnistSettings:
+        if self.split == "original" and (self.source, self.convention) != ("mnist", "irm"):
+            raise ValueError(
+                "split: original names MNIST's digits in the irm convention, but got "
+                f"source={self.source}, convention={self.convention}; leave split out, or set source: mnist and "
+                "convention: irm"
+            )
+        return self
 
 
 def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
@@ -176,7 +194,8 @@ def _split(
         order = torch.randperm(count, generator=generator)  # the source's own order groups digits by writer
         return order[: development - 297], order[development - 297 : development], order[development:]
     order = torch.randperm(50_000, generator=generator)
-    return order, torch.arange(50_000, development), torch.arange(development, count)
+    validation, test = torch.arange(50_000, development), torch.arange(development, count)
+    return (order, test, validation) if settings.split == "original" else (order, validation, test)
 
 
 def _check_pairs(pairs: PairSettings, digits: int) -> None:
@@ -192,7 +211,9 @@ def _bernoulli(count: int, probability: float, generator: torch.Generator) -> Te
 
 
 def _fingerprint(settings: ColoredMnistSettings, digits: Digits, *parts: Tensor) -> str:
-    digest = hashlib.sha256(json.dumps(settings.model_dump(mode="json"), sort_keys=True).encode())
+    # Without what is as it was before there was a choice, so that known data keep their fingerprints.
+    choice = settings.model_dump(mode="json", exclude={"split"} if settings.split == "source" else None)
+    digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode())
     for array in (digits.images, digits.labels, *(part.numpy() for part in parts)):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

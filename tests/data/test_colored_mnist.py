@@ -160,6 +160,52 @@ class TestMnistIrm(Contract):
         assert torch.equal(origin.of(dataset.test.x), torch.arange(60_000, 70_000))
 
 
+@pytest.fixture(scope="module")
+def mnist_original(real_mnist, build):
+    return build(source="mnist", split="original", test_agreement=0.1)
+
+
+@pytest.mark.mnist
+class TestMnistOriginal(Contract):
+    """The original's digits for training and test; those that it does not touch validate."""
+
+    SHAPE = (2, 14, 14)
+    SIZES = (50_000, 10_000, 10_000)
+
+    @pytest.fixture
+    def dataset(self, mnist_original):
+        return mnist_original
+
+    @pytest.fixture
+    def origin(self, mnist_origin):
+        return mnist_origin
+
+    def test_colour_agrees_with_the_label_half_of_the_time_in_the_test_split(self, dataset):
+        assert (dataset.test.environment == 2).all()
+        assert_rate(dataset.test.y == dataset.test.attribute, 0.1)  # as was asked for
+
+    def test_digits_are_the_original_s(self, dataset, origin):
+        assert torch.equal(origin.of(dataset.train.x).sort().values, torch.arange(50_000))
+        assert torch.equal(origin.of(dataset.test.x), torch.arange(50_000, 60_000))
+        assert torch.equal(origin.of(dataset.validation.x), torch.arange(60_000, 70_000))
+
+    def test_training_digits_and_their_order_are_those_of_the_other_split(self, dataset, mnist_irm):
+        assert torch.equal(dataset.train.y, mnist_irm.train.y)
+        assert dataset.fingerprint != mnist_irm.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("source", "convention"), [("digits", "irm"), ("digits", "domainbed"), ("mnist", "domainbed")]
+)
+def test_only_irm_on_mnist_has_an_original_split(source, convention):
+    with pytest.raises(ValueError, match="split: original names MNIST's digits") as caught:
+        ColoredMnistSettings(source=source, convention=convention, split="original")
+    assert (
+        f"but got source={source}, convention={convention}; leave split out, or set source: mnist and "
+        "convention: irm" in str(caught.value)
+    )
+
+
 @pytest.mark.mnist
 def test_mnist_domainbed(real_mnist, build):
     dataset = build(source="mnist", convention="domainbed", test_agreement=0.1)
@@ -259,9 +305,10 @@ class TestFingerprint:
             {"pairs": pairs | {"held_out": 299}},
             {"pairs": pairs | {"seed": 1}},
         ]
-        assert {key for change in changes for key in change} == ColoredMnistSettings.model_fields.keys() - {
-            "source"
-        }
+        elsewhere = {"source", "split"}
+        assert {key for change in changes for key in change} == (
+            ColoredMnistSettings.model_fields.keys() - elsewhere
+        )
         fingerprints = [build(**({"pairs": pairs} | change)).fingerprint for change in ({}, *changes)]
         assert len(set(fingerprints)) == len(fingerprints)
 
