@@ -8,15 +8,21 @@ from collections.abc import Sequence
 
 from scipy.stats import spearmanr
 
+from ipgl.evaluation.guessing import guesses
 from ipgl.evaluation.result import RunResult
 from ipgl.evaluation.selection import SELECTION_RULES, SelectionRule
 from ipgl.evaluation.summary import RuleAudit, RuleChoice
 
 
 def best_run(runs: Sequence[RunResult], rule: SelectionRule) -> RunResult | None:
-    """The completed run that the rule prefers; ties go to the earlier, NaN never wins, None if nothing is left."""
+    """The completed run that the rule prefers; None if it ranks none.
+
+    Under any rule, an oracle included, a run that is no better than guessing on validation wins only if all that the
+    rule ranks are so. Ties go to the earlier; NaN never wins.
+    """
     ranked = [(rule.choice(run), run) for run in runs if run.status == "completed"]
     ranked = [(value, run) for value, run in ranked if not math.isnan(value)]
+    ranked = [(value, run) for value, run in ranked if not guesses(run)] or ranked
     return max(ranked, key=lambda item: (item[0], -item[1].number))[1] if ranked else None
 
 
@@ -32,11 +38,11 @@ def audit_rules(runs: Sequence[RunResult], labels: Sequence[str]) -> tuple[RuleA
         for run in runs
         if run.phase == "search" and run.status == "completed" and "shifted_accuracy" in run.metrics
     ]
+    by_label = {label: [run for run in trials if run.label == label] for label in labels}
     audits = []
     for name, rule in SELECTION_RULES.items():
         choices = []
-        for label in labels:
-            own = [run for run in trials if run.label == label]
+        for label, own in by_label.items():
             chosen = best_run(own, rule)
             if chosen is not None:
                 best = max(run.metrics["shifted_accuracy"] for run in own)
@@ -52,19 +58,23 @@ def audit_rules(runs: Sequence[RunResult], labels: Sequence[str]) -> tuple[RuleA
                 needs_groups=rule.needs_groups,
                 oracle=rule.oracle,
                 trials=len(trials),
-                spearman=_spearman(
-                    [rule.choice(run) for run in trials], [r.metrics["shifted_accuracy"] for r in trials]
-                ),
+                spearman=_spearman(trials, rule),
+                within={label: _spearman(own, rule) for label, own in by_label.items()},
                 choices=tuple(choices),
             )
         )
     return tuple(audits)
 
 
-def _spearman(values: Sequence[float], shifted: Sequence[float]) -> float:
-    """Rank correlation; NaN for fewer than three trials or a rule that ranks nothing."""
-    if len(values) < 3:
+def _spearman(trials: Sequence[RunResult], rule: SelectionRule) -> float:
+    """Rank correlation of the rule's value and the shifted accuracy.
+
+    NaN for fewer than three trials, where either is alike for all, or where the rule does not know one of them.
+    """
+    if len(trials) < 3:
         return math.nan
+    values = [rule.choice(run) for run in trials]
+    shifted = [run.metrics["shifted_accuracy"] for run in trials]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constant input, which has no ranking
         return float(spearmanr(values, shifted).statistic)

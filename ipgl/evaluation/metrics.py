@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipgl.data import group_counts
+from ipgl.evaluation.kappa import kappa_metrics
 from ipgl.evaluation.result import GroupCount
 from ipgl.methods.ipg import invariance_ratio, pair_moments
 
@@ -166,10 +167,16 @@ def pair_metrics(logits_a: Tensor, logits_b: Tensor) -> dict[str, float]:
 
 
 def prediction_metrics(logits: Tensor, y: Tensor) -> dict[str, float]:
-    """Accuracy, mean cross-entropy (nats) and whether one class alone is predicted, from logits `[N, K]`."""
+    """What logits `[N, K]` are worth for labels `[N]`.
+
+    Returns:
+        `accuracy`; `nll`: mean cross-entropy in nats; `collapsed`: 1 where one class alone is predicted, else 0;
+        `kappa` and `guessing` as `ipgl.evaluation.kappa.kappa_metrics`.
+    """
     prediction = logits.argmax(dim=1)
     return {
         "accuracy": (prediction == y).float().mean().item(),
         "nll": torch.nn.functional.cross_entropy(logits, y).item(),
         "collapsed": float((prediction == prediction[0]).all()),
+        **kappa_metrics(prediction, y, logits.shape[1]),
     }

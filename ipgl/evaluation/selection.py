@@ -1,11 +1,21 @@
-"""Selection rules: one number per trial, from validation metrics alone; the larger the better."""
+"""Selection rules: one number per trial, from validation metrics alone; the larger the better.
+
+Methods for robustness to spurious correlations are mostly selected by the accuracy of the validation split's minority
+groups. That needs group labels, and where the correlation is strong there are so few such examples that choices by
+them are statistically unreliable (Delzer and Bender 2026, arXiv 2604.04518). The default rule needs neither: it asks
+held-out invariance pairs how much the prediction follows the attribute, and the labels how much it knows at all.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ipgl.evaluation.result import RunResult
+
+LOWEST_SCORE = -1.0
+"""No rule gives less; what a failed trial, or one without a score, is worth to sampler and scheduler."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +23,8 @@ class SelectionRule:
     """How trials are ranked while they train, and how a winner is chosen among completed ones.
 
     Attributes:
-        score: Ranks trials for sampler and scheduler, from validation metrics, in [0, 1].
+        score: Ranks trials for sampler and scheduler, from validation metrics, in [-1, 1]; NaN where a metric that it
+            reads is unknown.
         needs_groups: Whether it needs group labels on the validation split.
         needs_pairs: Whether it needs held-out pairs.
         oracle: Whether the choice among completed trials reads test data; every table says so.
@@ -30,7 +41,31 @@ class SelectionRule:
 
 
 def pair_robust(validation: Mapping[str, float]) -> float:
-    """Validation accuracy x (1 - flip rate on held-out pairs): needs neither group labels nor test data."""
+    """Cohen's kappa on validation x (1 - flip rate on held-out pairs); kappa alone where it is not above 0.
+
+    Needs neither group labels nor test data. Kappa is the accuracy corrected for chance, so that predictions that do
+    not depend on the label earn nothing, for any number and balance of classes: accuracy x (1 - flip rate) gives a
+    constant predictor the majority's share, since a constant never flips. A kappa below 0 is not multiplied: flips
+    would raise it.
+
+    Why not the skill above the best constant, `(accuracy - majority) / (1 - majority)`? It is 0 for the constant but
+    not for every uninformed prediction, and it misjudges rare classes. Of 1,000 examples 50 are positive; a detector
+    finds 40 of them at 60 false alarms. Its accuracy is 0.93, below the constant's 0.95, so that its skill is
+    (0.93 - 0.95) / 0.05 = -0.4: worse than answering "negative" always. By chance, 100 positive answers would agree in
+    0.05 x 0.1 + 0.95 x 0.9 = 0.86 of the examples, so that its kappa is (0.93 - 0.86) / 0.14 = 0.5.
+
+    The product has a limit. A model that follows the attribute on a share s of the inputs gains kappa in proportion,
+    `kappa + s * gain`, and flips on s of the pairs. The invariant one (s = 0) scores highest as long as
+    `gain <= kappa`: following the attribute everywhere must not more than double kappa.
+    """
+    kappa, flip_rate = validation.get("kappa", math.nan), validation["flip_rate"]
+    if math.isnan(flip_rate):
+        return math.nan
+    return kappa * (1.0 - flip_rate) if kappa > 0 else kappa
+
+
+def pair_accuracy(validation: Mapping[str, float]) -> float:
+    """Validation accuracy x (1 - flip rate), without correction for chance: a constant scores the majority's share."""
     return validation["accuracy"] * (1.0 - validation["flip_rate"])
 
 
@@ -46,6 +81,7 @@ def worst_group(validation: Mapping[str, float]) -> float:
 
 SELECTION_RULES: dict[str, SelectionRule] = {
     "pair_robust": SelectionRule(pair_robust, needs_pairs=True),
+    "pair_accuracy": SelectionRule(pair_accuracy, needs_pairs=True),
     "average": SelectionRule(average),
     "worst_group": SelectionRule(worst_group, needs_groups=True),
     # Sampler and scheduler still follow pair_robust: even here no search or stop reads the test split.

@@ -73,6 +73,8 @@ class MethodSummary(BaseModel):
             Hutter et al. 2014); empty where too few trials completed to tell.
         final_runs: Keys of the completed final runs.
         counts: Search trials by status (`completed`, `stopped`, `failed`).
+        guessing: Whether the winner is no better than guessing on the validation split.
+        guessing_finals: How many of the final runs are.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,6 +91,8 @@ class MethodSummary(BaseModel):
     importances: dict[str, float] = {}
     final_runs: tuple[str, ...]
     counts: dict[str, int]
+    guessing: bool = False
+    guessing_finals: int = 0
 
 
 class RuleChoice(BaseModel):
@@ -113,7 +117,10 @@ class RuleAudit(BaseModel):
     Attributes:
         oracle: The rule itself reads test data.
         trials: Completed search trials over all methods.
-        spearman: Rank correlation over them between the rule's value and the shifted test accuracy.
+        spearman: Rank correlation over them between the rule's value and the shifted test accuracy. Methods that
+            differ much from one another raise it even where the rule cannot tell one method's trials apart.
+        within: Label -> the same correlation over that method's trials alone, where a winner is chosen; NaN below
+            three trials.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -123,6 +130,7 @@ class RuleAudit(BaseModel):
     oracle: bool
     trials: int
     spearman: MaybeNaN
+    within: dict[str, MaybeNaN] = {}
     choices: tuple[RuleChoice, ...]
 
 

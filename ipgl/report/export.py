@@ -24,6 +24,7 @@ from ipgl.report.reading import (
     winner_keys,
 )
 from ipgl.report.redact import redacted
+from ipgl.report.rule_tables import within_methods
 from ipgl.report.significance import against_baseline, best_baseline
 from ipgl.report.tables import DataTable, Value
 from ipgl.report.wording import setting
@@ -46,6 +47,7 @@ def report_tables(results: StudyResults) -> dict[str, DataTable]:
         "importances": ("One row per method and searched setting", _importances),
         "rules": ("One row per selection rule", _rules),
         "choices": ("One row per selection rule and method", _choices),
+        "rankings": ("One row per selection rule and method: Spearman within the method", _rankings),
         "remarks": ("What to know before trusting the numbers", _remarks),
     }
     return {name: _table(caption, list(rows(results))) for name, (caption, rows) in tables.items()}
@@ -128,6 +130,8 @@ def _methods(results: StudyResults) -> Iterable[Row]:
             "winner": method.winner,
             "score": method.score,
             "final_seeds": len(method.final_runs),
+            "guessing": method.guessing,
+            "guessing_finals": method.guessing_finals,
         }
         row |= {
             f"trials_{status}": method.counts.get(status, 0) for status in ("completed", "stopped", "failed")
@@ -241,12 +245,15 @@ def _importances(results: StudyResults) -> Iterable[Row]:
 
 def _rules(results: StudyResults) -> Iterable[Row]:
     for audit in results.summary.rules:
+        within = within_methods(audit)
         yield {
             "rule": audit.rule,
             "needs_groups": audit.needs_groups,
             "oracle": audit.oracle,
             "trials": audit.trials,
             "spearman": audit.spearman,
+            "spearman_within_mean": sum(within) / len(within) if within else math.nan,
+            "spearman_within_lowest": min(within, default=math.nan),
         }
 
 
@@ -260,6 +267,12 @@ def _choices(results: StudyResults) -> Iterable[Row]:
                 "shifted_accuracy": choice.shifted_accuracy,
                 "regret": choice.regret,
             }
+
+
+def _rankings(results: StudyResults) -> Iterable[Row]:
+    for audit in results.summary.rules:
+        for label, spearman in audit.within.items():
+            yield {"rule": audit.rule, "label": label, "spearman": spearman}
 
 
 def _remarks(results: StudyResults) -> Iterable[Row]:

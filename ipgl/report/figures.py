@@ -5,6 +5,8 @@ Pure functions: nothing is read or written. Accuracies are fractions in the resu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import plotly.graph_objects as go
 
 from ipgl.evaluation.result import RunResult
@@ -14,6 +16,7 @@ from ipgl.report.reading import (
     ADJUSTED_AVERAGE,
     CURVE,
     FLIP_RATE,
+    KAPPA,
     curve_points,
     final_estimate,
     kind_of,
@@ -34,7 +37,6 @@ from ipgl.report.traces import (
     base_figure,
     curve_trace,
     front_trace,
-    is_placed,
     method_key,
     path_trace,
     place_trace,
@@ -153,28 +155,54 @@ def invariance_places(results: StudyResults) -> list[tuple[MethodSummary, Estima
     return [(method, flip, accuracy) for method, flip, accuracy in found if flip and accuracy]
 
 
+@dataclass(frozen=True)
+class _Gain:
+    """What the trials figure sets against the flip rate: a validation metric, how it is shown, what the rule does.
+
+    Attributes:
+        scored: Whether the study's rule is this metric times (1 - flip rate).
+    """
+
+    metric: str
+    title: str
+    scale: float
+    suffix: str
+    scored: bool
+
+
+def _gain(summary: StudySummary, runs: list[RunResult]) -> _Gain:
+    """Kappa under the rule that multiplies it, accuracy under any other and for results without kappa."""
+    by_kappa = summary.selection == "pair_robust"
+    if by_kappa and any(finite(validation(run, KAPPA)) for run in runs):
+        return _Gain(KAPPA, "Validation kappa", 1.0, "", scored=True)
+    return _Gain(ACCURACY, "Validation accuracy (%)", 100.0, "%", scored=summary.selection == "pair_accuracy")
+
+
 def trials_figure(results: StudyResults) -> go.Figure:
-    """Validation accuracy against flip rate of each search trial; winners are starred."""
+    """What the selection rule multiplies (kappa, or accuracy) against flip rate of each trial; winners are starred."""
     summary, winners = results.summary, winner_keys(results.summary)
     searched = search_runs(results)
-    runs = [run for run in searched if is_placed(run)]
-    scored = runs and summary.selection == "pair_robust"
+    gain = _gain(summary, searched)
+    runs = [
+        run for run in searched if all(finite(validation(run, name)) for name in (gain.metric, FLIP_RATE))
+    ]
     left_out = len(searched) - len(runs)
     figure = base_figure(
         "What the search tried",
         "Up is accurate, left is invariant; stars are the winners, the dashed steps the Pareto front."
-        + (" Dotted lines join equal scores." if scored else "")
+        + (" Kappa: 1 is right always, 0 no better than chance." if gain.metric == KAPPA else "")
+        + (" Dotted lines join equal scores." if gain.scored else "")
         + (f" Not drawn: {left_out} without a validation metric." if left_out else ""),
         "Flip rate on held-out pairs (%)",
-        "Validation accuracy (%)",
+        gain.title,
         summary,
     )
     if not runs:
         return say(figure, "No search trial has validation metrics.")
-    if scored:
-        add_score_lines(figure, runs)
-    places = [(validation(run, FLIP_RATE), validation(run, ACCURACY)) for run in runs]
-    figure.add_trace(front_trace([places[i] for i in pareto_front(places)]))
+    places = [(validation(run, FLIP_RATE), validation(run, gain.metric)) for run in runs]
+    if gain.scored:
+        add_score_lines(figure, places, gain.scale)
+    figure.add_trace(front_trace([places[i] for i in pareto_front(places)], gain.scale))
     for label, style in _styles(summary).items():
         # The winner comes last, so that it lies on top of what it beat.
         own = sorted((run for run in runs if run.label == label), key=lambda run: run.trial in winners)
@@ -182,7 +210,7 @@ def trials_figure(results: StudyResults) -> go.Figure:
             figure.add_trace(
                 go.Scatter(
                     x=[rounded(100 * validation(run, FLIP_RATE)) for run in own],
-                    y=[rounded(100 * validation(run, ACCURACY)) for run in own],
+                    y=[rounded(gain.scale * validation(run, gain.metric)) for run in own],
                     mode="markers",
                     name=plotly_text(label),
                     legendgroup=label,
@@ -207,7 +235,7 @@ def trials_figure(results: StudyResults) -> go.Figure:
             figure.add_trace(method_key(label, style))
     add_status_keys(figure, {run.status for run in runs}, bool(winners), "markers")
     figure.update_xaxes(ticksuffix="%")
-    figure.update_yaxes(ticksuffix="%")
+    figure.update_yaxes(ticksuffix=gain.suffix)
     return figure
 
 

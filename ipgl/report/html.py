@@ -30,16 +30,15 @@ from ipgl.report.insight import (
 from ipgl.report.library import compressed_plotly
 from ipgl.report.method_table import method_rows, result_columns
 from ipgl.report.reading import CURVE, curve_names
+from ipgl.report.rule_tables import choices_table, rules_table, within_table
 from ipgl.report.significance import best_baseline
 from ipgl.report.style import DARK, FONT, LIGHT, legend_mark, method_styles, template
 from ipgl.report.tables import (
     DataTable,
-    choices_table,
     curve_table,
     groups_table,
     invariance_table,
     learning_table,
-    rules_table,
     trials_table,
 )
 from ipgl.report.text import findings
@@ -132,6 +131,7 @@ def render_report(
         ],
         rules=rules_table(results),
         choices=choices_table(results),
+        within=within_table(results),
         pairs=pairs,
         mistakes=mistakes,
         no_pictures=gallery.missing if gallery else "",

@@ -15,7 +15,7 @@ from ipgl.evaluation.summary import MethodSummary, StudyResults
 from ipgl.report.reading import search_ranges, search_runs, winner_keys
 from ipgl.report.redact import redacted
 from ipgl.report.style import NEUTRAL, MethodStyle, method_styles
-from ipgl.report.tables import DataTable
+from ipgl.report.tables import DataTable, outcome
 from ipgl.report.traces import STATUS_SYMBOLS, WINNER_SYMBOL, base_figure, rounded, trial_hover
 from ipgl.report.wording import finite, number, plotly_text, setting, shortened
 
@@ -103,7 +103,9 @@ def parallel_figure(results: StudyResults, label: str) -> go.Figure:
         "",
         results.summary,
     )
-    for run in sorted(runs, key=lambda run: (run.trial in winners, run.score if finite(run.score) else -1.0)):
+    for run in sorted(
+        runs, key=lambda run: (run.trial in winners, run.score if finite(run.score) else -math.inf)
+    ):
         figure.add_trace(_line(run, [*axes, last], style, run.trial in winners))
     for place, axis in enumerate([*axes, last]):
         figure.add_shape(
@@ -169,8 +171,7 @@ def settings_table(results: StudyResults, label: str) -> DataTable:
     for run in runs:
         held = redacted(run.hyperparameters)
         values = [setting(held[axis.name]) if axis.name in held else "n/a" for axis in axes]
-        outcome = f"{run.status}, winner" if run.trial in winners else run.status
-        rows.append((str(run.number), outcome, number(run.score), *values))
+        rows.append((str(run.number), outcome(run, winners), number(run.score), *values))
     columns = ("Trial", "Outcome", "Score", *(axis.name for axis in axes))
     numeric = {2} | {3 + place for place, axis in enumerate(axes) if not axis.choices}
     return DataTable(f"Trials of {label}, the best first", columns, tuple(rows), frozenset(numeric))

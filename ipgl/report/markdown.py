@@ -19,13 +19,12 @@ from ipgl.report.notes import (
     remarks,
 )
 from ipgl.report.reading import curve_names, kind_of
+from ipgl.report.rule_tables import choices_table, rules_table, within_table
 from ipgl.report.tables import (
     DataTable,
-    choices_table,
     curve_table,
     groups_table,
     invariance_table,
-    rules_table,
 )
 from ipgl.report.text import findings
 from ipgl.report.wording import counted
@@ -47,7 +46,10 @@ def markdown_report(results: StudyResults) -> str:
     for curve in curve_names(summary):
         blocks += [f"## {escaped(kind_of(curve).title)}", markdown_table(curve_table(results, curve))]
     blocks += ["## What each selection rule would have chosen", markdown_table(rules_table(results))]
-    blocks += [markdown_table(choices_table(results)), "## Failures", _failures(results), "## Reproduce it"]
+    blocks.append(markdown_table(choices_table(results)))
+    if (within := within_table(results)).rows:
+        blocks.append(markdown_table(within))
+    blocks += ["## Failures", _failures(results), "## Reproduce it"]
     blocks.append(_fenced("\n".join(commands(summary)), "sh"))
     if had_changes(summary):
         blocks.append("The study ran from files with changes that the revision does not hold.")
@@ -85,7 +87,7 @@ def _methods(results: StudyResults) -> str:
     columns = ["Method", "Needs", *headings, *(["Against the best baseline"] if against else []), "Trials"]
     cells = [
         [
-            escaped(row.label),
+            escaped(f"{row.label} ({row.guessing})" if row.guessing else row.label),
             escaped(row.needs),
             *(_cell(cell) for cell in row.cells),
             *([_against(row)] if against else []),

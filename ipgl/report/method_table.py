@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ipgl.evaluation.guessing import guessing_words
 from ipgl.evaluation.summary import MethodSummary, StudyResults
 from ipgl.report.reading import (
     AVERAGE,
@@ -64,6 +65,7 @@ class MethodRow:
 
     Attributes:
         against: Comparison with the best baseline; None in a study that has no baseline to compare with.
+        guessing: `no better than guessing`, and where; empty for a method with skill.
     """
 
     label: str
@@ -76,6 +78,7 @@ class MethodRow:
     score: str
     settings: tuple[tuple[str, str], ...]
     counts: tuple[tuple[str, int], ...]
+    guessing: str
 
 
 def result_columns(results: StudyResults) -> tuple[tuple[str, str], ...]:
@@ -108,6 +111,7 @@ def method_rows(results: StudyResults) -> list[MethodRow]:
             counts=tuple(
                 (status, method.counts.get(status, 0)) for status in ("completed", "stopped", "failed")
             ),
+            guessing=guessing_words(method),
         )
         for method, row in zip(methods, values, strict=True)
     ]

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from ipgl.evaluation.guessing import NO_BETTER, guessing_words
+from ipgl.evaluation.kappa import LEVEL
 from ipgl.evaluation.summary import StudyResults, StudySummary
 from ipgl.report.reading import curve_points, empty_groups, study_configs, target_severity
 from ipgl.report.redact import redacted
@@ -57,6 +59,11 @@ def notes(results: StudyResults) -> list[str]:
     if finite(summary.chance):
         said.append(
             f"Guessing by the test split's class shares reaches {percent(summary.chance)}: the tick on each bar."
+        )
+    if any(guessing_words(method) for method in summary.methods):
+        said.append(
+            f"{NO_BETTER.capitalize()}: on the validation split one class alone is predicted, or Cohen's kappa is "
+            f"not above 0 (one-sided test at {whole_percent(LEVEL)})."
         )
     empty = empty_groups(results)
     if empty:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ipgl.evaluation.guessing import NO_BETTER, guesses
 from ipgl.evaluation.result import RunResult
 from ipgl.evaluation.summary import Estimate, StudyResults
 from ipgl.report.figures import invariance_places, score_path
@@ -13,6 +14,7 @@ from ipgl.report.reading import (
     ACCURACY,
     CURVE,
     FLIP_RATE,
+    KAPPA,
     attribute_name,
     class_name,
     curve_points,
@@ -32,7 +34,6 @@ from ipgl.report.wording import (
     number,
     percent,
     percent_range,
-    points,
     setting,
     whole_percent,
 )
@@ -152,29 +153,6 @@ def groups_table(results: StudyResults) -> DataTable:
     )
 
 
-def choices_table(results: StudyResults) -> DataTable:
-    """The trial that each selection rule would have chosen for each method, with its test accuracy."""
-    numbers = {run.trial: run.number for run in results.runs}
-    rules = results.summary.rules
-    rows = []
-    for method in results.summary.methods:
-        cells = []
-        for audit in rules:
-            choice = next((c for c in audit.choices if c.label == method.label), None)
-            if choice is None:
-                cells.append(MISSING)
-            else:
-                name = f"trial {numbers[choice.trial]}" if choice.trial in numbers else choice.trial
-                cells.append(f"{percent(choice.shifted_accuracy)} ({name})")
-        rows.append((method.label, *cells))
-    return DataTable(
-        "Test accuracy at the target severity of the trial that each rule would have chosen",
-        ("Method", *(audit.rule for audit in rules)),
-        tuple(rows),
-        frozenset(range(1, 1 + len(rules))),
-    )
-
-
 def trials_table(results: StudyResults) -> DataTable:
     """The search's trials in numbers."""
     winners = winner_keys(results.summary)
@@ -182,8 +160,9 @@ def trials_table(results: StudyResults) -> DataTable:
         (
             str(run.number),
             run.label,
-            _outcome(run, winners),
+            outcome(run, winners),
             number(run.score),
+            number(validation(run, KAPPA)),
             percent(validation(run, ACCURACY)),
             percent(validation(run, FLIP_RATE)),
             ", ".join(f"{k} {setting(v)}" for k, v in redacted(run.hyperparameters).items())
@@ -191,40 +170,18 @@ def trials_table(results: StudyResults) -> DataTable:
         )
         for run in search_runs(results)
     )
-    columns = ("Trial", "Method", "Outcome", "Score", "Validation accuracy", "Flip rate", "Hyperparameters")
-    return DataTable("Search trials, in the order in which they started", columns, rows, frozenset({3, 4, 5}))
-
-
-def rules_table(results: StudyResults) -> DataTable:
-    """What each selection rule would have chosen, and what that was worth on the test split."""
-    labels = [method.label for method in results.summary.methods]
-    rows = []
-    for audit in results.summary.rules:
-        regrets = {choice.label: choice.regret for choice in audit.choices}
-        worst = max((value for value in regrets.values() if finite(value)), default=math.nan)
-        mean = sum(regrets.values()) / len(regrets) if regrets else math.nan
-        needs = (
-            "the test split (an oracle)"
-            if audit.oracle
-            else "validation groups"
-            if audit.needs_groups
-            else "pairs"
-        )
-        rows.append(
-            (
-                audit.rule,
-                "labels" if audit.rule == "average" else needs,
-                f"{audit.spearman:.3f}" if finite(audit.spearman) else MISSING,
-                points(mean) if finite(mean) else MISSING,
-                points(worst) if finite(worst) else MISSING,
-                str(audit.trials),
-            )
-        )
+    columns = (
+        "Trial",
+        "Method",
+        "Outcome",
+        "Score",
+        "Validation kappa",
+        "Validation accuracy",
+        "Flip rate",
+        "Hyperparameters",
+    )
     return DataTable(
-        f"Selection rules over {len(labels)} methods",
-        ("Rule", "Reads", "Spearman", "Mean regret", "Largest regret", "Trials"),
-        tuple(rows),
-        frozenset({2, 3, 4, 5}),
+        "Search trials, in the order in which they started", columns, rows, frozenset({3, 4, 5, 6})
     )
 
 
@@ -235,7 +192,7 @@ def learning_table(results: StudyResults) -> DataTable:
     for run in search_runs(results):
         path = score_path(results, run)
         scores = ", ".join(f"{epoch:g}: {number(score)}" for epoch, score in path) or "never evaluated"
-        rows.append((str(run.number), run.label, _outcome(run, winners), scores))
+        rows.append((str(run.number), run.label, outcome(run, winners), scores))
     columns = ("Trial", "Method", "Outcome", "Epoch: selection score")
     return DataTable("Selection score after each evaluation", columns, tuple(rows))
 
@@ -248,5 +205,11 @@ def _group_text(accuracy: Estimate | None) -> str:
     return f"{percent(accuracy.mean)} ({percent_range(accuracy.low, accuracy.high)})"
 
 
-def _outcome(run: RunResult, winners: set[str]) -> str:
-    return f"{run.status}, winner" if run.trial in winners else run.status
+def outcome(run: RunResult, winners: set[str]) -> str:
+    """How the trial ended, whether it is no better than guessing, whether it won."""
+    words: list[str] = [run.status]
+    if run.status == "completed" and guesses(run):
+        words.append(NO_BETTER)
+    if run.trial in winners:
+        words.append("winner")
+    return ", ".join(words)

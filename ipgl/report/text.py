@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipgl.evaluation.guessing import guessing_words
 from ipgl.evaluation.result import CurvePoint
 from ipgl.evaluation.summary import MethodSummary, StudySummary
 from ipgl.report.reading import curve_points, difference_at, point_at, severities
@@ -20,7 +21,8 @@ from ipgl.report.wording import (
 def findings(summary: StudySummary) -> list[str]:
     """Up to three sentences: who leads on the hardest mix, what that costs on the easiest, what is missing.
 
-    A lead counts as told apart only where the interval of the difference excludes 0. Where nothing is
+    A lead counts as told apart only where the interval of the difference excludes 0. A method that is no better than
+    guessing is named as such: with the lead if it leads, with what is missing otherwise. Where nothing is
     missing, the third sentence compares the leader with plain training (`erm`), unless the first already did.
     """
     measured = [s for s in severities(summary) if _ranking(summary, s)]
@@ -31,7 +33,7 @@ def findings(summary: StudySummary) -> list[str]:
     sentences = [_lead(summary, ranking, hardest)]
     if hardest != easiest:
         sentences.append(_cost(summary, ranking[0], easiest))
-    missing = _missing(summary)
+    missing = _missing(summary, ranking[0])
     if missing:
         sentences.append(_capital(f"{missing}."))
     else:
@@ -52,10 +54,13 @@ def _ranking(summary: StudySummary, severity: float) -> list[MethodSummary]:
 def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) -> str:
     leader = ranking[0]
     reached = _reached(summary, leader, severity)
+    words = guessing_words(leader)
+    guessing = f", {words}," if words else ""
     if len(ranking) == 1:
-        only = ", the only method with test results," if len(summary.methods) > 1 else ""
-        return f"{leader.label}{only} reaches {reached} {mix_phrase(severity)}."
-    start = f"{leader.label} has the highest accuracy {mix_phrase(severity)}, {reached}"
+        only = ", the only method with test results" if len(summary.methods) > 1 else ""
+        only += "" if words or not only else ","
+        return f"{leader.label}{only}{guessing} reaches {reached} {mix_phrase(severity)}."
+    start = f"{leader.label}{guessing} has the highest accuracy {mix_phrase(severity)}, {reached}"
     second = ranking[1].label
     difference = difference_at(summary, leader.label, second, severity)
     if difference is None:
@@ -121,9 +126,17 @@ def _reached(summary: StudySummary, method: MethodSummary, severity: float) -> s
     return f"{percent(point.accuracy)} ({whole_percent(summary.confidence)} interval {interval})"
 
 
-def _missing(summary: StudySummary) -> str:
-    """Methods without test results and mixes without examples, as clauses; empty where nothing is missing."""
+def _missing(summary: StudySummary, leader: MethodSummary | None = None) -> str:
+    """Methods without test results or skill and mixes without examples, as clauses; empty where nothing is missing.
+
+    The leader's own want of skill stands in the first sentence.
+    """
     clauses = [_why_missing(method) for method in summary.methods if not curve_points(method)]
+    clauses += [
+        f"{method.label} is {words}"
+        for method in summary.methods
+        if curve_points(method) and method is not leader and (words := guessing_words(method))
+    ]
     unmeasured = [s for s in severities(summary) if not _ranking(summary, s)]
     if unmeasured:
         shares = listed([whole_percent(1 - s) for s in unmeasured])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 
 import plotly.graph_objects as go
 
+from ipgl.evaluation.guessing import NO_BETTER, guesses
 from ipgl.evaluation.result import CurvePoint, RunResult
 from ipgl.evaluation.summary import Estimate, StudySummary
-from ipgl.report.reading import ACCURACY, FLIP_RATE, cause_of, validation
+from ipgl.report.reading import ACCURACY, FLIP_RATE, KAPPA, cause_of, validation
 from ipgl.report.redact import redacted
 from ipgl.report.style import LIGHT, NEUTRAL, MethodStyle, template, translucent
 from ipgl.report.wording import finite, number, percent, percent_range, plotly_text, setting, shortened
@@ -103,11 +104,14 @@ def band_trace(
     )
 
 
-def front_trace(front: list[tuple[float, float]]) -> go.Scatter:
-    """The Pareto front of (flip rate, accuracy): between its points nothing better is known, hence steps."""
+def front_trace(front: list[tuple[float, float]], scale: float = 100.0) -> go.Scatter:
+    """The Pareto front of (flip rate, gain): between its points nothing better is known, hence steps.
+
+    `scale` turns the gain (an accuracy, or kappa) into what its axis shows.
+    """
     return go.Scatter(
         x=[rounded(100 * flip) for flip, _ in front],
-        y=[rounded(100 * accuracy) for _, accuracy in front],
+        y=[rounded(scale * gain) for _, gain in front],
         mode="lines",
         line={"color": NEUTRAL, "width": 1.5, "dash": "dash", "shape": "hv"},
         name="Pareto front",
@@ -204,20 +208,27 @@ def add_status_keys(figure: go.Figure, statuses: Collection[str], winners: bool,
         )
 
 
-def add_score_lines(figure: go.Figure, runs: list[RunResult]) -> None:
-    """Lines of equal `accuracy x (1 - flip rate)`: the winner is the trial on the highest."""
-    flips = [validation(run, FLIP_RATE) for run in runs]
-    accuracies = [validation(run, ACCURACY) for run in runs]
+def add_score_lines(figure: go.Figure, places: Sequence[tuple[float, float]], scale: float) -> None:
+    """Lines of equal `gain x (1 - flip rate)` above 0: the best trial lies on the highest.
+
+    Args:
+        figure: Receives the lines and the ranges of both axes.
+        places: (flip rate, gain) of each trial; the gain is what the rule multiplies, accuracy or kappa.
+        scale: What the gain is multiplied by on its axis.
+    """
+    flips, gains = [flip for flip, _ in places], [gain for _, gain in places]
     left, right = max(0.0, min(flips) - 0.04), min(1.0, max(flips) + 0.04)
-    bottom, top = max(0.0, min(accuracies) - 0.04), min(1.0, max(accuracies) + 0.05)
+    bottom, top = min(gains) - 0.04, min(1.0, max(gains) + 0.05)
     for score in (tenth / 10 for tenth in range(1, 10)):
         steps = [bottom + (top - bottom) * step / 40 for step in range(41)]
-        inside = [(1 - score / a, a) for a in steps if a > 0 and left <= 1 - score / a <= right]
+        inside = [
+            (1 - score / gain, gain) for gain in steps if gain > 0 and left <= 1 - score / gain <= right
+        ]
         if len(inside) > 1:
             figure.add_trace(
                 go.Scatter(
                     x=[rounded(100 * flip) for flip, _ in inside],
-                    y=[rounded(100 * accuracy) for _, accuracy in inside],
+                    y=[rounded(scale * gain) for _, gain in inside],
                     mode="lines+text",
                     line={"color": NEUTRAL, "width": 1, "dash": "dot"},
                     opacity=0.7,
@@ -229,14 +240,18 @@ def add_score_lines(figure: go.Figure, runs: list[RunResult]) -> None:
                     name=f"score {score:g}",
                 )
             )
-    figure.update_xaxes(range=[100 * left - 1, 100 * right + 1]).update_yaxes(range=[100 * bottom, 100 * top])
+    figure.update_xaxes(range=[100 * left - 1, 100 * right + 1]).update_yaxes(
+        range=[scale * bottom, scale * top]
+    )
 
 
 def trial_hover(run: RunResult, wins: bool) -> str:
-    accuracy, flip_rate = (validation(run, name) for name in (ACCURACY, FLIP_RATE))
+    accuracy, flip_rate, kappa = (validation(run, name) for name in (ACCURACY, FLIP_RATE, KAPPA))
+    agreement = f"kappa {number(kappa)}, " if finite(kappa) else ""
     lines = [
-        f"<b>{plotly_text(run.label)}</b>, trial {run.number}, {'winner' if wins else run.status}",
-        f"score {number(run.score)}, accuracy {percent(accuracy)}, flip rate {percent(flip_rate)}",
+        f"<b>{plotly_text(run.label)}</b>, trial {run.number}, {'winner' if wins else run.status}"
+        + (f", {NO_BETTER}" if run.status == "completed" and guesses(run) else ""),
+        f"score {number(run.score)}, {agreement}accuracy {percent(accuracy)}, flip rate {percent(flip_rate)}",
         *([plotly_text(shortened(redacted(cause), MAX_HOVER))] if (cause := cause_of(run)) else []),
         *(
             f"{plotly_text(key)}: {plotly_text(shortened(setting(value), MAX_HOVER))}"
@@ -244,11 +259,6 @@ def trial_hover(run: RunResult, wins: bool) -> str:
         ),
     ]
     return "<br>".join(lines)
-
-
-def is_placed(run: RunResult) -> bool:
-    """Whether the trial has both coordinates of the trials figure."""
-    return all(finite(validation(run, name)) for name in (ACCURACY, FLIP_RATE))
 
 
 def _segments(points: list[CurvePoint]) -> Iterator[list[CurvePoint]]:

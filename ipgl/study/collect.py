@@ -26,6 +26,7 @@ from ipgl.evaluation import (
     wilson_interval,
 )
 from ipgl.evaluation.audit import audit_rules, best_run
+from ipgl.evaluation.guessing import guesses, guessing_remarks
 from ipgl.methods import METHODS
 from ipgl.report.redact import redacted
 from ipgl.study.folder import StudyFolder, TrialFolder
@@ -83,7 +84,8 @@ def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None
     """Each label's best completed search trial under the study's selection rule.
 
     Every rule but an oracle, which says so by its name, reads validation metrics alone. Trials that were
-    stopped early compete with nobody, since they have not been trained to the end. Ties go to the earlier.
+    stopped early compete with nobody, since they have not been trained to the end, and one that is no better than
+    guessing wins only where all are (`best_run`).
     """
     winners: dict[str, str | None] = {}
     runs = [run for _, run in read_runs(folder) if run.phase == "search" and run.status == "completed"]
@@ -126,6 +128,7 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
             remarks=(
                 *dict.fromkeys(n for run in tested for n in run.data_notes),
                 *ended.remarks,
+                *guessing_remarks(methods, ended.results),
                 *missing_curves(methods),
             ),
             rules=audit_rules(ended.results, [method.label for method in plan.methods]),
@@ -162,6 +165,8 @@ def _method_summary(
         ),
         final_runs=tuple(tested.run.trial for tested in ended.tested[label]),
         counts={status: counts.get(status, 0) for status in ("completed", "stopped", "failed")},
+        guessing=winner is not None and guesses(winner),
+        guessing_finals=sum(guesses(tested.run) for tested in ended.tested[label]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 from collections.abc import Iterable
 
@@ -11,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 
 from ipgl.config import TrialConfig
-from ipgl.evaluation import SELECTION_RULES, CurvePoint, Estimate, RunResult, StudySummary
+from ipgl.evaluation import SELECTION_RULES, CurvePoint, Estimate, MethodSummary, RunResult, StudySummary
+from ipgl.evaluation.guessing import NO_BETTER, guesses, guessing_words
 from ipgl.study.console import print_remark
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
@@ -92,7 +94,9 @@ class LiveDisplay:
         # The table is drawn by a thread of its own.
         own = [run for run in list(self._ended.values()) if run.label == label]
         search = [run for run in own if run.phase == "search"]
-        scores = [run.score for run in search if run.status == "completed" and not math.isnan(run.score)]
+        scored = [run for run in search if run.status == "completed" and not math.isnan(run.score)]
+        # As a winner is chosen: what guesses counts only where all do.
+        skilled = [run for run in scored if not guesses(run)] or scored
         return MethodProgress(
             label=label,
             searched=len(search),
@@ -100,7 +104,7 @@ class LiveDisplay:
             running=sum(config.label == label for config in list(self._running.values())),
             stopped=sum(run.status == "stopped" for run in search),
             failed=sum(run.status == "failed" for run in own),
-            best=max(scores, default=None),
+            best=max((run.score for run in skilled), default=None),
             tested=sum(run.phase == "final" and run.status == "completed" for run in own),
             to_test=len(self._plan.final_seeds()),
         )
@@ -129,7 +133,8 @@ def results_table(summary: StudySummary, width: int = 140) -> Table:
 
     On a narrow terminal each interval stands below its mean; on a very narrow one `needs` is left out.
     """
-    label = max(len(method.label) for method in summary.methods)
+    names = [_name(method) for method in summary.methods]
+    label = max(len(line) for name in names for line in name.splitlines())
     between = " " if width >= label + 106 else "\n"
     with_needs = width >= label + 86
     points = next((method.curves["mixture"] for method in summary.methods if method.curves), ())
@@ -148,16 +153,22 @@ def results_table(summary: StudySummary, width: int = 140) -> Table:
         table.add_column(f"agrees {100 * (1 - severity):.0f}%", justify="right", no_wrap=True)
     table.add_column("worst group", justify="right", no_wrap=True)
     table.add_column("seeds", justify="right")
-    for method in summary.methods:
+    for name, method in zip(names, summary.methods, strict=True):
         curve = {point.severity: point for point in method.curves.get("mixture", ())}
         table.add_row(
-            method.label,
+            name,
             *([method.needs] if with_needs else []),
             *(_cell(curve.get(severity), between) for severity in shown),
             _cell(method.estimates.get("worst_group"), between),
             str(len(method.final_runs)),
         )
     return table
+
+
+def _name(method: MethodSummary) -> str:
+    """The label, and below it what to say of a method without skill."""
+    words = guessing_words(method)
+    return "\n".join([method.label, *textwrap.wrap(words, len(NO_BETTER))])
 
 
 def _reading(summary: StudySummary) -> str:
@@ -173,9 +184,15 @@ def audit_line(summary: StudySummary) -> str | None:
     if audit is None or math.isnan(audit.spearman):
         return None
     target = 1 - summary.config["evaluation"]["target_severity"]
+    within = [value for value in audit.within.values() if not math.isnan(value)]
+    inside = (
+        f"; within methods {sum(within) / len(within):.3f} (mean of {len(within)}, lowest {min(within):.3f})"
+        if within
+        else ""
+    )
     return (
         f"Looking back, {audit.rule} ranked the {audit.trials} completed search trials as the test accuracy at "
-        f"{target:.0%} agreement did with Spearman {audit.spearman:.3f}"
+        f"{target:.0%} agreement did with Spearman {audit.spearman:.3f}, all methods pooled{inside}"
     )
 
 

@@ -16,7 +16,10 @@ OVER = f"{MARK}over"
 
 
 class MethodProgress(BaseModel):
-    """One label's counts; `best` is the highest score of its completed search trials, None without one."""
+    """One label's counts; `best` is the highest score of its completed search trials, None without one.
+
+    A trial that is no better than guessing counts for `best` only where all completed ones are so.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

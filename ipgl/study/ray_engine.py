@@ -25,6 +25,7 @@ from ipgl.config import TrialConfig
 from ipgl.data import derive_seed
 from ipgl.errors import ResourceError
 from ipgl.evaluation import RunResult
+from ipgl.evaluation.selection import LOWEST_SCORE
 from ipgl.search import distributions, make_sampler
 from ipgl.study.events import Events
 from ipgl.study.folder import StudyFolder
@@ -145,7 +146,7 @@ class RayEngine:
                 sampler=make_sampler(search.sampler, seed, search.startup_trials),
             )
             for run in past.ended:
-                value = 0.0 if run.status == "failed" else told(run.score)
+                value = LOWEST_SCORE if run.status == "failed" else told(run.score)
                 searcher.add_evaluated_point(run.hyperparameters, value)
         values = {key: found.probes[0] for key, found in space.items()}
         probe = self.plan.trial(label, values, "search", search.seed)

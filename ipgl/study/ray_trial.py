@@ -10,6 +10,7 @@ from typing import Any
 
 from ipgl.config import Phase, TrialConfig
 from ipgl.evaluation import Failure, RunResult
+from ipgl.evaluation.selection import LOWEST_SCORE
 from ipgl.study.folder import StudyFolder
 from ipgl.study.imports import load_imports
 from ipgl.study.plan import StudyPlan
@@ -58,15 +59,15 @@ class TrialFunction:
 def last_row(config: TrialConfig, result: RunResult) -> dict[str, float]:
     """What Tune is told once the result is on storage, so that a scheduler that ends the trial on it finds it there.
 
-    A failed trial scores 0, the least that any rule gives, so that the search learns to stay away.
+    A failed trial scores the least that any rule gives, so that the search learns to stay away.
     """
-    score = 0.0 if result.status == "failed" else told(result.score)
+    score = LOWEST_SCORE if result.status == "failed" else told(result.score)
     return {SCORE: score, "training_iteration": config.training.evaluations}
 
 
 def told(score: float) -> float:
     """What searcher and scheduler are told: Optuna would wait for ever on a trial whose score is NaN."""
-    return score if math.isfinite(score) else 0.0
+    return score if math.isfinite(score) else LOWEST_SCORE
 
 
 class RowReporter:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ipgl.evaluation.guessing import guessing_words
 from ipgl.evaluation.result import Failure
 from ipgl.evaluation.summary import Estimate, MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
@@ -102,7 +103,10 @@ def _winners(summary: StudySummary) -> list[str]:
             continue
         settings = ", ".join(f"`{key} = {_value(value)}`" for key, value in method.hyperparameters.items())
         score = "" if math.isnan(method.score) else f"; score {method.score:.4g}"
-        lines.append(f"- **{method.label}**: {settings or 'nothing to search'}{score} ({_counts(method)})")
+        guessing = f"; {words}" if (words := guessing_words(method)) else ""
+        lines.append(
+            f"- **{method.label}**: {settings or 'nothing to search'}{score}{guessing} ({_counts(method)})"
+        )
     return [f"Winners by `{summary.selection}`, chosen without test data:", "\n".join(lines)] if lines else []
 
 
