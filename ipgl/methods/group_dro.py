@@ -29,6 +29,7 @@ class GroupDro(MethodBase):
     """Exponentiated ascent on group weights `q`, descent on `sum_g q_g (loss_g + C / sqrt(n_g))`."""
 
     needs = Needs(groups=True)
+    # DomainBed and SubpopBench: 10^U(-3, -1); Sagawa et al.: C in 0, 1, ..., 5.
     search_space = {"step_size": LogUniform(1e-3, 1e-1), "adjustment": Uniform(0, 5)}
 
     def __init__(self, settings: GroupDroSettings, toolbox: Toolbox) -> None:

@@ -24,7 +24,8 @@ class MixupSettings(Settings):
 class Mixup(MethodBase):
     """mixup (Zhang et al. 2018): inputs and losses of random partners, mixed in the same share."""
 
-    search_space = {"alpha": LogUniform(0.05, 2)}
+    # DomainBed and SubpopBench: 10^U(-1, 1).
+    search_space = {"alpha": LogUniform(0.1, 10)}
 
     def __init__(self, settings: MixupSettings, toolbox: Toolbox) -> None:
         self._descend, self._alpha = toolbox.descend, settings.alpha
@@ -57,7 +58,8 @@ class Lisa(Mixup):
     """LISA (Yao et al. 2022): mix across attributes within one label, or across labels within one attribute."""
 
     needs = Needs(groups=True)
-    search_space = {"alpha": LogUniform(0.2, 4), "same_label": Uniform(0, 1)}
+    # SubpopBench: 10^U(-1, 1) and U(0, 1).
+    search_space = {"alpha": LogUniform(0.1, 10), "same_label": Uniform(0, 1)}
 
     def __init__(self, settings: LisaSettings, toolbox: Toolbox) -> None:
         super().__init__(settings, toolbox)
