@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
 
-from ipgl.config import LogUniform, Settings
+from ipgl.config import LogUniform, Settings, Uniform
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
 from ipgl.models import Classifier
@@ -27,7 +27,8 @@ class CounterfactualAugmentation(MethodBase):
     """
 
     needs = Needs(pairs=True)
-    search_space = {"probability": LogUniform(0.1, 0.9)}
+    # No range is published (Kaushik et al. use every counterfactual once): a share, so 0.1 to 0.9.
+    search_space = {"probability": Uniform(0.1, 0.9)}
 
     def __init__(self, settings: CounterfactualAugmentationSettings, toolbox: Toolbox) -> None:
         self._descend, self._probability = toolbox.descend, settings.probability
@@ -65,6 +66,7 @@ class LogitPairing(MethodBase):
     """Counterfactual logit pairing (Garg et al. 2019): `L + strength * mean_p |f(x_p) - f(x~_p)|_1`."""
 
     needs = Needs(pairs=True)
+    # Garg et al. try 0.05, 1 and 5 on text, which is no range for images: three decades, the same as for `ipg`.
     search_space = {"strength": LogUniform(0.1, 100)}
 
     def __init__(self, settings: LogitPairingSettings, toolbox: Toolbox) -> None:

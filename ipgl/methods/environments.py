@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ipgl.config import LogUniform, Settings, Uniform
+from ipgl.config import LogUniform, Settings
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
 from ipgl.models import Classifier
@@ -58,7 +58,8 @@ class EnvironmentPenalty(MethodBase):
     """
 
     needs = Needs(environments=True)
-    search_space = {"strength": LogUniform(1, 1e5), "anneal_share": Uniform(0.05, 0.6)}
+    # DomainBed: 10^U(-1, 5), and 10^U(0, 4) steps of 5,000 (a share of 1 or more would never turn the penalty on).
+    search_space = {"strength": LogUniform(0.1, 1e5), "anneal_share": LogUniform(2e-4, 0.99)}
 
     def __init__(self, settings: EnvironmentPenaltySettings, toolbox: Toolbox) -> None:
         self._settings, self._toolbox = settings, toolbox

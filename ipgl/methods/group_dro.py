@@ -36,6 +36,7 @@ class GroupDro(MethodBase):
     """
 
     needs = Needs(groups=True)
+    # DomainBed and SubpopBench: 10^U(-3, -1); Sagawa et al.: C in 0, 1, ..., 5.
     search_space = {"step_size": LogUniform(1e-3, 1e-1), "adjustment": Uniform(0, 5)}
 
     def __init__(self, settings: GroupDroSettings, toolbox: Toolbox) -> None:

@@ -31,7 +31,8 @@ class Jtt(MethodBase):
     """
 
     restarts = True
-    search_space = {"first_share": Uniform(0.05, 0.5), "upweight": LogUniform(2, 100)}
+    # SubpopBench: U(0.2, 0.8) and 10^U(0, 2.5); the paper gives a list of its own for each data set.
+    search_space = {"first_share": Uniform(0.2, 0.8), "upweight": LogUniform(1, 316)}
 
     def __init__(self, settings: JttSettings, toolbox: Toolbox) -> None:
         self._settings, self._toolbox = settings, toolbox

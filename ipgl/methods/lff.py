@@ -36,7 +36,8 @@ class Lff(MethodBase):
     more (`1 / q`, `adam`). Without decay, Adam takes the same steps either way.
     """
 
-    search_space = {"amplification": Uniform(0.3, 0.9), "smoothing": Uniform(0.3, 0.95)}
+    # SubpopBench: U(0.05, 0.95); no range is published for the smoothing (0.7 in the paper): a share, so 0.1 to 0.9.
+    search_space = {"amplification": Uniform(0.05, 0.95), "smoothing": Uniform(0.1, 0.9)}
 
     def __init__(self, settings: LffSettings, toolbox: Toolbox) -> None:
         self._settings, self._toolbox = settings, toolbox

@@ -28,7 +28,8 @@ class Mixup(MethodBase):
     One share for all examples of a batch, as in the paper's code.
     """
 
-    search_space = {"alpha": LogUniform(0.05, 2)}
+    # DomainBed and SubpopBench: 10^U(-1, 1).
+    search_space = {"alpha": LogUniform(0.1, 10)}
 
     def __init__(self, settings: MixupSettings, toolbox: Toolbox) -> None:
         self._descend, self._alpha = toolbox.descend, settings.alpha
@@ -70,7 +71,8 @@ class Lisa(Mixup):
     """
 
     needs = Needs(groups=True)
-    search_space = {"alpha": LogUniform(0.2, 4), "same_label": Uniform(0, 1)}
+    # SubpopBench: 10^U(-1, 1) and U(0, 1).
+    search_space = {"alpha": LogUniform(0.1, 10), "same_label": Uniform(0, 1)}
 
     def __init__(self, settings: LisaSettings, toolbox: Toolbox) -> None:
         super().__init__(settings, toolbox)

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ipgl.config import LogUniform, Settings, Uniform
+from ipgl.config import LogUniform, Settings
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import MethodBase, StepReport, Toolbox
 from ipgl.models import Classifier
@@ -34,7 +34,8 @@ class RidgSettings(Settings):
 class Ridg(MethodBase):
     """Keep each class's rationales together; needs labels alone."""
 
-    search_space = {"strength": LogUniform(1e-3, 10), "momentum": Uniform(1e-3, 0.1)}
+    # The authors' code: 10^U(-2, -1) and 10^U(-4, -1).
+    search_space = {"strength": LogUniform(0.01, 0.1), "momentum": LogUniform(1e-4, 0.1)}
 
     def __init__(self, settings: RidgSettings, toolbox: Toolbox) -> None:
         self._settings, self._toolbox = settings, toolbox

@@ -32,10 +32,12 @@ class Ipg(MethodBase):
     """Follow the task's gradient, and a corrective one for as long as the pairs violate the invariance condition."""
 
     needs = Needs(pairs=True)
+    # No range is published. Each weight is given three decades: strength the same as `clp`'s, the hidden layers' a
+    # tenth of that, because their differences are sums over many more units.
     search_space: ClassVar[dict[str, Range]] = {
         "update": Choice(("sequential", "additive")),
         "discrepancy": Choice(("rationale", "logit")),
-        "strength": LogUniform(1, 1000),
+        "strength": LogUniform(0.1, 100),
         "hidden_weight": LogUniform(0.01, 10),
     }
 
