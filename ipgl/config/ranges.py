@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -128,6 +128,28 @@ def as_data(space: Range) -> str:
     kind = next(name for name, cls in RANGES.items() if type(space) is cls)
     values = space.values if isinstance(space, Choice) else (space.low, space.high)
     return f"{{{kind}: [{', '.join(map(str, values))}]}}"
+
+
+WidthUnit: TypeAlias = Literal["decades", "values", "wide"]
+
+
+def width(space: Range) -> tuple[float, WidthUnit]:
+    """How much a search over `space` covers, and in which unit.
+
+    `decades` are `log10(high / low)`, of every range of positive numbers, however it is drawn from; `wide` is
+    `high - low`, of a range that begins at 0 or below; `values` counts those of a choice.
+    """
+    if isinstance(space, Choice):
+        return float(len(space.values)), "values"
+    if space.low > 0:
+        return math.log10(space.high) - math.log10(space.low), "decades"
+    return float(space.high - space.low), "wide"
+
+
+def width_text(amount: float, unit: WidthUnit) -> str:
+    """A width in words: `3 decades`, `0.7 decades`, `1 wide`, `2 values`."""
+    number = f"{round(amount, 1):g}"
+    return f"{number} {unit[:-1] if number == '1' and unit != 'wide' else unit}"
 
 
 def contains(space: Range, value: Scalar) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ipgl.config.ranges import WidthUnit
 from ipgl.evaluation.result import CurvePoint, MaybeNaN, RunResult
 
 
@@ -57,11 +58,67 @@ class PairedTest(BaseModel):
     p_value: MaybeNaN
 
 
+class SearchedSetting(BaseModel):
+    """A setting that a method's search drew, by its dotted key.
+
+    Attributes:
+        range: As the study file writes it: `{log_uniform: [0.1, 100]}`.
+        width: `log10(high / low)` in `decades`, the number of `values` of a choice, or `high - low` of a range that
+            begins at 0 or below (`wide`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    range: str
+    width: float
+    unit: WidthUnit
+
+
+class MethodBudget(BaseModel):
+    """What a method was given: what its result has to be seen against.
+
+    Attributes:
+        trials: Search trials planned.
+        ended: Search trials run, by status (`completed`, `stopped`, `failed`).
+        epochs: Epochs of one trial that is not stopped; None where the search draws them.
+        steps: Optimiser steps that the search trials took together.
+        searched: What the search drew.
+        fixed: The method's own settings that the study file sets to one value.
+        starts: Known points that the search tried first.
+        training_pairs: Pairs that training may use, 0 for a method that needs none; None for all that there are but
+            the held-out ones, or a number that the search draws.
+        held_out_pairs: Pairs set aside to measure invariance; None where the search draws their number.
+        training_labels: What training reads beside images and pairs (`class labels`, `groups`, `environments`).
+        selection_reads: What ranks and chooses the trials (`class labels`, `held-out pairs`, `validation groups`,
+            `test split`: an oracle).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: int
+    ended: dict[str, int]
+    epochs: int | None
+    steps: int
+    searched: tuple[SearchedSetting, ...]
+    fixed: dict[str, Any]
+    starts: int
+    training_pairs: int | None
+    held_out_pairs: int | None
+    training_labels: tuple[str, ...]
+    selection_reads: tuple[str, ...]
+
+    @property
+    def selected_by_pairs(self) -> bool:
+        """Whether held-out pairs had a say in which trial won."""
+        return "held-out pairs" in self.selection_reads
+
+
 class MethodSummary(BaseModel):
     """What the study found for one method.
 
     Attributes:
-        needs: What the method asks of the data beyond labels.
+        needs: What the method asks of the data beyond labels, and what else chose its settings.
         winner: Key of the search trial that the selection rule chose; None if no trial completed.
         hyperparameters: The winner's searched values.
         score: The winner's value under the selection rule.
@@ -75,6 +132,7 @@ class MethodSummary(BaseModel):
         counts: Search trials by status (`completed`, `stopped`, `failed`).
         guessing: Whether the winner is no better than guessing on the validation split.
         guessing_finals: How many of the final runs are.
+        budget: What the method was given; None in a summary that was written without it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,6 +151,7 @@ class MethodSummary(BaseModel):
     counts: dict[str, int]
     guessing: bool = False
     guessing_finals: int = 0
+    budget: MethodBudget | None = None
 
 
 class RuleChoice(BaseModel):

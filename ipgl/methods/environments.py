@@ -29,7 +29,7 @@ class EnvironmentPenaltySettings(Settings):
         "batch: the penalty of the batch as it is, too large by an amount that grows with 1 / batch size.",
     )
     forget_optimiser: bool = Field(
-        True, description="Forget the optimiser's momenta when the penalty's weight is switched to strength."
+        False, description="Forget the optimiser's momenta when the penalty's weight is switched to strength."
     )
 
 
@@ -42,8 +42,9 @@ class EnvironmentPenalty(MethodBase):
     the optimiser, would multiply decay by the strength.) Under `sgd` the division means a learning rate of
     `lr / weight` for the undivided objective; `adam` and `adamw` do not see it.
 
-    When the weight rises, Adam's second moments are those of gradients of another size; `forget_optimiser` drops them,
-    as DomainBed does. Arjovsky's code keeps them.
+    `forget_optimiser` starts the optimiser anew when the weight rises, as DomainBed does, which descends on the
+    undivided loss: Adam's second moments are then those of gradients smaller by a factor of the weight. Here, as in
+    Arjovsky's and Krueger's own code, the division keeps gradients in one range and the state is kept by default.
 
     Risks and penalty are those of the batch over all workers. A penalty is not linear in them, so the mean of the
     workers' own penalties would be another objective; what is: each is a function of sums over examples. The sums

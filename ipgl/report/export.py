@@ -45,6 +45,8 @@ def report_tables(results: StudyResults) -> dict[str, DataTable]:
         "runs": ("One row per run: times, outcome, settings and metrics", _runs),
         "history": ("One row per run and evaluation", _history),
         "importances": ("One row per method and searched setting", _importances),
+        "budgets": ("One row per method: trials, pairs and labels that it was given", _budgets),
+        "ranges": ("One row per method and searched setting", _ranges),
         "rules": ("One row per selection rule", _rules),
         "choices": ("One row per selection rule and method", _choices),
         "rankings": ("One row per selection rule and method: Spearman within the method", _rankings),
@@ -241,6 +243,39 @@ def _importances(results: StudyResults) -> Iterable[Row]:
     for method in results.summary.methods:
         for name, importance in method.importances.items():
             yield {"label": method.label, "setting": name, "importance": importance}
+
+
+def _budgets(results: StudyResults) -> Iterable[Row]:
+    for method in results.summary.methods:
+        budget = method.budget
+        if budget is None:
+            continue
+        yield {
+            "label": method.label,
+            "method": method.method,
+            "trials": budget.trials,
+            **{f"trials_{status}": count for status, count in budget.ended.items()},
+            "epochs": budget.epochs,
+            "steps": budget.steps,
+            "starts": budget.starts,
+            "training_pairs": budget.training_pairs,
+            "held_out_pairs": budget.held_out_pairs,
+            "training_labels": ", ".join(budget.training_labels),
+            "selection_reads": ", ".join(budget.selection_reads),
+            **_prefixed("fixed/", budget.fixed),
+        }
+
+
+def _ranges(results: StudyResults) -> Iterable[Row]:
+    for method in results.summary.methods:
+        for found in method.budget.searched if method.budget else ():
+            yield {
+                "label": method.label,
+                "setting": found.name,
+                "range": found.range,
+                "width": found.width,
+                "unit": found.unit,
+            }
 
 
 def _rules(results: StudyResults) -> Iterable[Row]:

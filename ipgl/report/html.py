@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from ipgl.evaluation.summary import StudyResults
 from ipgl.files import write_text
 from ipgl.report import notes
+from ipgl.report.budget import budget_table
 from ipgl.report.convergence import convergence_figure, convergence_table, diagnosed_runs
 from ipgl.report.failures import MAX_FAILURES, failure_rows
 from ipgl.report.figures import invariance_figure, learning_figure, robustness_figure, trials_figure
@@ -129,6 +130,7 @@ def render_report(
             )
             for place, (method, key, rows) in enumerate(diagnosed_runs(results))
         ],
+        budgets=budget_table(results),
         rules=rules_table(results),
         choices=choices_table(results),
         within=within_table(results),

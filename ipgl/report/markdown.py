@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ipgl.evaluation.summary import StudyResults
+from ipgl.report.budget import budget_table
 from ipgl.report.failures import failure_rows
 from ipgl.report.method_table import Cell, MethodRow, method_rows, result_columns
 from ipgl.report.notes import (
@@ -41,6 +42,8 @@ def markdown_report(results: StudyResults) -> str:
         blocks += ["## Read this first", _list(escaped(remark) for remark in said)]
     blocks += ["## Findings", *(escaped(sentence) for sentence in findings(summary))]
     blocks += ["## Results by method", _methods(results), _list(escaped(note) for note in notes(results))]
+    if (budgets := budget_table(results)).rows:
+        blocks += ["## Budget of each method", markdown_table(budgets)]
     blocks += ["## Accuracy by group", markdown_table(groups_table(results))]
     blocks += ["## Accuracy against invariance", markdown_table(invariance_table(results))]
     for curve in curve_names(summary):

@@ -12,6 +12,7 @@ import yaml
 from ipgl.evaluation.guessing import NO_BETTER, guessing_words
 from ipgl.evaluation.kappa import LEVEL
 from ipgl.evaluation.summary import StudyResults, StudySummary
+from ipgl.report.budget import budget_notes
 from ipgl.report.reading import curve_points, empty_groups, study_configs, target_severity
 from ipgl.report.redact import redacted
 from ipgl.report.significance import best_baseline
@@ -56,6 +57,7 @@ def notes(results: StudyResults) -> list[str]:
     if len(summary.methods) > 1:
         said.append("Bold marks a column's highest mean, whether or not it can be told from the next.")
     said.extend(_test_notes(summary))
+    said.extend(budget_notes(results))
     if finite(summary.chance):
         said.append(
             f"Guessing by the test split's class shares reaches {percent(summary.chance)}: the tick on each bar."

@@ -29,6 +29,7 @@ from ipgl.evaluation.audit import audit_rules, best_run
 from ipgl.evaluation.guessing import guesses, guessing_remarks
 from ipgl.methods import METHODS
 from ipgl.report.redact import redacted
+from ipgl.study.budget import method_budget, needs_text
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import MethodPlan, StudyPlan
 
@@ -106,7 +107,7 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
     """The study's results from its runs as read, and from what a comparison found for its labels."""
     winners = folder.read_winners() or {}
     methods = tuple(
-        _method_summary(method, ended, winners.get(method.label), comparison) for method in plan.methods
+        _method_summary(plan, method, ended, winners.get(method.label), comparison) for method in plan.methods
     )
     tested = [run.run for runs in ended.tested.values() for run in runs]
     state = folder.read_state() or {}
@@ -141,7 +142,7 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
 
 
 def _method_summary(
-    method: MethodPlan, ended: Ended, winner_key: str | None, comparison: Comparison
+    plan: StudyPlan, method: MethodPlan, ended: Ended, winner_key: str | None, comparison: Comparison
 ) -> MethodSummary:
     from ipgl.search import importances  # imports optuna
 
@@ -150,10 +151,11 @@ def _method_summary(
     winner = next((run for run in own if run.trial == winner_key), None)
     search = [run for run in own if run.phase == "search"]
     counts = Counter(run.status for run in search)
+    budget = method_budget(plan, method, search)
     return MethodSummary(
         label=label,
         method=method.method,
-        needs=str(METHODS[method.method].needs),
+        needs=needs_text(METHODS[method.method].needs, budget),
         winner=winner.trial if winner else None,
         hyperparameters=winner.hyperparameters if winner else {},
         score=winner.score if winner else math.nan,
@@ -167,6 +169,7 @@ def _method_summary(
         counts={status: counts.get(status, 0) for status in ("completed", "stopped", "failed")},
         guessing=winner is not None and guesses(winner),
         guessing_finals=sum(guesses(tested.run) for tested in ended.tested[label]),
+        budget=budget,
     )
 
 

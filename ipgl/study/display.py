@@ -21,6 +21,7 @@ from ipgl.study.progress import OVER, MethodProgress, Progress
 
 # Differences grow with the square of the methods; beyond this the report's curves say it better.
 _MOST_DIFFERENCES = 4
+_NEEDS_WIDTH = len("environments;")  # longer texts wrap at spaces
 _SECONDS_BETWEEN_RECORDS = 1.0
 
 
@@ -148,7 +149,7 @@ def results_table(summary: StudySummary, width: int = 140) -> Table:
     )
     table.add_column("method", no_wrap=True)
     if with_needs:
-        table.add_column("needs", no_wrap=True)
+        table.add_column("needs", max_width=_NEEDS_WIDTH)
     for severity in shown:
         table.add_column(f"agrees {100 * (1 - severity):.0f}%", justify="right", no_wrap=True)
     table.add_column("worst group", justify="right", no_wrap=True)

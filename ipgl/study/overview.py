@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ipgl.config.ranges import as_data
+from ipgl.config.ranges import as_data, width, width_text
 from ipgl.errors import StudyStateError
 from ipgl.methods import METHODS
 from ipgl.study.folder import StudyFolder
@@ -34,11 +34,15 @@ def studies_table(folders: Sequence[StudyFolder]) -> Table:
 def methods_table() -> Table:
     """One row per method of the registry."""
     table = Table(
-        caption="Copy a recommended range into a study file under `methods`.", caption_justify="left"
+        caption="Copy a recommended range into a study file under `methods`; its width stands behind it.",
+        caption_justify="left",
     )
     for name in ("method", "needs", "source", "recommended ranges"):
         table.add_column(name, overflow="fold")
     for name, entry in METHODS.items():
-        ranges = "\n".join(f"{key}: {as_data(found)}" for key, found in entry.search_space.items())
+        ranges = "\n".join(
+            f"{key}: {as_data(found)}  # {width_text(*width(found))}"
+            for key, found in entry.search_space.items()
+        )
         table.add_row(name, str(entry.needs), entry.source, ranges or "-")
     return table

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipgl.config import Choice, Int, LogInt, LogUniform, RangeError, Uniform, parse_range
-from ipgl.config.ranges import RANGES, contains
+from ipgl.config.ranges import RANGES, contains, width, width_text
 
 NUMERIC = ["uniform", "log_uniform", "int", "log_int"]
 REAL = ["uniform", "log_uniform"]
@@ -185,3 +185,23 @@ def test_every_probe_is_one_that_the_search_could_draw(raw):
     found = parse_range(raw)
     assert found is not None
     assert all(contains(found, probe) for probe in found.probes)
+
+
+@pytest.mark.parametrize(
+    ("space", "amount", "unit", "text"),
+    [
+        (LogUniform(0.1, 100), 3, "decades", "3 decades"),
+        (LogUniform(1, 10), 1, "decades", "1 decade"),
+        (LogInt(1, 316), 2.49969, "decades", "2.5 decades"),
+        (Uniform(0.2, 0.8), 0.60206, "decades", "0.6 decades"),
+        (Int(2, 20), 1, "decades", "1 decade"),
+        (Uniform(0, 5), 5, "wide", "5 wide"),
+        (Uniform(0, 1), 1, "wide", "1 wide"),
+        (Uniform(-1, 1), 2, "wide", "2 wide"),
+        (Choice(("a", "b", "c")), 3, "values", "3 values"),
+        (Choice(("a",)), 1, "values", "1 value"),
+    ],
+)
+def test_the_width_of_a_range(space, amount, unit, text):
+    assert width(space) == (pytest.approx(amount, abs=1e-5), unit)
+    assert width_text(*width(space)) == text

@@ -228,7 +228,9 @@ def test_adam_takes_the_steps_of_the_undivided_objective(toys, kind, name):
     model = make_model()
     theta = [p.detach().clone().requires_grad_() for p in model.parameters()]
     optimiser = {"name": name, "weight_decay": decay}
-    method = build(toys, kind, model, strength=strength, anneal_share=0.2, optimiser=optimiser)
+    method = build(
+        toys, kind, model, strength=strength, anneal_share=0.2, forget_optimiser=True, optimiser=optimiser
+    )
     make = torch.optim.Adam if name == "adam" else torch.optim.AdamW
     reference = make(theta, LR, weight_decay=decay)
     for step in range(5):
@@ -247,10 +249,10 @@ def test_adam_takes_the_steps_of_the_undivided_objective(toys, kind, name):
 @pytest.mark.parametrize(
     ("settings", "forgotten"),
     [
-        ({}, [2]),
-        ({"forget_optimiser": False}, []),
-        ({"strength": 1.0}, []),  # the weight stays as it is
-        ({"anneal_share": 0.0}, []),  # there is nothing to forget
+        ({}, []),
+        ({"forget_optimiser": True}, [2]),
+        ({"forget_optimiser": True, "strength": 1.0}, []),  # the weight stays as it is
+        ({"forget_optimiser": True, "anneal_share": 0.0}, []),  # there is nothing to forget
     ],
 )
 def test_the_optimiser_is_forgotten_in_the_step_that_raises_the_weight(toys, settings, forgotten):
@@ -268,7 +270,8 @@ def test_momentum_is_gone_after_the_switch(toys):
     """Plain descent with momentum: the first step at full weight has no part in the one before."""
     model, batches = make_model(), [make_batch(seed=step) for step in range(2)]
     optimiser = {"momentum": 0.9}
-    method = build(toys, Vrex, model, strength=50.0, anneal_share=0.1, optimiser=optimiser)
+    settings = {"strength": 50.0, "anneal_share": 0.1, "forget_optimiser": True}
+    method = build(toys, Vrex, model, **settings, optimiser=optimiser)
     method.step(model, batches[0], None)
     expected, _, _ = naive_step(Vrex, list(model.parameters()), batches[1], 50.0)
     method.step(model, batches[1], None)

@@ -59,7 +59,8 @@ class SequentialUpdate(_Stateless):
     """The paper's two steps: `theta' = theta - optimiser(grad L)`, then from `theta'` down `strength * a * grad D`.
 
     The condition is judged at `theta'`. The second step is plain gradient descent unless another optimiser is
-    asked for; an adaptive one normalises the gradient's size away, so there strength and `a` scale the step.
+    asked for; an adaptive one normalises the gradient's size away, so there strength and `a` scale the step. Weight
+    decay belongs to the first step, whichever optimiser takes the second.
     """
 
     def __init__(

@@ -213,14 +213,17 @@ def test_another_optimiser_of_its_own(toys):
         torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-6, atol=1e-9)
 
 
-def test_the_task_s_own_optimiser_for_both_steps(toys):
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_the_task_s_own_optimiser_for_both_steps(toys, decay):
     # SGD with momentum 0.9: the second step's direction is 0.9 times the first gradient plus its own. The bias,
-    # in which D has no gradient at all, is left alone.
+    # in which D has no gradient at all, is left alone. Weight decay is part of the first step alone.
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     settings = IpgSettings(strength=0.4, adaptivity="off", corrective_optimiser="task")
-    Ipg(settings, toys.toolbox(model, "sgd", lr=0.1, momentum=0.9)).step(model, batch, pairs)
+    toolbox = toys.toolbox(model, "sgd", lr=0.1, momentum=0.9, weight_decay=decay)
+    Ipg(settings, toolbox).step(model, batch, pairs)
     task = gradient(task_loss(theta, batch), theta)
+    task = [g + decay * p.detach() for g, p in zip(task, theta, strict=True)]
     first = moved(theta, [0.1 * g for g in task])
     corrective = gradient(discrepancy("rationale", first, pairs), first)
     steps = [0.1 * 0.4 * (0.9 * g + c) for g, c in zip(task, corrective, strict=True)]
