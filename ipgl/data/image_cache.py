@@ -176,7 +176,7 @@ def _row(source: ImageSource, preparation: Preparation) -> _Row | str:
     """What the cache keeps of a source, or why it can keep nothing."""
     try:
         picture = source.read()
-        return _Row(preparation(picture).tobytes(), content_of(np.asarray(picture)))
+        return _Row(preparation(picture).tobytes(), content_of(picture))
     except _DAMAGE as error:
         return _reason(error)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ipgl.data.content import content_of, contents_of
 from ipgl.data.copies import dataset_copies, find_copies, listed
@@ -17,9 +18,13 @@ def test_contents_are_equal_where_values_shape_and_type_are():
     same, again, turned = contents_of(x)
     assert same == again != turned
     assert len(same) == 16
-    assert content_of(x[0].numpy()) == same
-    assert content_of(x[0].numpy().T) != same
-    assert content_of(x[0].numpy().view(np.int32)) != same
+    assert contents_of(x[:1].transpose(1, 2)) != [same]
+    assert contents_of(x[:1].view(torch.int32)) != [same]
+
+
+def test_a_picture_and_its_array_have_one_content():
+    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(1, 4, 5, 3)
+    assert contents_of(torch.from_numpy(pixels)) == [content_of(Image.fromarray(pixels[0]))]
 
 
 def test_an_array_that_is_not_contiguous_counts_as_its_copy():
