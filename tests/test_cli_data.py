@@ -100,6 +100,8 @@ def test_audit_prints_a_table_and_a_sheet(study, tmp_path):
     }
     assert rows["pairs"] == ["38", "10"]
     assert rows["holding a test image"] == ["0", "0"]
+    assert rows["holding a test image pixel for pixel"] == ["0", "0"]
+    assert "splits: 0 training images that are also in validation or test, 0 validation images" in out
     assert rows["sharing a picture with the training pairs"] == ["", "0"]
     assert (tmp_path / "s-pairs.png").is_file()
     assert "contact sheet: s-pairs.png" in out

@@ -17,6 +17,9 @@ SpuCo colours the background behind five classes of digit pairs.
 The test split's colour agrees with the label half of the time by default, where the conventions use 0.1: the
 mixture curve re-weights groups exactly, so its value at severity 0.9 *is* the accuracy at 10% agreement, and
 every group is measured equally well. `test_agreement: 0.1` restores the conventions' split.
+
+No two digits of MNIST are equal, whole or at every second pixel, nor are two of scikit-learn's: no digit stands in two
+splits (`tests/data/test_copies.py` compares them all).
 """
 
 from __future__ import annotations

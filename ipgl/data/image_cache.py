@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ipgl.data.content import content_of
 from ipgl.data.images import Images, ImageSource, SkippedImage
 from ipgl.data.lock import exclusive
-from ipgl.data.pixel_file import PixelFile
+from ipgl.data.pixel_file import CONTENT_BYTES, PixelFile
 from ipgl.data.problems import DataProblems
 from ipgl.errors import DataError
-from ipgl.files import write_text
+from ipgl.files import write_atomically, write_text
 
 _VERSION = 1  # raise it when the same sources would give other pixels
 _DAMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for bad files
@@ -155,17 +156,27 @@ def _finished(
             SkippedImage(s["position"], sources[s["position"]].where, s["reason"]) for s in data["skipped"]
         )
         record = _Record(data["digest"], skipped)
+        whole &= PixelFile(file).content_path.stat().st_size == CONTENT_BYTES * len(sources)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
     # A key cannot tell a network disk's bad moment from a bad file.
-    still_bad = all(isinstance(_pixels(sources[s.position], preparation), str) for s in skipped)
+    still_bad = all(isinstance(_row(sources[s.position], preparation), str) for s in skipped)
     return record if whole and still_bad else None
 
 
-def _pixels(source: ImageSource, preparation: Preparation) -> bytes | str:
-    """A source's pixels, or why it has none."""
+@dataclass(frozen=True)
+class _Row:
+    """A source's pixels as the cache keeps them, and the content of the picture before it was resized."""
+
+    pixels: bytes
+    content: bytes
+
+
+def _row(source: ImageSource, preparation: Preparation) -> _Row | str:
+    """What the cache keeps of a source, or why it can keep nothing."""
     try:
-        return preparation(source.read()).tobytes()
+        picture = source.read()
+        return _Row(preparation(picture).tobytes(), content_of(picture))
     except _DAMAGE as error:
         return _reason(error)
 
@@ -195,29 +206,32 @@ def _decode(
     partial = file.with_suffix(".partial")
     shape = (len(sources), preparation.height, preparation.width, 3)
     digest, skipped = hashlib.sha256(), []
+    contents = bytearray()
     with partial.open("wb") as out:
         np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for position, pixels in enumerate(_rows(sources, preparation)):
-            if isinstance(pixels, str):
-                skipped.append(SkippedImage(position, sources[position].where, pixels))
-                pixels = bytes(preparation.height * preparation.width * 3)
-            out.write(pixels)
-            digest.update(pixels)
+        for position, row in enumerate(_rows(sources, preparation)):
+            if isinstance(row, str):
+                skipped.append(SkippedImage(position, sources[position].where, row))
+                row = _Row(bytes(preparation.height * preparation.width * 3), bytes(CONTENT_BYTES))
+            out.write(row.pixels)
+            digest.update(row.pixels)
+            contents += row.content
             if progress:
                 progress(position + 1, len(sources))
         out.flush()
         os.fsync(out.fileno())
     record = _Record(digest.hexdigest(), tuple(skipped))
+    write_atomically(PixelFile(file).content_path, lambda stream: stream.write(contents))
     write_text(file.with_suffix(".json"), json.dumps(asdict(record), indent=1))
     os.replace(partial, file)
     return record
 
 
-def _rows(sources: Sequence[ImageSource], preparation: Preparation) -> Iterator[bytes | str]:
-    """What `_pixels` gives for each source, in order; a bounded number is decoded ahead."""
+def _rows(sources: Sequence[ImageSource], preparation: Preparation) -> Iterator[_Row | str]:
+    """What `_row` gives for each source, in order; a bounded number is decoded ahead."""
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Pillow decodes and resizes without Python's lock.
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(sources), _IN_FLIGHT):
             part = sources[start : start + _IN_FLIGHT]
-            yield from pool.map(lambda source: _pixels(source, preparation), part)
+            yield from pool.map(lambda source: _row(source, preparation), part)

@@ -20,6 +20,7 @@ from ipgl.data.augment import RandomResizedCrop
 from ipgl.data.digits import data_root
 from ipgl.data.groups import group_counts
 from ipgl.data.image_cache import Preparation, build_cache
+from ipgl.data.image_copies import copy_notes, without_training_copies
 from ipgl.data.images import Images, scale_and_shift
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources import ImagePairSettings, background_blend, make_pairs
@@ -74,7 +75,12 @@ def cache_folder(setting: str | None) -> Path:
 
 
 def build_image_dataset(
-    settings: ImageDatasetSettings, table: ImageTable, preparation: Preparation, notes: Sequence[str] = ()
+    settings: ImageDatasetSettings,
+    table: ImageTable,
+    preparation: Preparation,
+    notes: Sequence[str] = (),
+    *,
+    refuse_copies: bool = False,
 ) -> Dataset:
     """Decode a table's images into the cache, or find them there, and build the data set.
 
@@ -82,10 +88,13 @@ def build_image_dataset(
         settings: Augmentation, pairs, cache folder, what to do with bad images.
         table: The checked rows.
         preparation: Size of the cached images and of the model's inputs.
-        notes: Sentences that join those on skipped images and empty groups.
+        notes: Sentences that join those on skipped images, copies and empty groups.
+        refuse_copies: Whether a training picture that is also in validation or test is an error (with `skip_bad`
+            it is left out); otherwise it stays, and a note says so, since published splits are what they are.
 
     Raises:
-        DataError: Images cannot be read, a split has no row, or the pairs break a rule.
+        DataError: Images cannot be read, training pictures are copies that are refused, a split has no row, or the
+            pairs break a rule.
     """
     store = partial(
         build_cache, preparation=preparation, folder=cache_folder(settings.cache), skip_bad=settings.skip_bad
@@ -95,6 +104,9 @@ def build_image_dataset(
     digest = images.digest
     if skipped:
         table, images = table.take(images.good.numpy()), images.take(images.good)
+    if refuse_copies:
+        table, images, copied = without_training_copies(table, images, skip_bad=settings.skip_bad)
+        skipped += copied
     for split in (TRAIN, VALIDATION, TEST):
         if not len(table.rows_of(split)):
             raise DataError(
@@ -121,7 +133,14 @@ def build_image_dataset(
         fingerprint=_fingerprint(settings, table, preparation, digest, made.names),
         input_range=(low, high),
         augment=RandomResizedCrop(augment.scale, augment.ratio, augment.flip) if augment else None,
-        notes=(*_shortened(notes), *_shortened(skipped), *_empty_groups(table), *made.notes, *blend_notes),
+        notes=(
+            *_shortened(notes),
+            *_shortened(skipped),
+            *copy_notes(table, images),
+            *_empty_groups(table),
+            *made.notes,
+            *blend_notes,
+        ),
         corruptions={"background": blend} if blend else {},
     )
 

@@ -33,7 +33,8 @@ def build_image_folder(settings: ImageFolderSettings) -> Dataset:
     """Build the data set; images are resized and cropped as those of `waterbirds`.
 
     Raises:
-        DataError: The folder or the manifest is missing, or rows, images or pairs are faulty.
+        DataError: The folder or the manifest is missing, rows, images or pairs are faulty, or training pictures are
+            also in validation or test.
     """
     root = dataset_root(settings.root)
     columns = Columns(
@@ -43,4 +44,6 @@ def build_image_folder(settings: ImageFolderSettings) -> Dataset:
         attribute_names=settings.attributes,
     )
     table, notes = check_table(read_csv(root / settings.manifest), root, columns, skip_bad=settings.skip_bad)
-    return build_image_dataset(settings, table, resized_and_cropped(settings.input_size), notes)
+    return build_image_dataset(
+        settings, table, resized_and_cropped(settings.input_size), notes, refuse_copies=True
+    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
+from ipgl.data.paths import as_on_disk, normal_path
 from ipgl.data.problems import DataProblems
 from ipgl.data.table import ImageTable
 from ipgl.errors import DataError
@@ -92,7 +93,7 @@ def check_table(
 ) -> tuple[ImageTable, tuple[str, ...]]:
     """Turn text into a checked table.
 
-    Paths are compared as they are written: a link below the root may lead elsewhere, for that is the owner's choice.
+    Paths are compared in normal form; that a link below the root may lead elsewhere is the owner's choice.
 
     Args:
         raw: What the file says.
@@ -117,11 +118,12 @@ def check_table(
     seen: dict[str, int] = {}
     kept: list[tuple[int, int, int, int, int]] = []
     paths = []
-    for position, (line, path, split) in enumerate(
+    for position, (line, text, split) in enumerate(
         zip(raw.line, raw.columns[columns.path], raw.columns[columns.split], strict=True)
     ):
+        path, path_fault = _path(root, text, seen)
         faults = [
-            _path_fault(path, seen.get(path)),
+            path_fault,
             classes.fault(position),
             attributes.fault(position),
             None
@@ -133,7 +135,7 @@ def check_table(
             raw.problems.add(f"line {line}", fault)
         seen.setdefault(path, line)
         if not any(faults):
-            paths.append(path.replace("\\", "/"))
+            paths.append(path)
             kept.append(
                 (
                     position,
@@ -177,13 +179,13 @@ def _require_columns(raw: RawTable, columns: Columns) -> None:
         )
 
 
-def _path_fault(path: str, earlier: int | None) -> str | None:
-    parts = PurePosixPath(path.replace("\\", "/"))
-    if not path:
-        return "the path is empty"
-    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
-        return f"the path must stay below the root, but got {path!r}"
-    return f"{path} stands in line {earlier} already" if earlier else None
+def _path(root: Path, text: str, seen: Mapping[str, int]) -> tuple[str, str | None]:
+    """A row's path in normal form, and what is wrong with it; `seen` holds earlier rows' paths and lines."""
+    try:
+        path = as_on_disk(root, normal_path(text))
+    except ValueError as error:
+        return text, str(error)
+    return path, f"{text} stands in line {seen[path]} already" if path in seen else None
 
 
 class _Names:

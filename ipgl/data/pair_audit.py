@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from ipgl.data.content import contents_of
+from ipgl.data.copies import dataset_copies
 from ipgl.data.inputs import Inputs
 from ipgl.data.pictures import Pictures, pictures, small
 from ipgl.data.types import Dataset, PairSet
@@ -64,14 +66,18 @@ class PairAudit:
 
     Attributes:
         copies: (set, split) -> pairs with a member that is, but for saving it again, an image of that split.
+        identical: (set, split) -> pairs, counted in `copies` too, with a member that is so pixel for pixel.
         shared_sources: Training examples from which pairs of both sets were made.
         shared_pictures: Held-out pairs with a member that stands in a training pair, too.
+        repeated: Images that the splits themselves hold twice: what is counted, in words -> count.
     """
 
     sets: tuple[SetAudit, SetAudit]
     copies: dict[tuple[str, str], int]
+    identical: dict[tuple[str, str], int]
     shared_sources: int
     shared_pictures: int
+    repeated: dict[str, int]
 
     @property
     def faults(self) -> list[str]:
@@ -96,8 +102,8 @@ class PairAudit:
 
     @property
     def warnings(self) -> list[str]:
-        """What wastes pairs."""
-        found = []
+        """What wastes pairs, and what is wrong with the splits that they are for."""
+        found = [f"{count} {what}" for what, count in self.repeated.items() if count]
         for s in self.sets:
             if not s.count:
                 found.append(f"there are no {s.name} pairs")
@@ -112,8 +118,10 @@ class PairAudit:
         return {
             "sets": [asdict(s) for s in self.sets],
             "copies": [
-                {"pairs": name, "split": split, "count": n} for (name, split), n in self.copies.items()
+                {"pairs": name, "split": split, "count": n, "identical": self.identical[name, split]}
+                for (name, split), n in self.copies.items()
             ],
+            "repeated": self.repeated,
             "shared_sources": self.shared_sources,
             "shared_pictures": self.shared_pictures,
             "faults": self.faults,
@@ -136,19 +144,24 @@ def audit_pairs(dataset: Dataset) -> PairAudit:
     looked = {name: _look(pairs, dataset) for name, pairs in named.items()}
     training, held_out = (_set_audit(name, pairs, looked[name], dataset) for name, pairs in named.items())
     splits = {"validation": dataset.validation, "test": dataset.test}
-    copies = {}
+    copies, identical = {}, {}
     for split, data in splits.items():
+        contents = set(contents_of(data.x))
         search = NearestNeighbors(n_neighbors=1, metric="chebyshev").fit(_fields(data.x, dataset))
         for name, look in looked.items():
             near = search.kneighbors(look.fields)[0][:, 0] <= _COPY if len(look.fields) else np.zeros(0, bool)
             copies[name, split] = int(near.reshape(2, -1).any(axis=0).sum())
+            members = zip(*(contents_of(x) for x in (named[name].a, named[name].b)), strict=True)
+            identical[name, split] = sum(not contents.isdisjoint(pair) for pair in members)
     known = {digest for pair in looked["training"].digests for digest in pair}
     sources = [set(pairs.source[pairs.source >= 0].tolist()) for pairs in named.values()]
     return PairAudit(
         (training, held_out),
         copies,
+        identical,
         len(sources[0] & sources[1]),
         sum(bool(known & set(pair)) for pair in looked["held-out"].digests),
+        dataset_copies(dataset).counts(),
     )
 
 

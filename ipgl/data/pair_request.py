@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from ipgl.data.image_copies import held_contents
 from ipgl.data.images import Images, ImageSource
 from ipgl.data.table import ImageTable
 from ipgl.data.types import PairSet
@@ -26,6 +28,11 @@ class PairRequest:
     images: Images
     store: Callable[[Sequence[ImageSource]], Images]
     skip_bad: bool
+
+    @cached_property
+    def held(self) -> dict[bytes, int]:
+        """Content of each validation and test picture -> its row; what equals one must not be in a pair."""
+        return held_contents(self.table, self.images)
 
 
 @dataclass(frozen=True)

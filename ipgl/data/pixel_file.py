@@ -13,9 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+CONTENT_BYTES = 16
+
 
 class PixelFile:
-    """uint8 `[M, H, W, 3]` in NumPy's format, mapped when first read; pickling carries the name alone."""
+    """uint8 `[M, H, W, 3]` in NumPy's format, mapped when first read; pickling carries the name alone.
+
+    Beside it a file of the same name and ending `.content` holds 16 bytes for each row that stand for the picture as
+    it was before it was resized: equal bytes mean equal pictures.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,6 +34,16 @@ class PixelFile:
         """All rows. Nobody writes to them; the mapping is private, so that torch takes its rows as they are."""
         array: NDArray[np.uint8] = np.load(self.path, mmap_mode="c")
         return array
+
+    @property
+    def content_path(self) -> Path:
+        """The file of contents."""
+        return self.path.with_suffix(".content")
+
+    def contents(self) -> list[bytes]:
+        """16 bytes for each row."""
+        data = self.content_path.read_bytes()
+        return [data[start : start + CONTENT_BYTES] for start in range(0, len(data), CONTENT_BYTES)]
 
     def release(self) -> None:
         """Give the pages read so far back to the system's cache, where they no longer count as this process's."""

@@ -146,6 +146,7 @@ def show_audit(file: Path, method: str | None, out: Path | None, as_json: bool, 
     else:
         console = make_console()
         console.print(_audit_table(audit))
+        print("splits: " + ", ".join(f"{count} {what}" for what, count in audit.repeated.items()))
         for text in audit.warnings:
             print_remark(console, "warning:", text)
         for text in dataset.notes:
@@ -168,6 +169,9 @@ def _audit_table(audit: PairAudit) -> Table:
         rows[f"with label {name}"] = [str(s.per_label[name]) for s in audit.sets]
     for split in ("validation", "test"):
         rows[f"holding a {split} image"] = [str(audit.copies[s.name, split]) for s in audit.sets]
+        rows[f"holding a {split} image pixel for pixel"] = [
+            str(audit.identical[s.name, split]) for s in audit.sets
+        ]
     rows["sharing a picture with the training pairs"] = ["", str(audit.shared_pictures)]
     rows["label unlike its source's"] = [str(s.wrong_label) for s in audit.sets]
     rows["made from no training example"] = [str(s.without_source) for s in audit.sets]

@@ -139,6 +139,59 @@ def test_a_damaged_cache_file_is_built_again(tmp_path):
     assert again.file.path.read_bytes() == whole
 
 
+class TestContents:
+    """What tells equal pictures: their pixels before resizing."""
+
+    def of(self, tmp_path, *images, preparation=SIZE):
+        sources = [FileImage(save(tmp_path / name, image), name) for name, image in images]
+        return build_cache(sources, preparation, tmp_path / "cache").contents()
+
+    def test_names_and_formats_do_not_count_and_pixels_do(self, tmp_path):
+        one, other = picture(0), picture(0)
+        other.putpixel((39, 29), tuple(value ^ 1 for value in other.getpixel((39, 29))))
+        names = ("a.png", "b.bmp", "c.tif", "d.png")
+        found = self.of(tmp_path, *[(name, one) for name in names], ("e.png", other), ("f.png", picture(1)))
+        assert found[0] == found[1] == found[2] == found[3]
+        assert len(set(found)) == 3
+
+    def test_modes_do_not_count(self, tmp_path):
+        grey = picture(0).convert("L")
+        found = self.of(
+            tmp_path, ("a.png", grey), ("b.png", grey.convert("RGB")), ("c.png", grey.convert("P"))
+        )
+        assert len(set(found)) == 1
+
+    def test_the_same_bytes_in_another_shape_are_another_picture(self, tmp_path):
+        wide = Image.frombytes("RGB", (40, 30), picture(0).tobytes())
+        tall = Image.frombytes("RGB", (30, 40), picture(0).tobytes())
+        assert len(set(self.of(tmp_path, ("a.png", wide), ("b.png", tall)))) == 2
+
+    def test_they_do_not_depend_on_how_pictures_are_prepared(self, tmp_path):
+        images = ("a.png", picture(0)), ("b.png", picture(1))
+        assert self.of(tmp_path, *images) == self.of(tmp_path, *images, preparation=Preparation(9, 9, 20))
+
+    def test_they_follow_the_rows(self, tmp_path):
+        images = build_cache(files(tmp_path, 3), SIZE, tmp_path / "cache")
+        a, b, c = images.contents()
+        assert images.take(torch.tensor([2, 0, 2])).contents() == [c, a, c]
+        assert pickle.loads(pickle.dumps(images)).contents() == [a, b, c]
+
+    def test_a_warm_start_decodes_nothing_for_them(self, tmp_path):
+        sources = logged(tmp_path, 3)
+        first = build_cache(sources, SIZE, tmp_path / "cache").contents()
+        assert build_cache(sources, SIZE, tmp_path / "cache").contents() == first
+        assert len(reads(tmp_path)) == 3
+
+    @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"short")])
+    def test_a_cache_without_them_is_built_again(self, tmp_path, damage):
+        sources = logged(tmp_path, 3)
+        images = build_cache(sources, SIZE, tmp_path / "cache")
+        whole = images.contents()
+        damage(images.file.content_path)
+        assert build_cache(sources, SIZE, tmp_path / "cache").contents() == whole
+        assert len(reads(tmp_path)) == 6
+
+
 BUILD = """
 import sys
 from pathlib import Path

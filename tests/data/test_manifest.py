@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 from image_files import write_csv
@@ -123,6 +125,27 @@ def test_all_faults_stand_in_one_error(tmp_path):
         "  line 15: attribute must be one of grass, sand, but got '9'\n"
         "  line 15: split must be train, val, test or 0, 1, 2, but got '?'\n"
         "Correct these rows, or leave them out with --skip-bad."
+    )
+
+
+@pytest.mark.parametrize("name", ["./a/1.png", "a\\\\1.png", "a//1.png", "a/b/../1.png"])
+def test_a_path_is_the_same_under_every_spelling(tmp_path, name):
+    found, _ = table(tmp_path, [*GOOD[:1], [name, 1, 1, "val"], *GOOD[2:]])
+    assert found.paths == ("a/0.png", "a/1.png", "a/2.png")
+    assert f"line 5: {name} stands in line 3 already" in message(tmp_path, [*GOOD, [name, 1, 0, "test"]])
+
+
+def test_a_nul_in_a_path_is_a_fault_of_its_row(tmp_path):
+    text = message(tmp_path, [*GOOD, ["a/\0.png", 1, 0, "test"]])
+    assert "line 5: the path holds a NUL character: 'a/\\x00.png'" in text
+
+
+def test_letters_may_be_composed_otherwise_than_on_disk(tmp_path):
+    on_disk, written = (unicodedata.normalize(form, "Größe.png") for form in ("NFD", "NFC"))
+    (tmp_path / on_disk).touch()
+    assert table(tmp_path, [*GOOD, [written, 1, 0, "test"]])[0].paths[3] == on_disk
+    assert f"line 6: {on_disk} stands in line 5 already" in message(
+        tmp_path, [*GOOD, [written, 1, 0, "test"], [on_disk, 1, 0, "test"]]
     )
 
 

@@ -73,6 +73,35 @@ def test_an_image_of_another_split_is_a_fault(sound, split, member):
     assert f"1 held-out pairs hold an image of the {split} split" in audit.faults
 
 
+@pytest.mark.parametrize("member", ["a", "b"])
+def test_equal_pixels_are_counted_apart(sound, member):
+    values = getattr(sound.pairs, member).clone()
+    values[2] = sound.test.x[5]
+    values[3] = sound.test.x[1] + 1 / 255
+    audit = audit_pairs(replace(sound, pairs=replace(sound.pairs, **{member: values})))
+    assert audit.copies["training", "test"] == 2
+    assert audit.identical == {
+        ("training", "validation"): 0,
+        ("held-out", "validation"): 0,
+        ("training", "test"): 1,
+        ("held-out", "test"): 0,
+    }
+
+
+def test_copies_across_splits_are_warnings(sound):
+    x, y = sound.validation.x.clone(), sound.validation.y.clone()
+    x[0], x[1] = sound.test.x[3], sound.train.x[19]
+    x[2], y[2] = x[3], 1
+    audit = audit_pairs(replace(sound, validation=replace(sound.validation, x=x, y=y)))
+    assert audit.faults == []
+    assert audit.warnings == [
+        "1 training images that are also in validation or test",
+        "1 validation images that are also in test",
+        "1 images that stand in their split with another label, too",
+    ]
+    assert list(audit.as_json()["repeated"].values()) == [1, 1, 1]
+
+
 def test_a_pair_with_two_such_members_counts_once(sound):
     pairs = pair_set(sound.test.x[:2], sound.test.x[2:4])
     assert audit_pairs(replace(sound, pairs=pairs)).copies["training", "test"] == 2
@@ -128,5 +157,5 @@ def test_no_pairs_at_all(sound):
 def test_the_answer_for_programs_is_json(sound):
     data = json.loads(json.dumps(audit_pairs(sound).as_json()))
     assert data["sets"][0]["difference"]["median"] == 10
-    assert data["copies"][0] == {"pairs": "training", "split": "validation", "count": 0}
+    assert data["copies"][0] == {"pairs": "training", "split": "validation", "count": 0, "identical": 0}
     assert data["faults"] == []

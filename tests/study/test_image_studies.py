@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,15 @@ def test_bad_images_are_refused_or_skipped_and_recorded(waterbirds):
         check_by_building(load_plan(study))
     checked = check_by_building(load_plan(study, skip_bad=True))
     assert any(note.startswith("image left out: ") and "Bird_0_0.jpg" in note for note in checked.notes)
+
+
+def test_the_check_counts_images_that_stand_in_two_splits(waterbirds):
+    root, study = waterbirds
+    shutil.copy(root / "001.Bird" / "Bird_2_0.jpg", root / "001.Bird" / "Bird_0_0.jpg")
+    checked = check_by_building(load_plan(study))
+    assert any(
+        "1 of 8 training images have the pixels of a validation or test image" in n for n in checked.notes
+    )
 
 
 def test_skipping_survives_a_resume(tmp_path, waterbirds):

@@ -42,6 +42,15 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.label)
 
+    def take(self, index: NDArray[np.int64]) -> Candidates:
+        """The pairs at `index`, with all notes."""
+        a, b = (
+            side[index] if isinstance(side, np.ndarray) else [side[i] for i in index]
+            for side in (self.a, self.b)
+        )
+        names = tuple(self.names[i] for i in index)
+        return Candidates(a, b, self.label[index], self.source[index], self.unit[index], names, self.notes)
+
 
 def choose(
     candidates: Candidates, settings: ImagePairSettings

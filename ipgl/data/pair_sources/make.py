@@ -17,7 +17,9 @@ from ipgl.data.pair_sources.function import function_pairs
 from ipgl.data.pair_sources.manifest import manifest_pairs
 from ipgl.data.pair_sources.matched import matched_pairs
 from ipgl.data.pair_sources.recolour import recolour_pairs
+from ipgl.data.pair_sources.same_pictures import joined_units, note_held, without_held
 from ipgl.data.pair_sources.settings import ImagePairSettings
+from ipgl.data.problems import DataProblems
 from ipgl.data.types import PairSet
 
 PAIR_SOURCES: dict[str, Callable[[ImagePairSettings, PairRequest], Candidates]] = {
@@ -32,32 +34,43 @@ PAIR_SOURCES: dict[str, Callable[[ImagePairSettings, PairRequest], Candidates]] 
 def make_pairs(settings: ImagePairSettings, request: PairRequest) -> MadePairs:
     """The pairs that `settings` ask for; equal settings on equal data give equal pairs.
 
-    Members are never images of the validation or test split, and no picture is both in a training pair and in a
-    held-out one.
+    Members are never pictures of the validation or test split, whatever their files are called, and no training
+    picture is both in a training pair and in a held-out one.
 
     Raises:
-        DataError: The source's files are missing or break a rule, or there are too few pairs.
+        DataError: The source's files are missing or break a rule, a member has the pixels of a validation or test
+            picture, or there are too few pairs.
     """
     if settings.source == "none":
         empty = np.empty(0, dtype=np.int64)
-        nothing = _pair_set(Candidates(empty, empty, empty, empty, empty, ()), empty, request)[0]
+        nobody = Candidates(empty, empty, empty, empty, empty, ())
+        nothing = _pair_set(nobody, empty, request, DataProblems(""))[0]
         return MadePairs(nothing, nothing)
-    candidates = PAIR_SOURCES[settings.source](settings, request)
+    found = without_held(PAIR_SOURCES[settings.source](settings, request), request)
+    candidates = joined_units(found, request)
     training, held_out = choose(candidates, settings)
-    pairs, lost = _pair_set(candidates, training, request)
-    measured, lost_too = _pair_set(candidates, held_out, request)
+    problems = DataProblems(f"{request.table.file}: some pairs show pictures of validation or test")
+    pairs, lost = _pair_set(candidates, training, request, problems)
+    measured, lost_too = _pair_set(candidates, held_out, request, problems)
+    if not request.skip_bad:
+        problems.check("Take these pictures out of the pairs, or leave the pairs out with --skip-bad.")
+    refused = tuple(f"pair skipped: {where}: {what}" for where, what in problems.found)
     names = hashlib.sha256()
     for position in (*training, -1, *held_out):
         names.update((candidates.names[position] if position >= 0 else "held out").encode() + b"\n")
-    return MadePairs(pairs, measured, (*candidates.notes, *lost, *lost_too), names.hexdigest())
+    return MadePairs(pairs, measured, (*candidates.notes, *lost, *lost_too, *refused), names.hexdigest())
 
 
 def _pair_set(
-    candidates: Candidates, chosen: NDArray[np.int64], request: PairRequest
+    candidates: Candidates, chosen: NDArray[np.int64], request: PairRequest, problems: DataProblems
 ) -> tuple[PairSet, tuple[str, ...]]:
-    """The chosen pairs with their pixels, but for those that cannot be read (notes say which)."""
+    """The chosen pairs with their pixels, but for those that cannot be read (notes say which), or must not be."""
     a, b = (_images(side, chosen, request) for side in (candidates.a, candidates.b))
-    good = np.intersect1d(a.good.numpy(), b.good.numpy())
+    refused = [
+        note_held(side, chosen, images, request, problems)
+        for side, images in ((candidates.a, a), (candidates.b, b))
+    ]
+    good = np.setdiff1d(np.intersect1d(a.good.numpy(), b.good.numpy()), np.concatenate(refused))
     # What a row of the table lacked has been said by whoever read the table.
     decoded = [side for side, of in ((a, candidates.a), (b, candidates.b)) if not isinstance(of, np.ndarray)]
     notes = tuple(f"pair skipped: {bad.where}: {bad.reason}" for side in decoded for bad in side.skipped)

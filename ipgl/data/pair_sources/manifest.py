@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-import os
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ipgl.data.image_copies import held_row, same_pixels
 from ipgl.data.images import FileImage
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates, Side, units_of
 from ipgl.data.pair_sources.settings import ImagePairSettings
+from ipgl.data.paths import KnownFiles, as_on_disk, normal_path
 from ipgl.data.problems import DataProblems
-from ipgl.data.table import SPLIT_NAMES, TRAIN, ImageTable
+from ipgl.data.table import TRAIN, ImageTable
 from ipgl.errors import DataError
 
 _COLUMNS = ("image_a", "image_b", "label")
@@ -22,6 +24,25 @@ _COLUMNS = ("image_a", "image_b", "label")
 
 class _RefusedError(Exception):
     """One row's fault."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A path below the root in normal form, and its row if the table holds it."""
+
+    path: str
+    row: int | None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One row of the file."""
+
+    a: _Member
+    b: _Member
+    label: int
+    source: int
+    line: int
 
 
 def manifest_pairs(settings: ImagePairSettings, request: PairRequest) -> Candidates:
@@ -35,34 +56,32 @@ def manifest_pairs(settings: ImagePairSettings, request: PairRequest) -> Candida
     file = table.root / settings.file
     if PurePosixPath(settings.file).is_absolute() or ".." in PurePosixPath(settings.file).parts:
         raise DataError(f"pairs.file must stay below {table.root}, but got {settings.file!r}")
-    rows_of = {path: row for row, path in enumerate(table.paths)}
     position = {int(row): i for i, row in enumerate(table.rows_of(TRAIN))}
-    held = _held(table)
+    files, contents = KnownFiles(table.root, table.paths), request.images.contents()
     problems = DataProblems(f"{file}: some pairs break a rule")
-    found: list[tuple[str, str, int, int, int]] = []
+    found: list[_Pair] = []
     for line, record in _records(file):
         try:
-            a, b = (_member(table, record[name], rows_of, held) for name in ("image_a", "image_b"))
-            if a == b:
-                raise _RefusedError(f"image_a and image_b must differ, but both are {a!r}")
-            rows = [rows_of[name] for name in (a, b) if name in rows_of]
+            a, b = (_member(request, files, contents, record[name]) for name in ("image_a", "image_b"))
+            if a.path == b.path:
+                raise _RefusedError(f"image_a and image_b must differ, but both are {a.path!r}")
+            rows = [member.row for member in (a, b) if member.row is not None]
             label = _label(table, record.get("label") or "", rows)
         except _RefusedError as fault:
             problems.add(f"{file}, line {line}", str(fault))
             continue
-        found.append((a, b, label, position[rows[0]] if rows else -1, line))
+        found.append(_Pair(a, b, label, position[rows[0]] if rows else -1, line))
     if not request.skip_bad:
         problems.check("Mend the rows, or leave them out with --skip-bad.")
-    first, second = [pair[0] for pair in found], [pair[1] for pair in found]
-    lines = [pair[4] for pair in found]
-    label_of, source = (np.array([pair[i] for pair in found], dtype=np.int64) for i in (2, 3))
+    first, second = [pair.a for pair in found], [pair.b for pair in found]
+    lines = [pair.line for pair in found]
     return Candidates(
-        _side(table, file, first, lines, rows_of),
-        _side(table, file, second, lines, rows_of),
-        label_of,
-        source,
-        units_of(first, second),
-        tuple(f"{a} {b} {label}" for a, b, label, _, _ in found),
+        _side(table, file, first, lines),
+        _side(table, file, second, lines),
+        np.array([pair.label for pair in found], dtype=np.int64),
+        np.array([pair.source for pair in found], dtype=np.int64),
+        units_of([member.path for member in first], [member.path for member in second]),
+        tuple(f"{pair.a.path} {pair.b.path} {pair.label}" for pair in found),
         tuple(f"pair skipped: {where}: {what}" for where, what in problems.found),
     )
 
@@ -87,36 +106,26 @@ def _records(file: Path) -> list[tuple[int, dict[str, str]]]:
         raise DataError(f"{file}: cannot be read as CSV in UTF-8 ({error})") from None
 
 
-def _member(table: ImageTable, text: str, rows_of: dict[str, int], held: dict[tuple[int, int], int]) -> str:
-    """The path below the root, normalised; a validation or test image is refused, under whatever name."""
+def _member(request: PairRequest, files: KnownFiles, contents: list[bytes], text: str) -> _Member:
+    """The file that a row names; a validation or test image is refused, under whatever name and with its pixels."""
+    table = request.table
     if not text:
         raise _RefusedError("image_a and image_b must name files, but one is empty")
-    name = os.path.normpath(text)
-    if PurePosixPath(name).is_absolute() or name.split("/")[0] == "..":
-        raise _RefusedError(f"a path must stay below {table.root}, but got {text!r}")
     try:
-        row = held.get(_identity(table.root / name))
+        path = as_on_disk(table.root, normal_path(text))
+    except ValueError as error:
+        raise _RefusedError(str(error)) from None
+    try:
+        row = files.row(path)
     except OSError:
-        raise _RefusedError(f"{table.root / name} is missing") from None
-    row = rows_of.get(name) if row is None else row
-    if row is not None and table.split[row] != TRAIN:
-        raise _RefusedError(
-            f"{text!r} is the {SPLIT_NAMES[table.split[row]]} image of line {table.line[row]} in {table.file.name}; "
-            "pairs may use training images, and images outside the table"
-        )
-    return name
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Device and inode: the same for all names of a file, links included."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def _held(table: ImageTable) -> dict[tuple[int, int], int]:
-    """The files of validation and test, as rows by identity."""
-    rows = np.flatnonzero(table.split != TRAIN).tolist()
-    return {_identity(table.root / table.paths[row]): row for row in rows}
+        raise _RefusedError(f"{table.root / path} is missing") from None
+    if row is None:
+        return _Member(path, None)
+    held = row if table.split[row] != TRAIN else request.held.get(contents[row])
+    if held is not None:
+        how = f"is {held_row(table, held)}" if held == row else same_pixels(table, held)
+        raise _RefusedError(f"{text!r} {how}; pairs may use training images, and images outside the table")
+    return _Member(table.paths[row], row)
 
 
 def _label(table: ImageTable, text: str, rows: list[int]) -> int:
@@ -137,10 +146,12 @@ def _label(table: ImageTable, text: str, rows: list[int]) -> int:
     return int(text)
 
 
-def _side(table: ImageTable, file: Path, names: list[str], lines: list[int], rows_of: dict[str, int]) -> Side:
-    if all(name in rows_of for name in names):
-        rows: NDArray[np.int64] = np.array([rows_of[name] for name in names], dtype=np.int64)
-        return rows
+def _side(table: ImageTable, file: Path, members: list[_Member], lines: list[int]) -> Side:
+    rows = [member.row for member in members if member.row is not None]
+    if len(rows) == len(members):
+        known: NDArray[np.int64] = np.array(rows, dtype=np.int64)
+        return known
     return [
-        FileImage(table.root / name, f"{file}, line {line}") for name, line in zip(names, lines, strict=True)
+        FileImage(table.root / member.path, f"{file}, line {line} ({member.path})")
+        for member, line in zip(members, lines, strict=True)
     ]

@@ -80,8 +80,8 @@ def test_all_faulty_rows_are_named_at_once(table, write, make_request, tmp_path)
         f"{file}: some pairs break a rule:",
         f"  {file}, line 2: '7.png' is the test image of line 9 in table.csv; {use}",
         f"  {file}, line 3: '6.png' is the validation image of line 8 in table.csv; {use}",
-        f"  {file}, line 4: a path must stay below {root}, but got '../outside.png'",
-        f"  {file}, line 5: a path must stay below {root}, but got '{tmp_path}/outside.png'",
+        f"  {file}, line 4: the path must stay below the root, but got '../outside.png'",
+        f"  {file}, line 5: the path must stay below the root, but got '{tmp_path}/outside.png'",
         f"  {file}, line 6: {root / 'nowhere.png'} is missing",
         f"  {file}, line 7: image_a and image_b must differ, but both are '0.png'",
         f"  {file}, line 8: image_a and image_b must name files, but one is empty",
@@ -106,6 +106,66 @@ def test_a_test_image_is_refused_under_another_name(table, write, make_request, 
     write("0.png,innocent.png,0")
     with pytest.raises(DataError, match=r"'innocent\.png' is the test image of line 9"):
         manifest_pairs(SETTINGS, make_request(table))
+
+
+@pytest.mark.parametrize("name", ["./7.png", ".\\\\7.png", ".//7.png", "x/../7.png", ".\\\\.\\\\7.png"])
+def test_a_test_image_is_refused_under_every_spelling(table, write, make_request, name):
+    write(f"0.png,{name},0")
+    with pytest.raises(DataError) as caught:
+        manifest_pairs(SETTINGS, make_request(table))
+    assert f"line 2: {name!r} is the test image of line 9 in table.csv; pairs may use" in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["./{}", ".\\\\{}", ".//{}", "x/../{}"])
+def test_a_training_image_is_the_same_under_every_spelling(table, write, make_request, form):
+    write(f"{form.format('0.png')},2.png", f"3.png,{form.format('1.png')}", header="image_a,image_b")
+    found = manifest_pairs(SETTINGS, make_request(table))
+    assert (found.a.tolist(), found.b.tolist()) == ([0, 3], [2, 1])
+    write("0.png,2.png", "3.png,1.png", header="image_a,image_b")
+    assert found.names == manifest_pairs(SETTINGS, make_request(table)).names
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_training_image_is_known_through_a_link(table, write, make_request, link):
+    link(table.root / "0.png", table.root / "other.png")
+    write("other.png,2.png", header="image_a,image_b")
+    found = manifest_pairs(SETTINGS, make_request(table))
+    assert (found.a.tolist(), found.label.tolist(), found.source.tolist()) == ([0], [0], [0])
+
+
+@pytest.mark.parametrize("name", ["copy.png", "copy.bmp"])
+def test_a_copy_of_a_test_image_is_refused_by_its_pixels(table, write, make_request, name):
+    with Image.open(table.root / "7.png") as image:
+        image.save(table.root / name)
+    write(f"0.png,{name},0", "0.png,2.png,0", "3.png,5.png,1")
+    settings = SETTINGS.model_copy(update={"held_out": 2})
+    with pytest.raises(DataError) as caught:
+        make_pairs(settings, make_request(table))
+    fault = f"{table.root}/pairs.csv, line 2 ({name}): has the pixels of the test image of line 9 in table.csv (7.png)"
+    assert str(caught.value) == (
+        f"{table.root}/table.csv: some pairs show pictures of validation or test:\n  {fault}\n"
+        "Take these pictures out of the pairs, or leave the pairs out with --skip-bad."
+    )
+    made = make_pairs(settings, make_request(table, skip_bad=True))
+    assert f"pair skipped: {fault}" in made.notes
+    kept = [
+        pairs.b.pixels(pairs.y * 0 + i)[0, 0, 0].tolist()
+        for pairs in (made.pairs, made.held_out)
+        for i in range(len(pairs))
+    ]
+    assert sorted(kept) == [[2, 4, 198], [5, 10, 195]]  # the colours of 2.png and 5.png
+
+
+def test_a_training_row_with_a_test_images_pixels_is_refused(table, write, make_request):
+    with Image.open(table.root / "6.png") as image:
+        image.save(table.root / "2.png", compress_level=1)
+    write("0.png,2.png,0", "4.png,0.png,0")
+    with pytest.raises(DataError) as caught:
+        manifest_pairs(SETTINGS, make_request(table))
+    assert (
+        "line 2: '2.png' has the pixels of the validation image of line 8 in table.csv (6.png); pairs may use"
+        in str(caught.value)
+    )
 
 
 def test_a_label_is_needed_where_the_table_knows_none(table, write, make_request):
