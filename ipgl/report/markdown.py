@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ipgl.evaluation.summary import StudyResults
+from ipgl.report.components import component_notes, components_table, components_title
 from ipgl.report.failures import failure_rows
 from ipgl.report.method_table import Cell, MethodRow, method_rows, result_columns
 from ipgl.report.notes import (
@@ -43,6 +44,10 @@ def markdown_report(results: StudyResults) -> str:
     blocks += ["## Findings", *(escaped(sentence) for sentence in findings(summary))]
     blocks += ["## Results by method", _methods(results), _list(escaped(note) for note in notes(results))]
     blocks += ["## Accuracy by group", markdown_table(groups_table(results))]
+    components = components_table(results)
+    if components.rows:
+        blocks += [f"## {components_title(results)}", markdown_table(components)]
+        blocks.append(_list(escaped(note) for note in component_notes(results)))
     blocks += ["## Accuracy against invariance", markdown_table(invariance_table(results))]
     for curve in curve_names(summary):
         blocks += [f"## {escaped(kind_of(curve).title)}", markdown_table(curve_table(results, curve))]

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -28,6 +28,7 @@ from ipgl.evaluation import (
 from ipgl.evaluation.audit import audit_rules, best_run
 from ipgl.methods import METHODS
 from ipgl.report.redact import redacted
+from ipgl.study.components import components_of
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import MethodPlan, StudyPlan
 
@@ -40,11 +41,13 @@ class Ended:
         runs: In the order of their numbers, with their folders.
         tested: The completed final runs with their predictions, by label.
         remarks: What could not be read, one sentence each.
+        repeated: The completed component runs with their predictions, by key.
     """
 
     runs: list[tuple[TrialFolder, RunResult]]
     tested: dict[str, list[Tested]]
     remarks: tuple[str, ...]
+    repeated: dict[str, Tested] = field(default_factory=dict)
 
     @property
     def results(self) -> list[RunResult]:
@@ -65,6 +68,7 @@ def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
     """Read all that can be read; a damaged file costs its run, not the others."""
     runs: list[tuple[TrialFolder, RunResult]] = []
     tested: dict[str, list[Tested]] = {label: [] for label in labels}
+    repeated: dict[str, Tested] = {}
     damaged: list[str] = []
     for trial in folder.trials(damaged):
         try:
@@ -72,11 +76,15 @@ def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
             if result is None:
                 continue
             runs.append((trial, result))
-            if result.phase == "final" and result.status == "completed" and result.label in tested:
+            if result.status != "completed" or result.label not in tested:
+                continue
+            if result.phase == "final":
                 tested[result.label].append(Tested(result, trial.read_predictions()))
+            elif result.phase == "component":
+                repeated[result.trial] = Tested(result, trial.read_predictions())
         except StudyStateError as error:
             damaged.append(str(error))
-    return Ended(runs, tested, tuple(f"A run is left out: {what}." for what in damaged))
+    return Ended(runs, tested, tuple(f"A run is left out: {what}." for what in damaged), repeated)
 
 
 def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None]:
@@ -104,7 +112,7 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
     """The study's results from its runs as read, and from what a comparison found for its labels."""
     winners = folder.read_winners() or {}
     methods = tuple(
-        _method_summary(method, ended, winners.get(method.label), comparison) for method in plan.methods
+        _method_summary(plan, method, ended, winners.get(method.label), comparison) for method in plan.methods
     )
     tested = [run.run for runs in ended.tested.values() for run in runs]
     state = folder.read_state() or {}
@@ -138,7 +146,7 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
 
 
 def _method_summary(
-    method: MethodPlan, ended: Ended, winner_key: str | None, comparison: Comparison
+    plan: StudyPlan, method: MethodPlan, ended: Ended, winner_key: str | None, comparison: Comparison
 ) -> MethodSummary:
     from ipgl.search import importances  # imports optuna
 
@@ -162,6 +170,9 @@ def _method_summary(
         ),
         final_runs=tuple(tested.run.trial for tested in ended.tested[label]),
         counts={status: counts.get(status, 0) for status in ("completed", "stopped", "failed")},
+        components=components_of(plan, label, winner.hyperparameters, ended.tested[label], ended.repeated)
+        if winner
+        else (),
     )
 
 
