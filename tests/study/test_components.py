@@ -10,21 +10,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from image_files import write_waterbirds
 from mlflow import MlflowClient
 from small_study import finished_study, study_text
 
 from ipgl.config import parse_document
 from ipgl.errors import IpglError
-from ipgl.evaluation import Tested
+from ipgl.evaluation import aggregate
 from ipgl.evaluation.variance import Redrawn, variance_components
 from ipgl.study.check import check_by_building
 from ipgl.study.collect import final_runs_json, read_ended, summarise
-from ipgl.study.components import component_trials
+from ipgl.study.components import component_trials, final_trials
 from ipgl.study.console import make_console
 from ipgl.study.display import LiveDisplay, component_lines
 from ipgl.study.gallery import make_gallery
 from ipgl.study.plan import make_plan
 from ipgl.study.session import _left
+from ipgl.study.trial import run_trial
+from ipgl.training import SilentReporter
 
 VARY = "final_seeds: 2, vary: [weights, pairs, data]"
 
@@ -54,10 +57,6 @@ def test_every_run_has_its_own_seeds(study):
 def test_pairs_do_not_change_what_erm_learns(study):
     """Why ERM is not repeated on other pairs: a final run's model depends on weights and data alone."""
     plan, folder = study
-    from ipgl.study.components import final_trials
-    from ipgl.study.trial import run_trial
-    from ipgl.training import SilentReporter
-
     original = final_trials(plan, "erm", {})[0]
     other = component_trials(plan, "ipg", {})[1]
     assert other.source == "pairs"
@@ -84,17 +83,13 @@ def test_components_are_those_of_the_runs_on_storage(study):
     ]
     assert [one.same_examples for one in ipg[::3]] == [True, True, False, False]
 
-    def read(config) -> Tested:
+    def read(config) -> aggregate.Tested:
         trial = folder.trial(config.key)
-        return Tested(trial.require_result(), trial.read_predictions())
+        return aggregate.Tested(trial.require_result(), trial.read_predictions())
 
     trials = component_trials(plan, "ipg", {})
     redrawn = [Redrawn(t.source, read(t.original), read(t.config)) for t in trials]
-    finals = [
-        read(config)
-        for config in dict.fromkeys(t.original.key for t in trials)
-        and [trials[0].original, trials[3].original]
-    ]
+    finals = [read(config) for config in final_trials(plan, "ipg", {})]
     settings = plan.config.evaluation
     assert ipg == variance_components(finals, redrawn, settings.target_severity, settings.confidence)
 
@@ -155,37 +150,22 @@ def test_lines_for_a_terminal(study):
     assert " with its test examples, all together " in ipg
 
 
-def test_pairs_cannot_be_varied_where_there_are_none(tmp_path, monkeypatch):
-    import ipgl.study.check as check
-    from ipgl.study.trial_data import build_dataset
-
-    text = study_text(tmp_path / "runs").replace("final_seeds: 2", "final_seeds: 2, vary: [pairs]")
-    plan = make_plan(parse_document(text.replace("  ipg:", "  # ipg:"), "f.yaml"))
-    assert check_by_building(plan).fingerprint
-
-    # As an image data set is with `pairs: {source: none}`.
-    def without_pairs(component: str):
-        from dataclasses import replace
-
-        from ipgl.config import Component
-
-        dataset = build_dataset(Component.model_validate_json(component))
-        none = dataset.pairs.source[:0]
-        empty = replace(dataset.pairs, a=dataset.pairs.a[:0], b=dataset.pairs.b[:0], y=none, source=none)
-        return replace(dataset, pairs=empty, held_out_pairs=empty)
-
-    monkeypatch.setattr(check, "cached_dataset", without_pairs)
-    plan = plan.__class__(
-        plan.document,
-        plan.config.model_copy(
-            update={"search": plan.config.search.model_copy(update={"selection": "average"})}
-        ),
-        plan.methods,
+def test_pairs_cannot_be_varied_where_there_are_none(tmp_path):
+    write_waterbirds(tmp_path / "waterbirds")
+    text = f"""\
+name: birds
+dataset: {{name: waterbirds, root: {tmp_path / "waterbirds"}, input_size: 16, cache: {tmp_path / "cache"}}}
+model: {{name: cnn, width: 8}}
+methods: {{erm: {{}}}}
+training: {{epochs: 1, batch_size: 4}}
+search: {{selection: average, vary: [pairs]}}
+"""
+    message = (
+        r"^f\.yaml:6: search\.vary: the data set has no pairs to draw; set dataset\.pairs, or leave 'pairs' out of "
+        r"search\.vary$"
     )
-    with pytest.raises(
-        IpglError, match=r"search\.vary: the data set has no pairs to draw; set dataset\.pairs, or"
-    ):
-        check_by_building(plan)
+    with pytest.raises(IpglError, match=message):
+        check_by_building(make_plan(parse_document(text, "f.yaml")))
 
 
 @pytest.mark.slow
