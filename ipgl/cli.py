@@ -106,6 +106,7 @@ def validate(file: StudyFile, skip_bad: SkipBadOption = False) -> None:
     """Check a study file and build its data and models; nothing is trained."""
     from ipgl.data.image_cache import watching
     from ipgl.study.check import check_by_building
+    from ipgl.study.components import component_runs
     from ipgl.study.display import DecodeLines
     from ipgl.study.plan import load_plan
 
@@ -114,8 +115,10 @@ def validate(file: StudyFile, skip_bad: SkipBadOption = False) -> None:
         notes = check_by_building(plan).notes
     trials = sum(plan.search_trials(method.label) for method in plan.methods)
     finals = len(plan.methods) * len(plan.final_seeds())
+    repeated = sum(component_runs(plan, method.label) for method in plan.methods)
     print(
         f"{file}: valid; {len(plan.methods)} methods, at most {trials} search trials and {finals} final runs"
+        f"{f', then {repeated} component runs' if repeated else ''}"
     )
     for note in notes:
         print(f"note: {note}")

@@ -21,6 +21,7 @@ from ipgl.config.study import (
     ResourceSettings,
     SchedulerSettings,
     SearchSettings,
+    Source,
     StudyConfig,
     TrackingSettings,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "SchedulerSettings",
     "SearchSettings",
     "Settings",
+    "Source",
     "StudyConfig",
     "TrackingSettings",
     "TrainingSettings",

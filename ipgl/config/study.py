@@ -51,6 +51,7 @@ Label = Annotated[str, AfterValidator(_label)]
 Severity = Annotated[float, AfterValidator(_unit_interval)]
 Share = Annotated[float, AfterValidator(_share)]
 Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Source = Literal["weights", "pairs", "data"]
 CurveName = Literal["mixture", "worst_case_kl", "worst_case_tv", "interpolation", "corruption"]
 
 
@@ -100,6 +101,20 @@ class SearchSettings(Settings):
     final_seeds: int = Field(
         3, ge=1, description="Fresh seeds on which each winner is retrained and then tested."
     )
+    vary: tuple[Source, ...] = Field(
+        ("weights",),
+        min_length=1,
+        description="What each final run draws afresh: weights (initial weights, batch order, the method's own "
+        "randomness), pairs (which examples become pairs), data (noise, colours, a drawn split). With two or more, "
+        "each final run is repeated once per source with that source alone drawn again: components of variance.",
+    )
+
+    @field_validator("vary")
+    @classmethod
+    def _distinct_sources(cls, vary: tuple[Source, ...]) -> tuple[Source, ...]:
+        if len(set(vary)) < len(vary):
+            raise ValueError(f"the sources must be distinct, but got {list(vary)}; name each once")
+        return vary
 
 
 class EvaluationSettings(Settings):

@@ -10,7 +10,7 @@ from ipgl.config.base import Settings
 from ipgl.config.study import Component, EvaluationSettings, ResourceSettings
 from ipgl.config.training import TrainingSettings
 
-Phase = Literal["search", "final"]
+Phase = Literal["search", "final", "component"]
 
 
 class TrialConfig(Settings):
@@ -18,6 +18,7 @@ class TrialConfig(Settings):
 
     Attributes:
         label: The method's name in the study file.
+        phase: `component` repeats a final run with one source of randomness drawn again.
         method: The registry entry, with its settings.
         hyperparameters: The searched values by dotted key, as drawn; they are already merged into the sections.
         seed: Seeds the initial weights, the data order and the method's own randomness.

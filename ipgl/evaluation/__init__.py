@@ -32,6 +32,7 @@ from ipgl.evaluation.summary import (
     RuleChoice,
     StudyResults,
     StudySummary,
+    VarianceComponent,
 )
 from ipgl.evaluation.worst_case import worst_case_kl, worst_case_tv
 
@@ -53,6 +54,7 @@ __all__ = [
     "StudyResults",
     "StudySummary",
     "Tested",
+    "VarianceComponent",
     "area_under_curve",
     "compare",
     "curve_kind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -114,6 +114,35 @@ class MethodBudget(BaseModel):
         return "held-out pairs" in self.selection_reads
 
 
+class VarianceComponent(BaseModel):
+    """How much of a test accuracy one source of randomness makes, as a standard deviation (a fraction).
+
+    Attributes:
+        source: What is drawn again while the rest stays, or `all` for the final runs' own spread.
+        metric: The accuracy.
+        deviation: Square root of `variance`; 0 where that is negative.
+        low: Lower end of the deviation's interval.
+        high: Upper end of the deviation's interval.
+        variance: Unbiased estimate, which may be negative.
+        noise: Variance that the finite number of test examples makes, already subtracted from `variance`.
+        runs: Pairs of runs behind it (final runs for `all`); 0 where the method does not read the source.
+        same_examples: Whether every pair was tested on the same examples. If not, nothing could be subtracted, and
+            the component contains the draw of the test examples.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: Literal["weights", "pairs", "data", "all"]
+    metric: str
+    deviation: MaybeNaN
+    low: MaybeNaN
+    high: MaybeNaN
+    variance: MaybeNaN
+    noise: MaybeNaN
+    runs: int
+    same_examples: bool
+
+
 class MethodSummary(BaseModel):
     """What the study found for one method.
 
@@ -133,6 +162,8 @@ class MethodSummary(BaseModel):
         guessing: Whether the winner is no better than guessing on the validation split.
         guessing_finals: How many of the final runs are.
         budget: What the method was given; None in a summary that was written without it.
+        components: What each source of randomness makes of the test accuracies, by source and metric; empty unless
+            the study varies several sources.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -152,6 +183,7 @@ class MethodSummary(BaseModel):
     guessing: bool = False
     guessing_finals: int = 0
     budget: MethodBudget | None = None
+    components: tuple[VarianceComponent, ...] = ()
 
 
 class RuleChoice(BaseModel):

@@ -41,6 +41,7 @@ def report_tables(results: StudyResults) -> dict[str, DataTable]:
         "groups": ("One row per method and group", _groups),
         "differences": ("One row per pair of methods and severity of the mixture curve", _differences),
         "tests": ("One row per pair of methods: paired tests on the shifted accuracy", _tests),
+        "components": ("One row per method, source of randomness and test accuracy", _components),
         "invariance": ("One row per method: flip rate and in-distribution accuracy", _invariance),
         "runs": ("One row per run: times, outcome, settings and metrics", _runs),
         "history": ("One row per run and evaluation", _history),
@@ -187,6 +188,12 @@ def _differences(results: StudyResults) -> Iterable[Row]:
 def _tests(results: StudyResults) -> Iterable[Row]:
     for test in results.summary.tests:
         yield {"a": test.a, "b": test.b, **_estimate("difference", test.difference), "p_value": test.p_value}
+
+
+def _components(results: StudyResults) -> Iterable[Row]:
+    for method in results.summary.methods:
+        for one in method.components:
+            yield {"label": method.label, **one.model_dump()}
 
 
 def _invariance(results: StudyResults) -> Iterable[Row]:

@@ -17,6 +17,7 @@ from ipgl.evaluation.summary import StudyResults
 from ipgl.files import write_text
 from ipgl.report import notes
 from ipgl.report.budget import budget_table
+from ipgl.report.components import component_notes, components_table, components_title
 from ipgl.report.convergence import convergence_figure, convergence_table, diagnosed_runs
 from ipgl.report.failures import MAX_FAILURES, failure_rows
 from ipgl.report.figures import invariance_figure, learning_figure, robustness_figure, trials_figure
@@ -115,6 +116,9 @@ def render_report(
         notes=notes.notes(results),
         facts=notes.facts(results),
         groups=groups_table(results),
+        components=components_table(results),
+        components_title=components_title(results),
+        component_notes=component_notes(results),
         keys=[(label, style.colour, *legend_mark(style)) for label, style in styles.items()],
         robustness=_robustness(results),
         invariance=_plot("invariance", invariance_figure(results), invariance_table(results), styles),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ipgl.evaluation.summary import StudyResults
 from ipgl.report.budget import budget_table
+from ipgl.report.components import component_notes, components_table, components_title
 from ipgl.report.failures import failure_rows
 from ipgl.report.method_table import Cell, MethodRow, method_rows, result_columns
 from ipgl.report.notes import (
@@ -45,6 +46,10 @@ def markdown_report(results: StudyResults) -> str:
     if (budgets := budget_table(results)).rows:
         blocks += ["## Budget of each method", markdown_table(budgets)]
     blocks += ["## Accuracy by group", markdown_table(groups_table(results))]
+    components = components_table(results)
+    if components.rows:
+        blocks += [f"## {components_title(results)}", markdown_table(components)]
+        blocks.append(_list(escaped(note) for note in component_notes(results)))
     blocks += ["## Accuracy against invariance", markdown_table(invariance_table(results))]
     for curve in curve_names(summary):
         blocks += [f"## {escaped(kind_of(curve).title)}", markdown_table(curve_table(results, curve))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -135,9 +136,9 @@ def _names(summary: StudySummary, section: str) -> str:
 
 
 def _run_counts(results: StudyResults) -> str:
-    searched = sum(run.phase == "search" for run in results.runs)
-    final = len(results.runs) - searched
-    return f"{searched} search, {final} final"
+    found = Counter(run.phase for run in results.runs)
+    repeated = f", {found['component']} component" if found["component"] else ""
+    return f"{found['search']} search, {found['final']} final{repeated}"
 
 
 def _resampling(summary: StudySummary) -> str:

@@ -49,6 +49,11 @@ def check_by_building(plan: StudyPlan) -> Checked:
         for sampled in varied or [first]:
             config = plan.trial(method.label, sampled, "search", plan.config.search.seed)
             datasets.append(_build(plan, method, config))
+    if "pairs" in plan.config.search.vary and not any(len(d.held_out_pairs) for d in datasets):
+        raise IpglError(
+            f"{_place(plan, ('search', 'vary'))}: the data set has no pairs to draw; set dataset.pairs, or leave "
+            "'pairs' out of search.vary"
+        )
     notes = tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
     return Checked(datasets[0].fingerprint, notes)
 

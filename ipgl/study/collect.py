@@ -8,7 +8,7 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -30,6 +30,7 @@ from ipgl.evaluation.guessing import guesses, guessing_remarks
 from ipgl.methods import METHODS
 from ipgl.report.redact import redacted
 from ipgl.study.budget import method_budget, needs_text
+from ipgl.study.components import components_of
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import MethodPlan, StudyPlan
 
@@ -42,11 +43,13 @@ class Ended:
         runs: In the order of their numbers, with their folders.
         tested: The completed final runs with their predictions, by label.
         remarks: What could not be read, one sentence each.
+        repeated: The completed component runs with their predictions, by key.
     """
 
     runs: list[tuple[TrialFolder, RunResult]]
     tested: dict[str, list[Tested]]
     remarks: tuple[str, ...]
+    repeated: dict[str, Tested] = field(default_factory=dict)
 
     @property
     def results(self) -> list[RunResult]:
@@ -67,6 +70,7 @@ def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
     """Read all that can be read; a damaged file costs its run, not the others."""
     runs: list[tuple[TrialFolder, RunResult]] = []
     tested: dict[str, list[Tested]] = {label: [] for label in labels}
+    repeated: dict[str, Tested] = {}
     damaged: list[str] = []
     for trial in folder.trials(damaged):
         try:
@@ -74,11 +78,15 @@ def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
             if result is None:
                 continue
             runs.append((trial, result))
-            if result.phase == "final" and result.status == "completed" and result.label in tested:
+            if result.status != "completed" or result.label not in tested:
+                continue
+            if result.phase == "final":
                 tested[result.label].append(Tested(result, trial.read_predictions()))
+            elif result.phase == "component":
+                repeated[result.trial] = Tested(result, trial.read_predictions())
         except StudyStateError as error:
             damaged.append(str(error))
-    return Ended(runs, tested, tuple(f"A run is left out: {what}." for what in damaged))
+    return Ended(runs, tested, tuple(f"A run is left out: {what}." for what in damaged), repeated)
 
 
 def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None]:
@@ -170,6 +178,9 @@ def _method_summary(
         guessing=winner is not None and guesses(winner),
         guessing_finals=sum(guesses(tested.run) for tested in ended.tested[label]),
         budget=budget,
+        components=components_of(plan, label, winner.hyperparameters, ended.tested[label], ended.repeated)
+        if winner
+        else (),
     )
 
 

@@ -12,8 +12,17 @@ from rich.live import Live
 from rich.table import Table
 
 from ipgl.config import TrialConfig
-from ipgl.evaluation import SELECTION_RULES, CurvePoint, Estimate, MethodSummary, RunResult, StudySummary
+from ipgl.evaluation import (
+    SELECTION_RULES,
+    CurvePoint,
+    Estimate,
+    MethodSummary,
+    RunResult,
+    StudySummary,
+    VarianceComponent,
+)
 from ipgl.evaluation.guessing import NO_BETTER, guesses, guessing_words
+from ipgl.study.components import component_runs
 from ipgl.study.console import print_remark
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
@@ -23,6 +32,7 @@ from ipgl.study.progress import OVER, MethodProgress, Progress
 _MOST_DIFFERENCES = 4
 _NEEDS_WIDTH = len("environments;")  # longer texts wrap at spaces
 _SECONDS_BETWEEN_RECORDS = 1.0
+_SOURCES = {"weights": "weights", "pairs": "pairs", "data": "data", "all": "all together"}
 
 
 class LiveDisplay:
@@ -80,7 +90,7 @@ class LiveDisplay:
     def progress(self) -> Progress:
         """The study as it is now."""
         methods = tuple(self._method(method.label) for method in self._plan.methods)
-        total = sum(method.to_search + method.to_test for method in methods)
+        total = sum(method.to_search + method.to_test + method.to_repeat for method in methods)
         seconds, done = time.monotonic() - self._started, len(self._ended) - self._known
         return Progress(
             study=self._plan.config.name,
@@ -108,6 +118,8 @@ class LiveDisplay:
             best=max((run.score for run in skilled), default=None),
             tested=sum(run.phase == "final" and run.status == "completed" for run in own),
             to_test=len(self._plan.final_seeds()),
+            repeated=sum(run.phase == "component" and run.status == "completed" for run in own),
+            to_repeat=component_runs(self._plan, label),
         )
 
     def _record(self) -> None:
@@ -217,6 +229,26 @@ def difference_lines(summary: StudySummary) -> list[str]:
     return lines
 
 
+def component_lines(summary: StudySummary) -> list[str]:
+    """What each source of randomness makes of each method's accuracy at the target severity, in points."""
+    lines = []
+    for method in summary.methods:
+        own = [one for one in method.components if one.metric == "shifted_accuracy"]
+        if own:
+            parts = ", ".join(f"{_SOURCES[one.source]} {_deviation(one)}" for one in own)
+            lines.append(f"{method.label}, standard deviation of the shifted accuracy in points: {parts}")
+    return lines
+
+
+def _deviation(component: VarianceComponent) -> str:
+    if not component.runs:
+        return "0 (not used)"
+    return (
+        f"{100 * component.deviation:.1f} [{100 * component.low:.1f}, {100 * component.high:.1f}]"
+        f"{'' if component.same_examples else ' with its test examples'}"
+    )
+
+
 def _shown_severities(points: Iterable[CurvePoint]) -> list[float]:
     """The training-like end, the middle and the 10% agreement that the literature reports, as far as measured."""
     severities = sorted(point.severity for point in points)
@@ -245,6 +277,8 @@ def print_results(console: Console, summary: StudySummary) -> None:
     if len(summary.methods) <= _MOST_DIFFERENCES:
         for line in difference_lines(summary):
             console.print(line)
+    for line in component_lines(summary):
+        console.print(line, soft_wrap=True)
     if audit := audit_line(summary):
         console.print(audit, soft_wrap=True)
     for remark in summary.remarks:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from ipgl.config import TrialConfig
 from ipgl.data import Dataset, pictures
 from ipgl.errors import IpglError
 from ipgl.evaluation import MethodSummary, StudyResults, Tested
@@ -33,9 +34,7 @@ def make_gallery(plan: StudyPlan, folder: StudyFolder, results: StudyResults) ->
         runs = tested[method.label]
         if not runs:
             continue
-        config = plan.trial(
-            method.label, runs[0].run.hyperparameters, "final", runs[0].run.seed
-        ).dataset.model_dump_json()
+        config = TrialConfig.model_validate(runs[0].run.config).dataset.model_dump_json()
         if config not in known and len(known) == _DATASETS:
             continue
         known.add(config)
@@ -59,12 +58,16 @@ def _pairs(dataset: Dataset) -> tuple[PicturePair, ...]:
 
 
 def _mistakes(method: MethodSummary, runs: list[Tested], dataset: Dataset) -> tuple[Mistake, ...]:
-    """Examples of the worst group that most of the method's seeds got wrong; ties go to the earlier example."""
+    """Examples of the worst group that most of the method's seeds got wrong; ties go to the earlier example.
+
+    Runs on other test examples than the first's have no say.
+    """
     measured = [group for group in method.groups if not math.isnan(group.accuracy.mean)]
     if not measured:
         return ()
     worst = min(measured, key=lambda group: group.accuracy.mean)
     first = runs[0].predictions
+    runs = [run for run in runs if run.predictions.examples == first.examples]
     members = np.flatnonzero((first.label == worst.label) & (first.attribute == worst.attribute))
     answers = np.stack([run.predictions.prediction[members] for run in runs])
     wrong = (answers != worst.label).sum(axis=0)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +19,9 @@ from ipgl.config import (
     Problem,
     Range,
     RangeError,
+    SearchSettings,
     Settings,
+    Source,
     StudyConfig,
     TrackingSettings,
     TrainingSettings,
@@ -36,6 +39,7 @@ from ipgl.evaluation import SELECTION_RULES
 from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.registry import nearest, suggestion
+from ipgl.study.draws import final_draws, fixed_seed_problems, vary_problems
 from ipgl.study.imports import ImportFailedError, load_imports
 from ipgl.tracking import TRACKERS
 
@@ -73,7 +77,10 @@ class StudyPlan:
     @property
     def hash(self) -> str:
         """Hash of the study file's meaning, without what leaves results alone."""
-        apart: Any = {"tracking": True, "storage": True, "question": True, "search": {"pack"}}
+        search = {"pack"}
+        if self.config.search.vary == SearchSettings().vary:
+            search.add("vary")  # a study begun before there was a choice goes on
+        apart: Any = {"tracking": True, "storage": True, "question": True, "search": search}
         return config_hash(self.config.model_dump(mode="json", exclude=apart))
 
     def for_trials(self) -> StudyPlan:
@@ -88,10 +95,27 @@ class StudyPlan:
         """The plan of one label."""
         return next(plan for plan in self.methods if plan.label == label)
 
-    def trial(self, label: str, sampled: Mapping[str, Scalar], phase: Phase, seed: int) -> TrialConfig:
-        """The complete configuration of one trial; `sampled` has a value for every key of the label's space."""
+    def trial(
+        self,
+        label: str,
+        sampled: Mapping[str, Scalar],
+        phase: Phase,
+        seed: int,
+        dataset_seeds: Mapping[Source, int] = MappingProxyType({}),
+    ) -> TrialConfig:
+        """The complete configuration of one trial.
+
+        Args:
+            label: The method's name in the study file.
+            sampled: A value for every key of the label's space.
+            phase: What the trial is for.
+            seed: Seed of weights, order and the method's randomness.
+            dataset_seeds: Seeds of the data set in place of the study file's.
+        """
         plan = self.method(label)
         sections = _with_values(plan, sampled)
+        for source, value in dataset_seeds.items():
+            _assign(sections["dataset"], DATASETS[self.config.dataset.name].seeds[source].split("."), value)
         return TrialConfig(
             study=self.config.name,
             label=label,
@@ -116,8 +140,8 @@ class StudyPlan:
         return self.config.search.trials if self.method(label).space else 1
 
     def final_seeds(self) -> list[int]:
-        """Seeds of the final runs, none of which the search has seen."""
-        return [self.config.search.seed + 1 + number for number in range(self.config.search.final_seeds)]
+        """Weights' seeds of the final runs, none of which the search has seen."""
+        return [draw.weights for draw in final_draws(self.config.search)]
 
 
 def load_plan(path: Path, skip_bad: bool = False, storage: str | None = None) -> StudyPlan:
@@ -172,10 +196,12 @@ def make_plan(document: Document) -> StudyPlan:
             problems.append(Problem(path, f"unknown {kind} {name!r}: {suggestion(name, registry)}"))
     if problems:
         raise ConfigError(document, problems)
+    problems += vary_problems(config)
 
     plans = []
     for label, raw in config.methods.items():
         plan, found = _method_plan(config, label, raw)
+        found += fixed_seed_problems(config, label, raw, plan.space)
         found += _check_values(document, config, plan)
         plans.append(plan)
         problems += found

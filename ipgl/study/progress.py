@@ -16,9 +16,13 @@ OVER = f"{MARK}over"
 
 
 class MethodProgress(BaseModel):
-    """One label's counts; `best` is the highest score of its completed search trials, None without one.
+    """One label's counts.
 
-    A trial that is no better than guessing counts for `best` only where all completed ones are so.
+    Attributes:
+        best: Highest score of its completed search trials, of which one that is no better than guessing counts only
+            where all are so; None without one.
+        tested: Completed final runs.
+        repeated: Completed component runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -32,6 +36,8 @@ class MethodProgress(BaseModel):
     best: float | None
     tested: int
     to_test: int
+    repeated: int = 0
+    to_repeat: int = 0
 
 
 class Progress(BaseModel):
@@ -74,7 +80,9 @@ class Progress(BaseModel):
     def table(self) -> RenderableType:
         """What a terminal shows."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("method", "search", "running", "stopped", "failed", "best score", "final runs"):
+        repeats = any(method.to_repeat for method in self.methods)
+        names = ("method", "search", "running", "stopped", "failed", "best score", "final runs")
+        for name in (*names, "component runs") if repeats else names:
             table.add_column(name, justify="left" if name == "method" else "right")
         for method in self.methods:
             table.add_row(
@@ -85,6 +93,7 @@ class Progress(BaseModel):
                 str(method.failed),
                 "-" if method.best is None else f"{method.best:.3f}",
                 f"{method.tested}/{method.to_test}",
+                *([f"{method.repeated}/{method.to_repeat}"] if repeats else []),
             )
         left = (
             "time left: unknown" if self.seconds_left is None else f"about {duration(self.seconds_left)} left"

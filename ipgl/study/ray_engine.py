@@ -162,13 +162,13 @@ class RayEngine:
         self._run(function, places, left, searcher=searcher, scheduler=scheduler)
 
     def final(self, configs: Sequence[TrialConfig]) -> None:
-        """Run these final configurations."""
+        """Run these configurations, all final runs or all component runs."""
         if configs:
             places = self._places(configs[0], len(configs), False)
             function = TrialFunction(
                 self.plan.for_trials(),
                 self.folder,
-                "final",
+                configs[0].phase,
                 finals=tuple(configs),
                 datasets=self._shared(configs),
             )

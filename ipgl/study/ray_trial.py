@@ -26,8 +26,8 @@ class TrialFunction:
     Attributes:
         plan: The study.
         folder: The study's folder, as seen from every node.
-        phase: `search` draws hyperparameters for `label`; `final` runs the configurations in `finals`.
-        finals: Key -> configuration of each final run.
+        phase: `search` draws hyperparameters for `label`; the others run the configurations in `finals`.
+        finals: Configuration of each final or component run.
         datasets: What `ipgl.study.ray_share.put_datasets` gave.
     """
 
@@ -40,7 +40,7 @@ class TrialFunction:
 
     def config(self, parameters: dict[str, Any]) -> TrialConfig:
         """The trial that Tune's parameters stand for."""
-        if self.phase == "final":
+        if self.phase != "search":
             return self.finals[int(parameters["final"])]
         return self.plan.trial(self.label, parameters, "search", self.plan.config.search.seed)
 

@@ -9,17 +9,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ipgl.config import TrialConfig, read_document
+from ipgl.config import Phase, TrialConfig, read_document
 from ipgl.errors import StudyStateError
 from ipgl.evaluation import StudyResults
 from ipgl.files import write_atomically
 from ipgl.report import write_report
 from ipgl.study.check import check_by_building
 from ipgl.study.collect import choose_winners, summarise
+from ipgl.study.components import component_trials, final_trials
 from ipgl.study.events import AllEvents, Events
 from ipgl.study.folder import StudyFolder
 from ipgl.study.gallery import make_gallery
@@ -29,6 +31,9 @@ from ipgl.study.plan import StudyPlan, make_plan, skipping_bad
 from ipgl.study.sync import TrackerSync
 from ipgl.study.tracked import TrackedStudy
 from ipgl.tracking import Store, Tracker, make_tracker
+
+# In this order, so that a study can be read as soon as its final runs have ended.
+_RETRAINED: tuple[Phase, ...] = ("final", "component")
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,7 @@ def finish(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
 def _train(plan: StudyPlan, folder: StudyFolder, events: Events, address: str | None, note: Any) -> None:
     """Search, choose, retrain: whatever of it storage does not hold yet; Ray starts only if something is left."""
     winners = folder.read_winners()
-    if winners is not None and not _finals_left(plan, folder, winners):
+    if winners is not None and not any(_left(plan, folder, winners, phase) for phase in _RETRAINED):
         return
     from ipgl.study.ray_engine import RayEngine  # over a second to import: not where a study is only shown
 
@@ -209,20 +214,27 @@ def _train(plan: StudyPlan, folder: StudyFolder, events: Events, address: str | 
                 engine.search(method.label)
             winners = choose_winners(plan, folder)
             folder.write_winners(winners)
-        note("final")
-        engine.final(_finals_left(plan, folder, winners))
+        for phase in _RETRAINED:
+            if left := _left(plan, folder, winners, phase):
+                note(phase)
+                engine.final(left)
 
 
-def _finals_left(
-    plan: StudyPlan, folder: StudyFolder, winners: Mapping[str, str | None]
+def _left(
+    plan: StudyPlan, folder: StudyFolder, winners: Mapping[str, str | None], phase: Phase
 ) -> list[TrialConfig]:
-    """Final runs without a result; seeds outermost, so that an interruption leaves methods with equally many."""
-    chosen = [folder.trial(key).require_result() for key in winners.values() if key]
-    configs = [
-        plan.trial(run.label, run.hyperparameters, "final", seed)
-        for seed in plan.final_seeds()
-        for run in chosen
-    ]
+    """Final or component runs without a result; draws outermost: an interruption leaves methods with equally many."""
+    numbered: list[tuple[int, TrialConfig]] = []
+    for key in winners.values():
+        if key is None:
+            continue
+        run = folder.trial(key).require_result()
+        if phase == "final":
+            numbered += enumerate(final_trials(plan, run.label, run.hyperparameters))
+        else:
+            repeated = component_trials(plan, run.label, run.hyperparameters)
+            numbered += [(trial.number, trial.config) for trial in repeated]
+    configs = [config for _, config in sorted(numbered, key=itemgetter(0))]
     return [config for config in configs if folder.trial(config.key).read_result() is None]
 
 

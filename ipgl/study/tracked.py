@@ -20,6 +20,7 @@ from ipgl.report import (
     trials_figure,
 )
 from ipgl.study.collect import study_environment
+from ipgl.study.components import run_title
 from ipgl.study.folder import StudyFolder, TrialFolder
 from ipgl.study.plan import StudyPlan
 from ipgl.study.trial import load_model
@@ -105,6 +106,7 @@ class TrackedStudy:
                 phase=config.phase,
                 number=trial.number,
                 seed=config.seed,
+                title=run_title(self._plan, config),
                 parameters=_flat(config),
                 rows=rows,
                 result=result,

@@ -216,7 +216,7 @@ class _Recorder:
             self._folder.write_history(rows)
 
     def _judge(self) -> None:
-        if self._config.phase == "final":
+        if self._config.phase != "search":
             return  # a winner's retraining is tested, however it turns out
         training = self._config.training
         size, classes = self._judged

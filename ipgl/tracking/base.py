@@ -90,6 +90,7 @@ class RunView:
         artifacts: Files to attach once, when the run has ended.
         started_at: Seconds since the epoch; None takes the result's or the first row's time.
         data: Logged as the input of a run that has ended, and of the study's run; None is left out.
+        title: What tells a final or component run from its label's others; empty takes its seed.
     """
 
     key: str
@@ -104,6 +105,7 @@ class RunView:
     artifacts: Sequence[Path] = ()
     started_at: float | None = None
     data: DataView | None = None
+    title: str = ""
 
 
 class Tracker(Protocol):

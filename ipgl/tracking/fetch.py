@@ -30,7 +30,7 @@ class FetchedStudy:
 
     Attributes:
         results: The summary with every run; histories are left in MLflow.
-        tested: Label -> the completed final runs with their predictions, by rising seed.
+        tested: Label -> the completed final runs with their predictions, by rising seed, then number.
         run_ids: A run's key -> its MLflow id; the study's own run is under its name.
     """
 
@@ -153,7 +153,7 @@ def _fetch(client: MlflowClient, store: Store, parent: Run, children: Sequence[R
             ) from None
     runs.sort(key=lambda run: run.number)
     for known in tested.values():
-        known.sort(key=lambda one: one.run.seed)
+        known.sort(key=lambda one: (one.run.seed, one.run.number))
     return FetchedStudy(StudyResults(summary=summary, runs=tuple(runs), histories={}), tested, ids)
 
 

@@ -83,8 +83,10 @@ def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_name(run: RunView) -> str:
-    """What people read in the table: `ipg seed 3` or `ipg trial 007`."""
-    return f"{run.label} seed {run.seed}" if run.phase == "final" else f"{run.label} trial {run.number:03d}"
+    """What people read in the table: `ipg trial 007`, `ipg seed 3` or `ipg seed 3, other pairs`."""
+    if run.phase == "search":
+        return f"{run.label} trial {run.number:03d}"
+    return f"{run.label} {run.title or f'seed {run.seed}'}"
 
 
 def run_start(run: RunView) -> float | None:

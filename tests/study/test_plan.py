@@ -507,6 +507,7 @@ class TestHash:
             "# a comment",
             "search: {trials: 16}",
             "search: {pack: 4}",
+            "search: {vary: [weights]}",
         ],
     )
     def test_what_leaves_results_alone_leaves_it_alone(self, rest):
@@ -523,6 +524,7 @@ class TestHash:
             {"methods": "  ipg: {strength: 2}\n  erm: {}"},
             {"rest": "search: {trials: 17}"},
             {"rest": "search: {seed: 1}"},
+            {"rest": "search: {vary: [pairs]}"},
             {"rest": "training: {epochs: 21}"},
             {"rest": "evaluation: {confidence: 0.9}"},
             {"header": HEADER.replace("width: 16", "width: 17")},
@@ -538,7 +540,7 @@ class TestHash:
         content = found.config.model_dump(mode="json")
         for name in ("tracking", "storage", "question"):
             del content[name]
-        del content["search"]["pack"]
+        del content["search"]["pack"], content["search"]["vary"]
         assert found.hash == config_hash(content)
 
 

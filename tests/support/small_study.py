@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from ipgl.config import read_document
 from ipgl.study.collect import choose_winners
+from ipgl.study.components import component_trials, final_trials
 from ipgl.study.folder import StudyFolder
 from ipgl.study.imports import copy_imports
 from ipgl.study.plan import StudyPlan, make_plan
@@ -76,10 +78,10 @@ def finished_study(storage: Path, text: str | None = None) -> tuple[StudyPlan, S
                 config = plan.trial(method.label, {}, "search", plan.config.search.seed)
                 run_trial(config, folder.trial(config.key), SilentReporter())
             folder.write_winners(choose_winners(plan, folder))
-            for seed in plan.final_seeds():
-                for method in plan.methods:
-                    config = plan.trial(method.label, {}, "final", seed)
-                    run_trial(config, folder.trial(config.key), SilentReporter())
+            finals = [final_trials(plan, method.label, {}) for method in plan.methods]
+            repeated = [t.config for m in plan.methods for t in component_trials(plan, m.label, {})]
+            for config in (*chain(*zip(*finals, strict=True)), *repeated):
+                run_trial(config, folder.trial(config.key), SilentReporter())
     finally:
         torch.set_num_threads(threads)
     folder.write_state(state | {"phase": "finished"})
