@@ -95,7 +95,7 @@ class SearchSettings(Settings):
     selection: str = Field(
         "pair_robust",
         description="Rule that ranks trials and chooses winners; one for all methods. `pair_robust` is Cohen's kappa "
-        "times (1 - flip rate), `pair_accuracy` accuracy times (1 - flip rate).",
+        "times (1 - flip rate)^2, `pair_accuracy` accuracy times (1 - flip rate).",
     )
     seed: int = Field(0, ge=0, description="Seed of the sampler and of every search trial.")
     final_seeds: int = Field(

@@ -17,6 +17,9 @@ from ipgl.evaluation.result import RunResult
 LOWEST_SCORE = -1.0
 """No rule gives less; what a failed trial, or one without a score, is worth to sampler and scheduler."""
 
+INVARIANCE_POWER = 2
+"""Of (1 - flip rate) in `pair_robust`."""
+
 
 @dataclass(frozen=True)
 class SelectionRule:
@@ -41,7 +44,7 @@ class SelectionRule:
 
 
 def pair_robust(validation: Mapping[str, float]) -> float:
-    """Cohen's kappa on validation x (1 - flip rate on held-out pairs); kappa alone where it is not above 0.
+    """Cohen's kappa on validation x (1 - flip rate on held-out pairs)^2; kappa alone where it is not above 0.
 
     Needs neither group labels nor test data. Kappa is the accuracy corrected for chance, so that predictions that do
     not depend on the label earn nothing, for any number and balance of classes: accuracy x (1 - flip rate) gives a
@@ -54,14 +57,19 @@ def pair_robust(validation: Mapping[str, float]) -> float:
     (0.93 - 0.95) / 0.05 = -0.4: worse than answering "negative" always. By chance, 100 positive answers would agree in
     0.05 x 0.1 + 0.95 x 0.9 = 0.86 of the examples, so that its kappa is (0.93 - 0.86) / 0.14 = 0.5.
 
-    The product has a limit. A model that follows the attribute on a share s of the inputs gains kappa in proportion,
-    `kappa + s * gain`, and flips on s of the pairs. The invariant one (s = 0) scores highest as long as
-    `gain <= kappa`: following the attribute everywhere must not more than double kappa.
+    Why the square? Let a model follow the attribute on a share f of the inputs, which are those that flip, so that its
+    kappa is `(1 - f) * content + f * attribute`. Where the attribute misleads as much as it helps on validation, it
+    becomes `(1 - f) * content - f * attribute`: less by `2 * f * attribute`, or about `2 * f * kappa`. To first order
+    `(1 - f)^2` says the same, and it stays above 0, so that honest training ranks above a constant. Without the square
+    kappa's gain from the attribute, twice that of the accuracy and more, would outweigh the flips.
+
+    The product has a limit. With f the same model's kappa grows from `content` to `attribute`, and the invariant one
+    (f = 0) scores highest as long as `attribute <= 3 * content`.
     """
     kappa, flip_rate = validation.get("kappa", math.nan), validation["flip_rate"]
     if math.isnan(flip_rate):
         return math.nan
-    return kappa * (1.0 - flip_rate) if kappa > 0 else kappa
+    return kappa * (1.0 - flip_rate) ** INVARIANCE_POWER if kappa > 0 else kappa
 
 
 def pair_accuracy(validation: Mapping[str, float]) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from ipgl.evaluation.result import RunResult
+from ipgl.evaluation.selection import INVARIANCE_POWER
 from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.reading import (
     ACCURACY,
@@ -160,22 +161,23 @@ class _Gain:
     """What the trials figure sets against the flip rate: a validation metric, how it is shown, what the rule does.
 
     Attributes:
-        scored: Whether the study's rule is this metric times (1 - flip rate).
+        power: The study's rule is this metric times (1 - flip rate) to this power; None where it is another.
     """
 
     metric: str
     title: str
     scale: float
     suffix: str
-    scored: bool
+    power: int | None
 
 
 def _gain(summary: StudySummary, runs: list[RunResult]) -> _Gain:
     """Kappa under the rule that multiplies it, accuracy under any other and for results without kappa."""
     by_kappa = summary.selection == "pair_robust"
     if by_kappa and any(finite(validation(run, KAPPA)) for run in runs):
-        return _Gain(KAPPA, "Validation kappa", 1.0, "", scored=True)
-    return _Gain(ACCURACY, "Validation accuracy (%)", 100.0, "%", scored=summary.selection == "pair_accuracy")
+        return _Gain(KAPPA, "Validation kappa", 1.0, "", INVARIANCE_POWER)
+    power = 1 if summary.selection == "pair_accuracy" else None
+    return _Gain(ACCURACY, "Validation accuracy (%)", 100.0, "%", power)
 
 
 def trials_figure(results: StudyResults) -> go.Figure:
@@ -191,7 +193,7 @@ def trials_figure(results: StudyResults) -> go.Figure:
         "What the search tried",
         "Up is accurate, left is invariant; stars are the winners, the dashed steps the Pareto front."
         + (" Kappa: 1 is right always, 0 no better than chance." if gain.metric == KAPPA else "")
-        + (" Dotted lines join equal scores." if gain.scored else "")
+        + (" Dotted lines join equal scores." if gain.power else "")
         + (f" Not drawn: {left_out} without a validation metric." if left_out else ""),
         "Flip rate on held-out pairs (%)",
         gain.title,
@@ -200,8 +202,8 @@ def trials_figure(results: StudyResults) -> go.Figure:
     if not runs:
         return say(figure, "No search trial has validation metrics.")
     places = [(validation(run, FLIP_RATE), validation(run, gain.metric)) for run in runs]
-    if gain.scored:
-        add_score_lines(figure, places, gain.scale)
+    if gain.power:
+        add_score_lines(figure, places, gain.scale, gain.power)
     figure.add_trace(front_trace([places[i] for i in pareto_front(places)], gain.scale))
     for label, style in _styles(summary).items():
         # The winner comes last, so that it lies on top of what it beat.

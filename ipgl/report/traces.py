@@ -208,22 +208,24 @@ def add_status_keys(figure: go.Figure, statuses: Collection[str], winners: bool,
         )
 
 
-def add_score_lines(figure: go.Figure, places: Sequence[tuple[float, float]], scale: float) -> None:
-    """Lines of equal `gain x (1 - flip rate)` above 0: the best trial lies on the highest.
+def add_score_lines(
+    figure: go.Figure, places: Sequence[tuple[float, float]], scale: float, power: int
+) -> None:
+    """Lines of equal `gain x (1 - flip rate)^power` above 0: the best trial lies on the highest.
 
     Args:
         figure: Receives the lines and the ranges of both axes.
         places: (flip rate, gain) of each trial; the gain is what the rule multiplies, accuracy or kappa.
         scale: What the gain is multiplied by on its axis.
+        power: Of (1 - flip rate) in the rule.
     """
     flips, gains = [flip for flip, _ in places], [gain for _, gain in places]
     left, right = max(0.0, min(flips) - 0.04), min(1.0, max(flips) + 0.04)
     bottom, top = min(gains) - 0.04, min(1.0, max(gains) + 0.05)
     for score in (tenth / 10 for tenth in range(1, 10)):
         steps = [bottom + (top - bottom) * step / 40 for step in range(41)]
-        inside = [
-            (1 - score / gain, gain) for gain in steps if gain > 0 and left <= 1 - score / gain <= right
-        ]
+        placed = [(1 - (score / gain) ** (1 / power), gain) for gain in steps if gain > 0]
+        inside = [(flip, gain) for flip, gain in placed if left <= flip <= right]
         if len(inside) > 1:
             figure.add_trace(
                 go.Scatter(

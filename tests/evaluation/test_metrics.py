@@ -178,6 +178,9 @@ def test_prediction_metrics():
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["nll"] == pytest.approx(-(2 * math.log(3 / 4) + math.log(1 / 4)) / 3, rel=1e-6)
     assert found["collapsed"] == 0.0
+    # Labels 2 to 1, predictions 1 to 2: p_e = 2/3 x 1/3 + 1/3 x 2/3 = 4/9, kappa = (6/9 - 4/9) / (5/9).
+    assert found["kappa"] == pytest.approx(0.4)
+    assert found["guessing"] == 1.0  # three examples show nothing
 
 
 def test_one_class_for_all_is_a_collapse():

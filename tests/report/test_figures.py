@@ -84,16 +84,59 @@ def test_trials_with_winner_stars(two_methods):
     )
 
 
-def test_lines_of_equal_score_belong_to_their_rule(two_methods, build):
-    line = named(trials_figure(two_methods), "score 0.6")
+def trials_of(build, selection, *validations):
+    summary = build.summary(build.method("a", build.ipg), selection=selection)
+    runs = [build.run("a", n, validation=validation) for n, validation in enumerate(validations)]
+    return trials_figure(build.results(summary, *runs))
+
+
+def score_lines(figure):
+    return [trace for trace in figure.data if (trace.name or "").startswith("score")]
+
+
+def test_the_default_rule_is_drawn_over_kappa(build):
+    inverted = {"accuracy": 0.4, "kappa": -0.2, "flip_rate": 0.1}
+    found = {"accuracy": 0.8, "kappa": 0.6, "flip_rate": 0.25}
+    figure = trials_of(build, "pair_robust", found, inverted)
+    assert figure.layout.yaxis.title.text == "Validation kappa"
+    assert not figure.layout.yaxis.ticksuffix
+    assert list(named(figure, "a").y) == [-0.2, 0.6]  # the winner, trial 0, comes last
+    assert figure.layout.yaxis.range[0] == pytest.approx(-0.24)
+    (front,) = (trace for trace in figure.data if trace.name == "Pareto front")
+    assert list(front.y) == [-0.2, 0.6]
+    lines = score_lines(figure)
+    assert {"score 0.3", "score 0.4"} <= {line.name for line in lines}
+    for line in lines:
+        for flip, kappa in zip(line.x, line.y, strict=True):
+            assert kappa * (1 - flip / 100) ** 2 == pytest.approx(float(line.name.split()[1]), abs=1e-4)
+
+
+def test_lines_of_equal_score_belong_to_their_rule(build):
+    found = {"accuracy": 0.8, "kappa": 0.6, "flip_rate": 0.25}
+    (line,) = (
+        line for line in score_lines(trials_of(build, "pair_accuracy", found)) if line.name == "score 0.6"
+    )
     for flip, accuracy in zip(line.x, line.y, strict=True):
         assert accuracy / 100 * (1 - flip / 100) == pytest.approx(0.6, abs=1e-4)
-    summary = build.summary(build.method("a", build.ipg), selection="average")
-    assert not [
-        t
-        for t in trials_figure(build.results(summary, build.run("a"))).data
-        if (t.name or "").startswith("score")
-    ]
+    assert not score_lines(trials_of(build, "average", found))
+    assert trials_of(build, "average", found).layout.yaxis.title.text == "Validation accuracy (%)"
+
+
+def test_results_without_kappa_are_drawn_over_accuracy_without_lines(build):
+    figure = trials_of(build, "pair_robust", {"accuracy": 0.8, "flip_rate": 0.25})
+    assert figure.layout.yaxis.title.text == "Validation accuracy (%)"
+    assert list(named(figure, "a").y) == [80]
+    assert not score_lines(figure)
+
+
+def test_a_guessing_trial_is_named_on_hover(build):
+    hover = named(
+        trials_of(build, "pair_robust", {"accuracy": 0.5, "kappa": 0.0, "guessing": 1.0, "flip_rate": 0.0}),
+        "a",
+    ).text[0]
+    assert hover.startswith(
+        "<b>a</b>, trial 0, winner, no better than guessing<br>score 0.600, kappa 0.000, accuracy 50.0%"
+    )
 
 
 def test_trials_that_cannot_be_placed_are_counted(build):

@@ -127,8 +127,8 @@ def test_each_figure_has_its_table(two_methods):
     learning = tables["Trial", "Method", "Outcome", "Epoch: selection score"]
     assert curves[0] == ["Bias-conflicting", "Agreement", "erm", "ipg"]
     assert curves[3] == ["90%", "10%", "25.2% (23.0 to 27.4)", "66.4% (64.1 to 68.7)"]
-    assert trials[1] == ["0", "erm", "completed, winner", "0.200", "85.0%", "75.0%", "lr 0.001"]
-    assert trials[3] == ["1", "ipg", "stopped", "0.300", "60.0%", "50.0%", "lr 0.001"]
+    assert trials[1] == ["0", "erm", "completed, winner", "0.200", "n/a", "85.0%", "75.0%", "lr 0.001"]
+    assert trials[3] == ["1", "ipg", "stopped", "0.300", "n/a", "60.0%", "50.0%", "lr 0.001"]
     assert learning[2] == ["0", "ipg", "completed, winner", "1: 0.300, 2: 0.500, 3: 0.600"]
 
 
@@ -463,3 +463,10 @@ def test_a_failed_write_leaves_the_old_file(two_methods, tmp_path, monkeypatch):
         write_report(two_methods, path)
     assert path.read_text(encoding="utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_method_that_guesses_is_said_in_its_row(build):
+    guesser = build.method("a", build.ipg, guessing_finals=1)
+    rows = page(build.results(build.summary(guesser, build.method("b", build.erm)))).tables[0]
+    assert "no better than guessing in 1 of 2 final runs" in rows[1][0]
+    assert "guessing" not in rows[2][0]

@@ -63,3 +63,13 @@ def test_no_credentials(build):
     assert "hunter2" not in markdown_report(
         build.results(summary, build.failed_run("a", message="https://u:hunter2@h"))
     )
+
+
+def test_a_method_that_guesses_is_said_in_the_table_and_explained_below(build):
+    guesser = build.method("a", build.ipg, guessing=True, guessing_finals=2)
+    text = markdown_report(build.results(build.summary(guesser, build.method("b", build.erm))))
+    assert "| a (no better than guessing) |" in text
+    assert "| b |" in text
+    explained = "No better than guessing: on the validation split one class alone is predicted, or"
+    assert explained in text
+    assert explained not in markdown_report(build.results(build.summary(build.method("b", build.erm))))

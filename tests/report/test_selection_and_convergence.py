@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from ipgl.evaluation import RuleAudit, RuleChoice
-from ipgl.report import render_report
+from ipgl.report import markdown_report, render_report, report_tables
 from ipgl.report.convergence import convergence_figure, convergence_table, diagnosed_runs
-from ipgl.report.tables import rules_table
+from ipgl.report.rule_tables import choices_table, rules_table, within_table
 
 ROWS = (
     {
@@ -38,7 +40,13 @@ def with_rules(results):
     )
     audits = (
         RuleAudit(
-            rule="pair_robust", needs_groups=False, oracle=False, trials=9, spearman=0.983, choices=choices
+            rule="pair_robust",
+            needs_groups=False,
+            oracle=False,
+            trials=9,
+            spearman=0.983,
+            within={"erm": -0.2, "ipg": 0.6},
+            choices=choices,
         ),
         RuleAudit(
             rule="oracle_test", needs_groups=False, oracle=True, trials=9, spearman=math.nan, choices=()
@@ -49,15 +57,39 @@ def with_rules(results):
 
 def test_rules_in_numbers(two_methods):
     rows = {row[0]: row for row in rules_table(with_rules(two_methods)).rows}
-    assert rows["pair_robust"][1:] == ("pairs", "0.983", "1.6 points", "3.1 points", "9")
+    # Pooled; within methods (-0.2 + 0.6) / 2 and the lower of the two.
+    assert rows["pair_robust"][1:] == ("pairs", "0.983", "0.200", "−0.200", "1.6 points", "3.1 points", "9")
     assert "an oracle" in rows["oracle_test"][1]
-    assert rows["oracle_test"][2] == "n/a"
+    assert rows["oracle_test"][2:5] == ("n/a", "n/a", "n/a")
+
+
+def test_rankings_within_methods(two_methods):
+    table = within_table(with_rules(two_methods))
+    assert table.columns == ("Method", "pair_robust", "oracle_test")
+    assert table.rows == (("erm", "−0.200", "n/a"), ("ipg", "0.600", "n/a"))
+    assert within_table(two_methods).rows == ()
+    assert "| ipg | 0.600 | n/a |" in markdown_report(with_rules(two_methods))
+    exported = report_tables(with_rules(two_methods))
+    assert exported["rankings"].columns == ("rule", "label", "spearman")
+    assert exported["rankings"].rows == (("pair_robust", "erm", -0.2), ("pair_robust", "ipg", 0.6))
+    rules = dict(zip(exported["rules"].columns, exported["rules"].rows[0], strict=True))
+    assert rules["spearman"] == 0.983
+    assert rules["spearman_within_mean"] == pytest.approx(0.2)
+    assert rules["spearman_within_lowest"] == -0.2
+
+
+def test_choices(two_methods):
+    assert choices_table(with_rules(two_methods)).rows == (
+        ("erm", "20.0% (a)", "n/a"),
+        ("ipg", "70.0% (b)", "n/a"),
+    )
 
 
 def test_the_report_says_which_rule_chose(two_methods):
     page = render_report(with_rules(two_methods))
     assert "What each selection rule would have chosen" in page
     assert "0.983" in page
+    assert "Spearman within each method" in page
 
 
 def test_panels_hold_the_history_and_leave_gaps_out():

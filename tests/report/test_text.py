@@ -150,3 +150,26 @@ def test_a_small_difference_is_not_shown_as_0(build):
         differences={"a - b": {0.9: (0.01, 0.0004, 0.02)}},
     )
     assert "0.04 to 2.00, which excludes 0" in findings(summary)[0]
+
+
+def test_a_method_that_guesses_is_named_beside_what_is_missing(build):
+    erm = build.method("erm", build.erm, guessing=True, guessing_finals=1)
+    summary = build.summary(
+        erm, build.method("ipg", build.ipg), differences={"erm - ipg": build.erm_minus_ipg}
+    )
+    assert findings(summary)[2] == "Erm is no better than guessing in 1 of 2 final runs."
+
+
+def test_a_leader_that_guesses_is_named_with_its_lead(build):
+    ipg = build.method("ipg", build.ipg, guessing=True, guessing_finals=2)
+    summary = build.summary(
+        build.method("erm", build.erm), ipg, differences={"erm - ipg": build.erm_minus_ipg}
+    )
+    said = findings(summary)
+    assert said[0].startswith("ipg, no better than guessing, has the highest accuracy where")
+    assert len(said) == 2
+    assert findings(build.summary(ipg))[0].startswith("ipg, no better than guessing, reaches 66.4%")
+    several = build.summary(build.method("erm"), ipg)
+    assert findings(several)[0].startswith(
+        "ipg, the only method with test results, no better than guessing, reaches 66.4%"
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 import pytest
 from small_study import finished_study, study_text
 
-from ipgl.evaluation import Failure
+from ipgl.evaluation import Failure, RuleAudit, StudySummary
 from ipgl.study import display
 from ipgl.study.collect import summarise
 from ipgl.study.console import make_console
@@ -64,3 +65,58 @@ def test_a_line_every_five_seconds_of_each_piece_of_work(monkeypatch, capsys):
         "decoding images into the cache: 10,001 of 12,000",
         "decoding images into the cache: 3 of 5",
     ]
+
+
+def test_a_method_that_guesses_is_said_in_the_table(tmp_path, capsys):
+    plan, folder = finished_study(tmp_path / "runs")
+    summary = summarise(plan, folder).summary
+    finals = len(summary.methods[0].final_runs)
+    sound, guesser = (
+        summary.methods[0].model_copy(update={"guessing": g, "guessing_finals": finals * g}) for g in (0, 1)
+    )
+    console = make_console()
+    print_results(console, summary.model_copy(update={"methods": (sound,), "remarks": ()}))
+    assert "no better than guessing" not in capsys.readouterr().out
+    print_results(console, summary.model_copy(update={"methods": (guesser,), "remarks": ()}))
+    assert "│ no better than guessing" in capsys.readouterr().out
+
+
+def test_the_look_back_gives_the_ranking_within_methods(two_methods_ranked):
+    assert display.audit_line(two_methods_ranked) == (
+        "Looking back, pair_robust ranked the 9 completed search trials as the test accuracy at 10% agreement did with "
+        "Spearman 0.983, all methods pooled; within methods 0.200 (mean of 2, lowest -0.200)"
+    )
+
+
+@pytest.fixture
+def two_methods_ranked(tmp_path: Path) -> StudySummary:
+    plan, folder = finished_study(tmp_path / "runs")
+    audit = RuleAudit(
+        rule="pair_robust",
+        needs_groups=False,
+        oracle=False,
+        trials=9,
+        spearman=0.983,
+        within={"erm": -0.2, "ipg": 0.6, "few": math.nan},
+        choices=(),
+    )
+    return summarise(plan, folder).summary.model_copy(update={"rules": (audit,), "selection": "pair_robust"})
+
+
+def test_the_best_score_is_a_guess_s_only_where_all_guess(tmp_path):
+    plan, folder = finished_study(tmp_path / "runs")
+    config = plan.trial("erm", {}, "search", 0)
+    base = base_result(config, time.time()).model_copy(update={"status": "completed"})
+
+    def best(*scored):
+        shown = LiveDisplay(plan, folder, make_console())
+        shown._ended = {
+            str(n): base.model_copy(
+                update={"trial": str(n), "score": score, "validation": {"guessing": guessing}}
+            )
+            for n, (score, guessing) in enumerate(scored)
+        }
+        return next(method.best for method in shown.progress().methods if method.label == "erm")
+
+    assert best((0.5, 1.0), (0.2, 0.0), (0.3, 0.0)) == 0.3
+    assert best((0.5, 1.0), (0.2, 1.0)) == 0.5

@@ -162,9 +162,12 @@ def test_its_history(done):
     assert folder.read_history() == rows
     assert [row["step"] for row in rows] == [8, 15, 22, 30]
     for row in rows:
+        kappa = row["validation/kappa"]
         assert row["score"] == pytest.approx(
-            row["validation/accuracy"] * (1 - row["validation/flip_rate"]), rel=1e-12
+            kappa * (1 - row["validation/flip_rate"]) ** 2 if kappa > 0 else kappa, rel=1e-12
         )
+    assert rows[-1]["validation/kappa"] > 0.5
+    assert rows[-1]["validation/guessing"] == 0.0
     assert result.score == rows[-1]["score"]
     assert result.validation == {
         name.removeprefix("validation/"): value
@@ -176,7 +179,16 @@ def test_its_history(done):
 def test_no_test_data_in_what_choices_are_made_from(done):
     """Names say where a number is from; and labels of the test split changed afterwards change none of them."""
     _, _, result, rows = done
-    assert set(result.validation) == {"accuracy", "nll", "collapsed", "flip_rate", "rho", "worst_group"}
+    assert set(result.validation) == {
+        "accuracy",
+        "nll",
+        "collapsed",
+        "kappa",
+        "guessing",
+        "flip_rate",
+        "rho",
+        "worst_group",
+    }
     for row in rows:
         assert {name.split("/")[0] for name in row} == {
             "evaluation",
@@ -571,7 +583,7 @@ def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
 # --- given up ---
 
 ONE_CLASS = {"collapsed": 1.0, "accuracy": 0.5}
-BELOW_GUESSING = {"collapsed": 0.0, "accuracy": 0.1}
+BELOW_GUESSING = {"collapsed": 0.0, "accuracy": 0.1, "kappa": -0.8}
 FINE = {"collapsed": 0.0, "accuracy": 0.8}
 
 

@@ -62,3 +62,8 @@ def test_failure_on_one_line():
     note = failure_note(Failure(kind="OutOfMemory", message="no\nroom", step=3))
     assert note.startswith("**OutOfMemory at step 3: no room**")
     assert failure_note(Failure(kind="Lost", message="gone")).startswith("**Lost: gone**")
+
+
+def test_a_winner_that_guesses_is_said(make):
+    note = study_note(make.results(make.method("ipg", 0.5, guessing=True, guessing_finals=1)).summary)
+    assert "score 0.3; no better than guessing (3 completed, 1 stopped)" in note

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from ipgl.config import (
@@ -22,8 +20,8 @@ from ipgl.training import SilentReporter
 from ipgl.training.hopeless import hopeless, verdict
 
 
-def validation(accuracy, collapsed=0.0):
-    return {"accuracy": accuracy, "collapsed": collapsed}
+def validation(accuracy, collapsed=0.0, **others):
+    return {"accuracy": accuracy, "collapsed": collapsed, **others}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +50,13 @@ def test_overshot(accuracy, examples, classes, bad):
         )
     else:
         assert found is None
+
+
+@pytest.mark.parametrize(("kappa", "bad"), [(-0.01, True), (0.0, False), (0.05, False)])
+def test_a_detector_of_a_rare_class_is_not_overshot(kappa, bad):
+    # 1,000 examples, 50 positive: 49 found at 640 false alarms is an accuracy of 0.359, far below 1/2, but more than
+    # positive answers as many would agree by chance.
+    assert (verdict(validation(0.359, kappa=kappa), 1000, 2) is not None) == bad
 
 
 @pytest.mark.parametrize("accuracy", [0.1, 0.5, 0.9])
@@ -126,7 +131,8 @@ def test_a_collapsed_search_trial_stops_with_its_reason(tmp_path):
     assert len(folder.read_history()) == 2
     assert result.steps == 20  # of 60
     assert result.validation["collapsed"] == 1.0
-    assert math.isfinite(result.score)
+    assert result.validation["guessing"] == 1.0
+    assert result.score == result.validation["kappa"] == 0.0
     assert folder.read_result() == result
 
 
