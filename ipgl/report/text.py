@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipgl.evaluation.kinds import MIXTURE
 from ipgl.evaluation.result import CurvePoint
 from ipgl.evaluation.summary import MethodSummary, StudySummary
-from ipgl.report.reading import curve_points, difference_at, point_at, severities
+from ipgl.report.reading import curve_points, difference_at, mixture_of, point_at, severities
 from ipgl.report.wording import (
     finite,
     listed,
@@ -23,7 +24,7 @@ def findings(summary: StudySummary) -> list[str]:
     A lead counts as told apart only where the interval of the difference excludes 0. Where nothing is
     missing, the third sentence compares the leader with plain training (`erm`), unless the first already did.
     """
-    measured = [s for s in severities(summary) if _ranking(summary, s)]
+    measured = [s for s in severities(summary, mixture_of(summary)) if _ranking(summary, s)]
     if not measured:
         return [_capital(f"{_missing(summary) or 'no method has test results'}.")]
     hardest, easiest = measured[-1], measured[0]
@@ -41,10 +42,11 @@ def findings(summary: StudySummary) -> list[str]:
 
 def _ranking(summary: StudySummary, severity: float) -> list[MethodSummary]:
     """Methods with an accuracy at `severity`, the most accurate first."""
+    curve = mixture_of(summary)
     found = [
         (point.accuracy, method)
         for method in summary.methods
-        if (point := point_at(curve_points(method), severity)) is not None and finite(point.accuracy)
+        if (point := point_at(curve_points(method, curve), severity)) is not None and finite(point.accuracy)
     ]
     return [method for _, method in sorted(found, key=lambda pair: -pair[0])]
 
@@ -54,8 +56,8 @@ def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) 
     reached = _reached(summary, leader, severity)
     if len(ranking) == 1:
         only = ", the only method with test results," if len(summary.methods) > 1 else ""
-        return f"{leader.label}{only} reaches {reached} {mix_phrase(severity)}."
-    start = f"{leader.label} has the highest accuracy {mix_phrase(severity)}, {reached}"
+        return f"{leader.label}{only} reaches {reached} {mix_phrase(severity, mixture_of(summary))}."
+    start = f"{leader.label} has the highest accuracy {mix_phrase(severity, mixture_of(summary))}, {reached}"
     second = ranking[1].label
     difference = difference_at(summary, leader.label, second, severity)
     if difference is None:
@@ -67,7 +69,7 @@ def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) 
 
 
 def _cost(summary: StudySummary, leader: MethodSummary, severity: float) -> str:
-    where = _capital(mix_phrase(severity))
+    where = _capital(mix_phrase(severity, mixture_of(summary)))
     ranking = _ranking(summary, severity)
     if leader not in ranking:
         return f"{where}, {leader.label} has no accuracy to compare."
@@ -97,7 +99,9 @@ def _against_plain_training(
     if difference is None:
         return []
     lead = points(difference.accuracy)
-    gap = f"Over plain training ({plain.label}) the lead {mix_phrase(severity)} is {lead}"
+    gap = (
+        f"Over plain training ({plain.label}) the lead {mix_phrase(severity, mixture_of(summary))} is {lead}"
+    )
     return [f"{gap} {_verdict(summary, difference, 'no difference between the two can be told')}."]
 
 
@@ -113,7 +117,7 @@ def _verdict(summary: StudySummary, difference: CurvePoint, untold: str) -> str:
 
 
 def _reached(summary: StudySummary, method: MethodSummary, severity: float) -> str:
-    point = point_at(curve_points(method), severity)
+    point = point_at(curve_points(method, mixture_of(summary)), severity)
     assert point is not None  # the method was ranked by this very point
     if not (finite(point.low) and finite(point.high)):
         return f"{percent(point.accuracy)} (no interval)"
@@ -123,18 +127,22 @@ def _reached(summary: StudySummary, method: MethodSummary, severity: float) -> s
 
 def _missing(summary: StudySummary) -> str:
     """Methods without test results and mixes without examples, as clauses; empty where nothing is missing."""
-    clauses = [_why_missing(method) for method in summary.methods if not curve_points(method)]
-    unmeasured = [s for s in severities(summary) if not _ranking(summary, s)]
+    curve = mixture_of(summary)
+    clauses = [_why_missing(method, curve) for method in summary.methods if not curve_points(method, curve)]
+    unmeasured = [s for s in severities(summary, mixture_of(summary)) if not _ranking(summary, s)]
     if unmeasured:
-        shares = listed([whole_percent(1 - s) for s in unmeasured])
+        shares = listed([whole_percent(1 - s if curve == MIXTURE else s) for s in unmeasured])
+        where = "an agreement" if curve == MIXTURE else "a severity"
         clauses.append(
-            f"there is no accuracy at an agreement of {shares}, because the test split has no examples "
+            f"there is no accuracy at {where} of {shares}, because the test split has no examples "
             "of a group that this mix needs"
         )
     return "; ".join(clauses)
 
 
-def _why_missing(method: MethodSummary) -> str:
+def _why_missing(method: MethodSummary, curve: str) -> str:
+    if method.final_runs:
+        return f"{method.label} has no curve `{curve}` to be compared on (the remarks say why)"
     start = f"there are no test results for {method.label}, because"
     if method.winner is not None:
         return f"{start} none of its final runs completed"
