@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -33,6 +34,19 @@ def _label(value: str) -> str:
     return value
 
 
+def _alignment(value: Any) -> Any:
+    named = list(value.values()) if isinstance(value, dict) else value
+    listed = isinstance(named, list | tuple) and len(named) > 0
+    if value not in ("auto", "none") and not (
+        listed and all(isinstance(v, int | str) and not isinstance(v, bool) for v in named)
+    ):
+        raise ValueError(
+            "input should be auto, none, or each class's attribute value, by name or number: "
+            f"{{class: value, ...}} or [value, ...] by label, but got {value!r}"
+        )
+    return value
+
+
 def _unit_interval(value: float) -> float:
     if not 0.0 <= value <= 1.0:
         raise ValueError(
@@ -50,6 +64,9 @@ def _share(value: float) -> float:
 Label = Annotated[str, AfterValidator(_label)]
 Severity = Annotated[float, AfterValidator(_unit_interval)]
 Share = Annotated[float, AfterValidator(_share)]
+AlignmentChoice = Annotated[
+    Literal["auto", "none"] | dict[str, int | str] | tuple[int | str, ...], BeforeValidator(_alignment)
+]
 Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Source = Literal["weights", "pairs", "data"]
 CurveName = Literal["mixture", "worst_case_kl", "worst_case_tv", "interpolation", "corruption"]
@@ -120,10 +137,16 @@ class SearchSettings(Settings):
 class EvaluationSettings(Settings):
     """What is computed on the test split."""
 
+    alignment: AlignmentChoice = Field(
+        "auto",
+        description="Attribute value that agrees with each class: {class: value, ...} or [value, ...] by label; "
+        "auto finds it by association in training, none compares without one (the general mixture).",
+    )
     severities: tuple[Severity, ...] = Field(
         tuple(round(0.1 * i, 1) for i in range(11)),
         min_length=1,
-        description="Bias-conflicting shares at which curves are evaluated.",
+        description="Points of the mixture curve: bias-conflicting shares of the test mix; without an alignment, "
+        "places between the training mix (0) and equal groups within each class (1).",
     )
     target_severity: Severity = Field(
         0.9,

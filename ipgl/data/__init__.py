@@ -1,6 +1,7 @@
 """Data sets, groups, and invariance pairs."""
 
-from ipgl.data.groups import aligned_attribute, group_counts, group_index
+from ipgl.data.alignment import Alignment, find_alignment, resolve_alignment
+from ipgl.data.groups import group_counts, group_index
 from ipgl.data.images import Images
 from ipgl.data.inputs import Inputs, Readable, parts
 from ipgl.data.order import ShuffledOrder, derive_seed
@@ -10,6 +11,7 @@ from ipgl.data.types import Batch, Dataset, PairBatch, PairSet, Split
 
 __all__ = [
     "DATASETS",
+    "Alignment",
     "Batch",
     "Dataset",
     "DatasetEntry",
@@ -20,10 +22,11 @@ __all__ = [
     "Readable",
     "ShuffledOrder",
     "Split",
-    "aligned_attribute",
     "derive_seed",
+    "find_alignment",
     "group_counts",
     "group_index",
     "parts",
     "pictures",
+    "resolve_alignment",
 ]

@@ -15,11 +15,3 @@ def group_counts(y: Tensor, attribute: Tensor, num_classes: int, num_attributes:
     """Examples per group, int64 `[num_classes, num_attributes]`."""
     index = group_index(y, attribute, num_attributes)
     return torch.bincount(index, minlength=num_classes * num_attributes).view(num_classes, num_attributes)
-
-
-def aligned_attribute(y: Tensor, attribute: Tensor, num_classes: int, num_attributes: int) -> Tensor:
-    """The attribute that most training examples of each class carry, int64 `[num_classes]`.
-
-    An example is *bias-aligned* if it carries its class's attribute here, else *bias-conflicting*.
-    """
-    return group_counts(y, attribute, num_classes, num_attributes).argmax(dim=1)

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ipgl.data.groups import aligned_attribute, group_counts, group_index
+from ipgl.data.alignment import Alignment, find_alignment
+from ipgl.data.groups import group_counts, group_index
 from ipgl.data.order import derive_seed
 from ipgl.data.pictures import Pictures, pictures
 from ipgl.data.types import Dataset, PairSet, Split
 
+NO_KIND = "-"
 _MARGIN, _LINE = 6, 15
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 
@@ -24,25 +26,34 @@ class GroupPreview:
 
     Attributes:
         name: `waterbird on land`-like text: class name and attribute name.
-        conflicting: Whether it is bias-conflicting: not its class's most frequent attribute in training.
+        kind: `aligned` or `conflicting`, by the alignment of class and attribute; `-` where there is none.
         counts: Examples in training, validation and test.
         samples: Some of its pictures, from the first split that has any, uint8 `[n, H, W, 3]`.
         shown_from: The split that the samples are from.
     """
 
     name: str
-    conflicting: bool
+    kind: str
     counts: tuple[int, int, int]
     samples: Pictures
     shown_from: str
 
 
-def preview_groups(dataset: Dataset, per_group: int = 8, seed: int = 0) -> list[GroupPreview]:
-    """All groups with counts and at most `per_group` seeded samples; an empty group has none."""
+def preview_groups(
+    dataset: Dataset, per_group: int = 8, seed: int = 0, alignment: Alignment | None = None
+) -> list[GroupPreview]:
+    """All groups with counts and at most `per_group` seeded samples; an empty group has none.
+
+    Args:
+        dataset: The data set.
+        per_group: Samples of each group.
+        seed: Seed of their choice.
+        alignment: Which attribute value agrees with each class; None finds it in the training counts.
+    """
     splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     classes, attributes = dataset.num_classes, dataset.num_attributes
     counts = [group_counts(s.y.cpu(), s.attribute.cpu(), classes, attributes) for s in splits.values()]
-    aligned = aligned_attribute(dataset.train.y.cpu(), dataset.train.attribute.cpu(), classes, attributes)
+    alignment = alignment or find_alignment(counts[0], dataset.class_names)
     previews = []
     for y in range(classes):
         for a in range(attributes):
@@ -53,12 +64,16 @@ def preview_groups(dataset: Dataset, per_group: int = 8, seed: int = 0) -> list[
                 chosen = _some(splits[source], y * attributes + a, attributes, per_group, seed)
                 samples = pictures(splits[source].x, chosen, dataset)
             name = f"{dataset.class_names[y]}, {dataset.attribute_names[a]}"
+            kind = group_kind(alignment.agrees(y, a))
             previews.append(
-                GroupPreview(
-                    name, a != int(aligned[y]), (of_split[0], of_split[1], of_split[2]), samples, source
-                )
+                GroupPreview(name, kind, (of_split[0], of_split[1], of_split[2]), samples, source)
             )
     return previews
+
+
+def group_kind(aligned: bool | None) -> str:
+    """A group's role in words; `-` where no alignment exists."""
+    return NO_KIND if aligned is None else "aligned" if aligned else "conflicting"
 
 
 def _some(split: Split, group: int, attributes: int, count: int, seed: int) -> torch.Tensor:
@@ -77,8 +92,8 @@ def group_sheet(groups: Sequence[GroupPreview], side: int = 112) -> Image.Image:
     rows = []
     for group in groups:
         training, validation, test = group.counts
-        kind = "conflicting" if group.conflicting else "aligned"
-        text = f"{group.name} ({kind}): {training} training, {validation} validation, {test} test"
+        kind = "" if group.kind == NO_KIND else f" ({group.kind})"
+        text = f"{group.name}{kind}: {training} training, {validation} validation, {test} test"
         text += f"; shown: {group.shown_from}" if group.shown_from else "; EMPTY"
         rows.append((text, group.samples))
     return _sheet(rows, side)

@@ -4,7 +4,6 @@ from ipgl.evaluation.aggregate import Comparison, Tested, compare
 from ipgl.evaluation.curves import (
     area_under_curve,
     interpolation_axis,
-    mixture_weights,
     run_curves,
     weighted_accuracy,
 )
@@ -18,6 +17,7 @@ from ipgl.evaluation.metrics import (
     probability_metrics,
     wilson_interval,
 )
+from ipgl.evaluation.mixture import mixture_remarks, mixture_weights
 from ipgl.evaluation.predict import predict_between, predict_logits
 from ipgl.evaluation.predictions import Predictions, read_predictions
 from ipgl.evaluation.result import CurvePoint, Failure, GroupCount, RunResult
@@ -62,6 +62,7 @@ __all__ = [
     "group_metrics",
     "group_results",
     "interpolation_axis",
+    "mixture_remarks",
     "mixture_weights",
     "pair_metrics",
     "paired_permutation_test",

@@ -22,6 +22,7 @@ from ipgl.evaluation.curves import (
 )
 from ipgl.evaluation.intervals import interval, nested_accuracies, resampled_seed_means
 from ipgl.evaluation.kinds import CORRUPTION_PREFIX
+from ipgl.evaluation.mixture import common_mixture
 from ipgl.evaluation.predictions import Predictions
 from ipgl.evaluation.result import CurvePoint, GroupCount, RunResult
 from ipgl.evaluation.significance import paired_permutation_test
@@ -120,11 +121,14 @@ def compare(tested: Mapping[str, Sequence[Tested]], settings: EvaluationSettings
     sampled = _resample({label: runs for label, runs in tested.items() if runs}, settings)
     curves = {label: _curves(part) for label, part in sampled.items()}
     differences = {}
-    for a, b in combinations(reversed(list(sampled)), 2):
-        first, second = curves[a]["mixture"], curves[b]["mixture"]
-        difference = _Curve(
-            "mixture", first.axis, first.mean - second.mean, first.drawn - second.drawn, settings
-        )
+    pairs = {
+        (a, b): name
+        for a, b in combinations(reversed(list(sampled)), 2)
+        if (name := common_mixture(curves[a], curves[b])) is not None
+    }
+    for (a, b), name in pairs.items():
+        first, second = curves[a][name], curves[b][name]
+        difference = _Curve(name, first.axis, first.mean - second.mean, first.drawn - second.drawn, settings)
         differences[f"{a} - {b}"] = difference.points
     return Comparison(
         estimates={label: _estimates(part, curves[label]) for label, part in sampled.items()},
@@ -133,7 +137,7 @@ def compare(tested: Mapping[str, Sequence[Tested]], settings: EvaluationSettings
             label: {name: curve.points for name, curve in known.items()} for label, known in curves.items()
         },
         differences=differences,
-        tests=tuple(_test(a, b, sampled) for a, b in combinations(reversed(list(sampled)), 2)),
+        tests=tuple(_test(a, b, sampled) for a, b in pairs),
     )
 
 

@@ -10,35 +10,14 @@ from numpy.typing import NDArray
 
 from ipgl.config import EvaluationSettings
 from ipgl.evaluation.intervals import interval, resampled_accuracies
-from ipgl.evaluation.kinds import CORRUPTION_PREFIX
+from ipgl.evaluation.kinds import CORRUPTION_PREFIX, MIXTURE
+from ipgl.evaluation.mixture import mixture_name, why_no_mixture
+from ipgl.evaluation.mixture import mixture_weights as mixture_weights
 from ipgl.evaluation.predictions import Classes, Predictions
 from ipgl.evaluation.result import CurvePoint, GroupCount
 from ipgl.evaluation.worst_case import worst_case_kl, worst_case_tv
 
 Array = NDArray[np.float64]
-
-
-def mixture_weights(groups: Sequence[GroupCount], severities: Sequence[float]) -> Array:
-    """Group weights of the mixture at each severity, `[S, G]`; each row sums to 1.
-
-    A class keeps its share of the test split. Within it the aligned group weighs `1 - severity`, and the
-    conflicting groups share `severity` in proportion to their sizes (equally if all of them are empty). With two
-    attributes this is `sum_y pi_y (q acc[y, aligned] + (1 - q) acc[y, conflicting])` for agreement `q = 1 - severity`.
-    """
-    counts = np.array([group.count for group in groups], dtype=np.float64)
-    labels = np.array([group.label for group in groups])
-    aligned = np.array([group.aligned for group in groups])
-    weights = np.zeros((len(severities), len(groups)))
-    shares = np.asarray(severities, dtype=np.float64)
-    for label in np.unique(labels):
-        of_class = labels == label
-        prior = counts[of_class].sum() / max(1.0, counts.sum())
-        weights[:, of_class & aligned] = ((1 - shares) * prior)[:, None]
-        conflicting = of_class & ~aligned
-        sizes = counts[conflicting]
-        split = sizes / sizes.sum() if sizes.sum() else np.full(len(sizes), 1 / max(1, len(sizes)))
-        weights[:, conflicting] = (shares * prior)[:, None] * split
-    return weights
 
 
 def weighted_accuracy(weights: Array, accuracies: Array) -> Array:
@@ -68,15 +47,22 @@ def centre_mix(groups: Sequence[GroupCount], settings: EvaluationSettings) -> Ar
 def group_curves(
     groups: Sequence[GroupCount], settings: EvaluationSettings
 ) -> dict[str, tuple[tuple[float, ...], GroupCurve]]:
-    """The study's curves over group mixes: name -> its axis, and accuracies `[..., G]` to values `[..., S]`."""
+    """The study's curves over group mixes: name -> its axis, and accuracies `[..., G]` to values `[..., S]`.
+
+    What the settings call `mixture` has the name that `mixture_name` gives it, and is left out where the groups allow
+    none.
+    """
     mix = centre_mix(groups, settings)
     weights = mixture_weights(groups, settings.severities)
     known: dict[str, tuple[tuple[float, ...], GroupCurve]] = {
-        "mixture": (settings.severities, lambda a: weighted_accuracy(weights, a)),
+        MIXTURE: (settings.severities, lambda a: weighted_accuracy(weights, a)),
         "worst_case_kl": (settings.kl_radii, lambda a: worst_case_kl(a, mix, settings.kl_radii)),
         "worst_case_tv": (settings.tv_radii, lambda a: worst_case_tv(a, mix, settings.tv_radii)),
     }
-    return {name: known[name] for name in settings.curves if name in known}
+    if why_no_mixture(groups):
+        del known[MIXTURE]
+    names = {MIXTURE: mixture_name(groups)}
+    return {names.get(name, name): known[name] for name in settings.curves if name in known}
 
 
 def run_curves(
@@ -153,7 +139,7 @@ def curve_points(
     return tuple(
         CurvePoint(
             severity=severity,
-            agreement=round(1 - severity, 12) if name == "mixture" else math.nan,
+            agreement=round(1 - severity, 12) if name == MIXTURE else math.nan,
             accuracy=float(values[i]),
             low=float(low[i]),
             high=float(high[i]),

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CORRUPTION_PREFIX = "corruption_"
+MIXTURE = "mixture"
+GENERAL_MIXTURE = "general_mixture"
+# A study's comparisons are made on the first of these that it has.
+MIXTURES = (MIXTURE, GENERAL_MIXTURE)
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,20 @@ class CurveKind:
 
 _KINDS = (
     CurveKind(
-        "mixture",
+        MIXTURE,
         "Mixture",
         "bias-conflicting share of the test mix",
         "accuracy",
         True,
         "shift_accuracy/mixture",
+    ),
+    CurveKind(
+        GENERAL_MIXTURE,
+        "General mixture",
+        "way from the training mix to equal groups within each class",
+        "accuracy",
+        True,
+        "shift_accuracy/general_mixture",
     ),
     CurveKind(
         "worst_case_kl",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipgl.data import group_counts
+from ipgl.data import Alignment, group_counts
 from ipgl.evaluation.kappa import kappa_metrics
 from ipgl.evaluation.result import GroupCount
 from ipgl.methods.ipg import invariance_ratio, pair_moments
@@ -20,7 +20,8 @@ def group_results(
     prediction: Tensor,
     y: Tensor,
     attribute: Tensor,
-    aligned: Tensor,
+    alignment: Alignment,
+    num_classes: int,
     num_attributes: int,
     training_counts: Tensor | None = None,
 ) -> tuple[GroupCount, ...]:
@@ -30,11 +31,11 @@ def group_results(
         prediction: Predicted classes, int64 `[N]`.
         y: Labels, int64 `[N]`.
         attribute: Attributes, int64 `[N]`.
-        aligned: Each class's aligned attribute, int64 `[num_classes]`.
+        alignment: Which attribute value agrees with each class, if any does.
+        num_classes: Number of classes.
         num_attributes: Number of attributes; groups without examples are listed with count 0.
         training_counts: Training examples per group, `[num_classes, num_attributes]`.
     """
-    num_classes = len(aligned)
     counts = group_counts(y, attribute, num_classes, num_attributes)
     hit = prediction == y
     correct = group_counts(y[hit], attribute[hit], num_classes, num_attributes)
@@ -42,7 +43,7 @@ def group_results(
         GroupCount(
             label=label,
             attribute=value,
-            aligned=value == int(aligned[label]),
+            aligned=alignment.agrees(label, value),
             count=int(counts[label, value]),
             correct=int(correct[label, value]),
             training_count=0 if training_counts is None else int(training_counts[label, value]),

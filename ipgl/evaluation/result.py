@@ -25,7 +25,7 @@ class GroupCount(_Record):
     """How often one (label, attribute) group of the test split was classified correctly.
 
     Attributes:
-        aligned: Whether it is its class's most frequent group in training.
+        aligned: Whether its attribute agrees with its label (`ipgl.data.Alignment`); None where no alignment exists.
         count: Test examples.
         correct: Those classified correctly.
         training_count: Training examples; 0 is a group that training never sees.
@@ -33,7 +33,7 @@ class GroupCount(_Record):
 
     label: int
     attribute: int
-    aligned: bool
+    aligned: bool | None
     count: int
     correct: int
     training_count: int = 0
@@ -48,8 +48,8 @@ class CurvePoint(_Record):
     """One point of a robustness curve; `ipgl.evaluation.kinds` says what its axis and its value are.
 
     Attributes:
-        severity: Place on the curve's axis; on the mixture curve the bias-conflicting share in [0, 1].
-        agreement: On the mixture curve `1 - severity`, the share of examples whose attribute agrees with their
+        severity: Place on the curve's axis; on the curve `mixture` the bias-conflicting share in [0, 1].
+        agreement: On the curve `mixture` `1 - severity`, the share of examples whose attribute agrees with their
             label; NaN on others.
         accuracy: The curve's value, a fraction; NaN where a group that it needs is empty.
         low: Lower end of the confidence interval.

@@ -24,6 +24,7 @@ class GroupEstimate(BaseModel):
     """One group's test accuracy over the final seeds of a method.
 
     Attributes:
+        aligned: As in `GroupCount`.
         count: Test examples of the group.
         training_count: Training examples of the group; 0 is a group that training never sees.
         accuracy: Mean over seeds with interval; NaN for an empty group.
@@ -33,7 +34,7 @@ class GroupEstimate(BaseModel):
 
     label: int
     attribute: int
-    aligned: bool
+    aligned: bool | None
     count: int
     training_count: int
     accuracy: Estimate
@@ -230,8 +231,8 @@ class StudySummary(BaseModel):
 
     Attributes:
         config: The study file as resolved, defaults included.
-        differences: `"a - b"` -> difference on the mixture curve at each severity, with interval, for each pair of
-            methods.
+        differences: `"a - b"` -> difference on the (general) mixture curve at each severity, with interval, for each
+            pair of methods that share one.
         tests: Each pair of methods compared on the shifted accuracy.
         class_names: Names of the classes, by label.
         attribute_names: Names of the attribute's values.

@@ -39,7 +39,10 @@ def report_tables(results: StudyResults) -> dict[str, DataTable]:
         "methods": ("One row per method: winner, test metrics, comparison with the best baseline", _methods),
         "curves": ("One row per method, curve and severity", _curves),
         "groups": ("One row per method and group", _groups),
-        "differences": ("One row per pair of methods and severity of the mixture curve", _differences),
+        "differences": (
+            "One row per pair of methods and severity of the mixture curve that they share",
+            _differences,
+        ),
         "tests": ("One row per pair of methods: paired tests on the shifted accuracy", _tests),
         "components": ("One row per method, source of randomness and test accuracy", _components),
         "invariance": ("One row per method: flip rate and in-distribution accuracy", _invariance),

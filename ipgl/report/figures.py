@@ -9,18 +9,19 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from ipgl.evaluation.kinds import GENERAL_MIXTURE, MIXTURE, MIXTURES
 from ipgl.evaluation.result import RunResult
 from ipgl.evaluation.selection import INVARIANCE_POWER
 from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.reading import (
     ACCURACY,
     ADJUSTED_AVERAGE,
-    CURVE,
     FLIP_RATE,
     KAPPA,
     curve_points,
     final_estimate,
     kind_of,
+    mixture_of,
     pareto_front,
     search_runs,
     training_severity,
@@ -47,12 +48,19 @@ from ipgl.report.traces import (
 )
 from ipgl.report.wording import finite, percent, plotly_text, whole_percent
 
+_HOVERED = {MIXTURE: "bias-conflicting", GENERAL_MIXTURE: "of the way to equal groups"}
 MAX_AXIS_TITLE = 40  # characters beside a small figure; the subtitle says it in full
 
 
-def robustness_figure(results: StudyResults, curve: str = CURVE) -> go.Figure:
-    """One robustness curve: a line with its interval's band for each method that has it."""
+def robustness_figure(results: StudyResults, curve: str | None = None) -> go.Figure:
+    """One robustness curve: a line with its interval's band for each method that has it.
+
+    Args:
+        results: A study's.
+        curve: The curve's name; None is the one that methods are compared on.
+    """
     summary = results.summary
+    curve = curve or mixture_of(summary)
     figure = _empty_robustness(summary, curve)
     styles = _styles(summary)
     drawn = [(method, curve_points(method, curve)) for method in summary.methods]
@@ -62,11 +70,12 @@ def robustness_figure(results: StudyResults, curve: str = CURVE) -> go.Figure:
     for method, points in drawn:
         figure.add_trace(curve_trace(points, method.label, styles[method.label], scale(curve), len(drawn)))
     if not drawn:
-        return say(figure, "No method has test results.")
-    if curve == CURVE:
+        tested = any(method.final_runs for method in summary.methods)
+        return say(figure, "No method has this curve." if tested else "No method has test results.")
+    if curve in MIXTURES:
         _mark_mixture(figure, summary)
     suffix = "%" if kind_of(curve).shares else ""
-    heading = f"<b>%{{x}}{suffix} {'bias-conflicting' if curve == CURVE else ''}</b>"
+    heading = f"<b>%{{x}}{suffix} {_HOVERED.get(curve, '')}</b>"
     figure.update_xaxes(ticksuffix=suffix, unifiedhovertitle={"text": heading.replace(" </b>", "</b>")})
     if kind_of(curve).shares:
         figure.update_xaxes(range=[-2, 102])
@@ -83,7 +92,16 @@ def scale(curve: str) -> float:
 
 def _empty_robustness(summary: StudySummary, curve: str) -> go.Figure:
     intervals = f"Bands are {whole_percent(summary.confidence)} intervals."
-    if curve == CURVE:
+    if curve == GENERAL_MIXTURE:
+        return base_figure(
+            "Accuracy as the groups of each class become equally frequent",
+            "0%: each class has its training mix of groups; 100%: its groups are equally frequent. Class shares stay "
+            f"the test split's. {intervals}",
+            "Way from the training mix to equal groups within each class (%)",
+            "Test accuracy (%)",
+            summary,
+        )
+    if curve == MIXTURE:
         return base_figure(
             "Accuracy as the attribute stops helping",
             f"0%: the attribute always agrees with the label; 100%: it never does. {intervals}",

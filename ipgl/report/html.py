@@ -31,7 +31,7 @@ from ipgl.report.insight import (
 )
 from ipgl.report.library import compressed_plotly
 from ipgl.report.method_table import method_rows, result_columns
-from ipgl.report.reading import CURVE, curve_names
+from ipgl.report.reading import curve_names, mixture_of
 from ipgl.report.rule_tables import choices_table, rules_table, within_table
 from ipgl.report.significance import best_baseline
 from ipgl.report.style import DARK, FONT, LIGHT, legend_mark, method_styles, template
@@ -183,14 +183,14 @@ def write_report(
 def _robustness(results: StudyResults) -> list[Plot]:
     summary = results.summary
     styles = [method.label for method in summary.methods]
-    plots = []
-    for place, curve in enumerate(curve_names(summary) or [CURVE]):
+    plots, mixture = [], mixture_of(summary)
+    for place, curve in enumerate(curve_names(summary) or [mixture]):
         missing = notes.missing_curve(summary, curve)
         figure = robustness_figure(results, curve)
         if place:
             figure.update_layout(height=400)
         note = f"Not drawn, because no final run has this curve: {listed(missing)}." if missing else ""
-        name = "robustness" if curve == CURVE else f"robustness-{place}"
+        name = "robustness" if curve == mixture else f"robustness-{place}"
         plots.append(_plot(name, figure, curve_table(results, curve), styles, note))
     return plots
 

@@ -12,6 +12,7 @@ from ipgl.report.reading import (
     WORST_NONEMPTY_GROUP,
     curve_points,
     estimate,
+    mixture_of,
     point_at,
     severities,
 )
@@ -22,6 +23,7 @@ from ipgl.report.wording import (
     EMPTY,
     MISSING,
     finite,
+    mix_heading,
     number,
     p_value,
     percent,
@@ -83,8 +85,9 @@ class MethodRow:
 
 def result_columns(results: StudyResults) -> tuple[tuple[str, str], ...]:
     """Headings of a method row's cells: what is shown, and where on the curve or over which groups."""
+    curve = mixture_of(results.summary)
     return (
-        *((f"Agreement {whole_percent(1 - s)}", f"severity {whole_percent(s)}") for s in _ends(results)),
+        *((mix_heading(s, curve), f"severity {whole_percent(s)}") for s in _ends(results)),
         ("Worst group", "lowest accuracy"),
         ("Average", "test split as it is"),
     )
@@ -140,7 +143,7 @@ def _against_cells(results: StudyResults) -> dict[str, AgainstCell]:
 
 
 def _ends(results: StudyResults) -> list[float]:
-    known = severities(results.summary)
+    known = severities(results.summary, mixture_of(results.summary))
     return known if len(known) < 2 else [known[0], known[-1]]
 
 
@@ -148,8 +151,9 @@ def _values(results: StudyResults, method: MethodSummary) -> list[tuple[float, f
     """(mean, low, high, what to say if the mean is no number) of each result column."""
     nothing = float("nan")
     values = []
+    curve = mixture_of(results.summary)
     for severity in _ends(results):
-        point = point_at(curve_points(method), severity)
+        point = point_at(curve_points(method, curve), severity)
         values.append(
             (point.accuracy, point.low, point.high, EMPTY) if point else (nothing, nothing, nothing, MISSING)
         )

@@ -14,7 +14,7 @@ from ipgl.evaluation.guessing import NO_BETTER, guessing_words
 from ipgl.evaluation.kappa import LEVEL
 from ipgl.evaluation.summary import StudyResults, StudySummary
 from ipgl.report.budget import budget_notes
-from ipgl.report.reading import curve_points, empty_groups, study_configs, target_severity
+from ipgl.report.reading import curve_points, empty_groups, mixture_of, study_configs, target_severity
 from ipgl.report.redact import redacted
 from ipgl.report.significance import best_baseline
 from ipgl.report.wording import counted, duration, finite, mix_phrase, percent, whole_percent
@@ -83,7 +83,7 @@ def _test_notes(summary: StudySummary) -> list[str]:
     if baseline is None:
         return []
     target = target_severity(summary)
-    where = f" {mix_phrase(target)}" if target is not None else " at the target severity"
+    where = f" {mix_phrase(target, mixture_of(summary))}" if target is not None else " at the target severity"
     alpha = f"{1 - summary.confidence:.4g}"
     return [
         f"Against the best baseline: difference in test accuracy{where} to {baseline.label}, the most accurate there "

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ipgl.config.ranges import Range, RangeError, parse_range
-from ipgl.evaluation.kinds import CurveKind, curve_kind
+from ipgl.evaluation.kinds import MIXTURE, MIXTURES, CurveKind, curve_kind
 from ipgl.evaluation.result import CurvePoint, GroupCount, RunResult
-from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
+from ipgl.evaluation.summary import Estimate, GroupEstimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.wording import finite
 
-CURVE = "mixture"
-CURVE_ORDER = (CURVE, "worst_case_kl", "worst_case_tv", "interpolation")
+CURVE_ORDER = (*MIXTURES, "worst_case_kl", "worst_case_tv", "interpolation")
 AVERAGE = "average"
 WORST_GROUP = "worst_group"
 WORST_NONEMPTY_GROUP = "worst_nonempty_group"
@@ -24,7 +23,12 @@ ADJUSTED_AVERAGE = "adjusted_average"
 SHIFTED = "shifted_accuracy"
 
 
-def curve_points(method: MethodSummary, curve: str = CURVE) -> list[CurvePoint]:
+def mixture_of(summary: StudySummary) -> str:
+    """The curve that the study's methods are compared on: `mixture`, or `general_mixture` without an alignment."""
+    return next((name for name in MIXTURES if any(m.curves.get(name) for m in summary.methods)), MIXTURE)
+
+
+def curve_points(method: MethodSummary, curve: str) -> list[CurvePoint]:
     """The method's curve from the easiest mix to the hardest; empty where it has none."""
     return sorted(method.curves.get(curve, ()), key=lambda point: point.severity)
 
@@ -48,7 +52,7 @@ def point_at(points: Iterable[CurvePoint], severity: float) -> CurvePoint | None
     return next((point for point in points if math.isclose(point.severity, severity, abs_tol=1e-9)), None)
 
 
-def severities(summary: StudySummary, curve: str = CURVE) -> list[float]:
+def severities(summary: StudySummary, curve: str) -> list[float]:
     """Every severity that some method's curve holds, rising."""
     return sorted({point.severity for method in summary.methods for point in curve_points(method, curve)})
 
@@ -145,10 +149,31 @@ def target_severity(summary: StudySummary) -> float | None:
 
 
 def training_severity(summary: StudySummary) -> float | None:
-    """Bias-conflicting share of the training mix; None where the data set's settings do not tell one."""
-    datasets = stated(summary, "dataset")
-    severities = {_training_severity(dataset) for dataset in datasets}
-    return severities.pop() if len(severities) == 1 else None
+    """Where the training mix lies on the curve that methods are compared on, to a hundredth.
+
+    None where the studies differ in it, or where neither training counts nor the data set's settings tell it.
+    """
+    if mixture_of(summary) != MIXTURE:
+        return 0.0
+    counted = {
+        round(share, 2) for m in summary.methods if (share := _conflicting_share(m.groups)) is not None
+    }
+    if not counted:
+        counted = {share for d in stated(summary, "dataset") if (share := _training_severity(d)) is not None}
+    return counted.pop() if len(counted) == 1 else None
+
+
+def _conflicting_share(groups: Sequence[GroupEstimate]) -> float | None:
+    """Bias-conflicting share of training, each class weighed as in the test split; None without counts."""
+    total, found = sum(group.count for group in groups), 0.0
+    for label in {group.label for group in groups if group.count}:
+        own = [group for group in groups if group.label == label]
+        training = sum(group.training_count for group in own)
+        if not training or any(group.aligned is None for group in own):
+            return None
+        conflicting = sum(group.training_count for group in own if not group.aligned) / training
+        found += conflicting * sum(group.count for group in own) / total
+    return found if total else None
 
 
 def _training_severity(dataset: Any) -> float | None:
@@ -179,7 +204,7 @@ def shifted_accuracy(summary: StudySummary, method: MethodSummary) -> float:
     if found is not None:
         return found.mean
     target = target_severity(summary)
-    point = point_at(curve_points(method), target) if target is not None else None
+    point = point_at(curve_points(method, mixture_of(summary)), target) if target is not None else None
     return point.accuracy if point is not None else math.nan
 
 

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ipgl.evaluation.guessing import NO_BETTER, guesses
+from ipgl.evaluation.kinds import MIXTURE, MIXTURES
 from ipgl.evaluation.result import RunResult
 from ipgl.evaluation.summary import Estimate, StudyResults
 from ipgl.report.figures import invariance_places, score_path
 from ipgl.report.reading import (
     ACCURACY,
-    CURVE,
     FLIP_RATE,
     KAPPA,
     attribute_name,
     class_name,
     curve_points,
     kind_of,
+    mixture_of,
     pareto_front,
     point_at,
     search_runs,
@@ -58,8 +59,9 @@ class DataTable:
     marked: frozenset[tuple[int, int]] = frozenset()
 
 
-def curve_table(results: StudyResults, curve: str = CURVE) -> DataTable:
-    """A robustness figure in numbers."""
+def curve_table(results: StudyResults, curve: str | None = None) -> DataTable:
+    """A robustness figure in numbers; without a name that of the curve that methods are compared on."""
+    curve = curve or mixture_of(results.summary)
     methods = results.summary.methods
     kind = kind_of(curve)
     rows = []
@@ -73,13 +75,15 @@ def curve_table(results: StudyResults, curve: str = CURVE) -> DataTable:
                 cells.append(EMPTY)
             else:
                 cells.append(f"{percent(point.accuracy)} ({percent_range(point.low, point.high)})")
-        if curve == CURVE:
+        if curve == MIXTURE:
             rows.append((whole_percent(severity), whole_percent(1 - severity), *cells))
         else:
             rows.append((whole_percent(severity) if kind.shares else f"{severity:g}", *cells))
-    value = "Test accuracy" if curve == CURVE else f"{kind.value[:1].upper()}{kind.value[1:]}"
+    value = "Test accuracy" if curve in MIXTURES else f"{kind.value[:1].upper()}{kind.value[1:]}"
     axis = (
-        ("Bias-conflicting", "Agreement") if curve == CURVE else (f"{kind.axis[:1].upper()}{kind.axis[1:]}",)
+        ("Bias-conflicting", "Agreement")
+        if curve == MIXTURE
+        else (f"{kind.axis[:1].upper()}{kind.axis[1:]}",)
     )
     return DataTable(
         f"{value} with its interval, in percent",
@@ -117,6 +121,7 @@ def groups_table(results: StudyResults) -> DataTable:
         for group in method.groups
     }
     keys = sorted(found)
+    roles = any(group.aligned is not None for group in found.values())
     rows, values = [], []
     for key in keys:
         group = found[key]
@@ -131,7 +136,7 @@ def groups_table(results: StudyResults) -> DataTable:
         rows.append(
             (
                 f"{class_name(summary, group.label)}, {attribute_name(summary, group.attribute)}",
-                "aligned" if group.aligned else "conflicting",
+                *([_role(group.aligned)] if roles else []),
                 str(group.training_count),
                 str(group.count),
                 *(_group_text(accuracy) for accuracy in own),
@@ -143,13 +148,14 @@ def groups_table(results: StudyResults) -> DataTable:
         if len(known := [value for value in row if finite(value)]) > 1
         for low in [min(known)]
     }
-    columns = ("Group", "Role", "Training examples", "Test examples", *(method.label for method in methods))
+    about = ("Group", *(["Role"] if roles else []), "Training examples", "Test examples")
+    columns = (*about, *(method.label for method in methods))
     return DataTable(
         "Test accuracy of each group with its interval, in percent; each method's lowest in bold",
         columns,
         tuple(rows),
-        frozenset(range(2, len(columns))),
-        frozenset((row, 4 + column) for row, column in lowest),
+        frozenset(range(len(about) - 2, len(columns))),
+        frozenset((row, len(about) + column) for row, column in lowest),
     )
 
 
@@ -195,6 +201,10 @@ def learning_table(results: StudyResults) -> DataTable:
         rows.append((str(run.number), run.label, outcome(run, winners), scores))
     columns = ("Trial", "Method", "Outcome", "Epoch: selection score")
     return DataTable("Selection score after each evaluation", columns, tuple(rows))
+
+
+def _role(aligned: bool | None) -> str:
+    return MISSING if aligned is None else "aligned" if aligned else "conflicting"
 
 
 def _group_text(accuracy: Estimate | None) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ipgl.evaluation.guessing import guessing_words
+from ipgl.evaluation.kinds import MIXTURE
 from ipgl.evaluation.result import CurvePoint
 from ipgl.evaluation.summary import MethodSummary, StudySummary
-from ipgl.report.reading import curve_points, difference_at, point_at, severities
+from ipgl.report.reading import curve_points, difference_at, mixture_of, point_at, severities
 from ipgl.report.wording import (
     finite,
     listed,
@@ -25,7 +26,7 @@ def findings(summary: StudySummary) -> list[str]:
     guessing is named as such: with the lead if it leads, with what is missing otherwise. Where nothing is
     missing, the third sentence compares the leader with plain training (`erm`), unless the first already did.
     """
-    measured = [s for s in severities(summary) if _ranking(summary, s)]
+    measured = [s for s in severities(summary, mixture_of(summary)) if _ranking(summary, s)]
     if not measured:
         return [_capital(f"{_missing(summary) or 'no method has test results'}.")]
     hardest, easiest = measured[-1], measured[0]
@@ -43,10 +44,11 @@ def findings(summary: StudySummary) -> list[str]:
 
 def _ranking(summary: StudySummary, severity: float) -> list[MethodSummary]:
     """Methods with an accuracy at `severity`, the most accurate first."""
+    curve = mixture_of(summary)
     found = [
         (point.accuracy, method)
         for method in summary.methods
-        if (point := point_at(curve_points(method), severity)) is not None and finite(point.accuracy)
+        if (point := point_at(curve_points(method, curve), severity)) is not None and finite(point.accuracy)
     ]
     return [method for _, method in sorted(found, key=lambda pair: -pair[0])]
 
@@ -56,11 +58,12 @@ def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) 
     reached = _reached(summary, leader, severity)
     words = guessing_words(leader)
     guessing = f", {words}," if words else ""
+    where = mix_phrase(severity, mixture_of(summary))
     if len(ranking) == 1:
         only = ", the only method with test results" if len(summary.methods) > 1 else ""
         only += "" if words or not only else ","
-        return f"{leader.label}{only}{guessing} reaches {reached} {mix_phrase(severity)}."
-    start = f"{leader.label}{guessing} has the highest accuracy {mix_phrase(severity)}, {reached}"
+        return f"{leader.label}{only}{guessing} reaches {reached} {where}."
+    start = f"{leader.label}{guessing} has the highest accuracy {where}, {reached}"
     second = ranking[1].label
     difference = difference_at(summary, leader.label, second, severity)
     if difference is None:
@@ -72,7 +75,7 @@ def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) 
 
 
 def _cost(summary: StudySummary, leader: MethodSummary, severity: float) -> str:
-    where = _capital(mix_phrase(severity))
+    where = _capital(mix_phrase(severity, mixture_of(summary)))
     ranking = _ranking(summary, severity)
     if leader not in ranking:
         return f"{where}, {leader.label} has no accuracy to compare."
@@ -102,7 +105,9 @@ def _against_plain_training(
     if difference is None:
         return []
     lead = points(difference.accuracy)
-    gap = f"Over plain training ({plain.label}) the lead {mix_phrase(severity)} is {lead}"
+    gap = (
+        f"Over plain training ({plain.label}) the lead {mix_phrase(severity, mixture_of(summary))} is {lead}"
+    )
     return [f"{gap} {_verdict(summary, difference, 'no difference between the two can be told')}."]
 
 
@@ -118,7 +123,7 @@ def _verdict(summary: StudySummary, difference: CurvePoint, untold: str) -> str:
 
 
 def _reached(summary: StudySummary, method: MethodSummary, severity: float) -> str:
-    point = point_at(curve_points(method), severity)
+    point = point_at(curve_points(method, mixture_of(summary)), severity)
     assert point is not None  # the method was ranked by this very point
     if not (finite(point.low) and finite(point.high)):
         return f"{percent(point.accuracy)} (no interval)"
@@ -131,23 +136,27 @@ def _missing(summary: StudySummary, leader: MethodSummary | None = None) -> str:
 
     The leader's own want of skill stands in the first sentence.
     """
-    clauses = [_why_missing(method) for method in summary.methods if not curve_points(method)]
+    curve = mixture_of(summary)
+    clauses = [_why_missing(method, curve) for method in summary.methods if not curve_points(method, curve)]
     clauses += [
         f"{method.label} is {words}"
         for method in summary.methods
-        if curve_points(method) and method is not leader and (words := guessing_words(method))
+        if curve_points(method, curve) and method is not leader and (words := guessing_words(method))
     ]
-    unmeasured = [s for s in severities(summary) if not _ranking(summary, s)]
+    unmeasured = [s for s in severities(summary, curve) if not _ranking(summary, s)]
     if unmeasured:
-        shares = listed([whole_percent(1 - s) for s in unmeasured])
+        shares = listed([whole_percent(1 - s if curve == MIXTURE else s) for s in unmeasured])
+        where = "an agreement" if curve == MIXTURE else "a severity"
         clauses.append(
-            f"there is no accuracy at an agreement of {shares}, because the test split has no examples "
+            f"there is no accuracy at {where} of {shares}, because the test split has no examples "
             "of a group that this mix needs"
         )
     return "; ".join(clauses)
 
 
-def _why_missing(method: MethodSummary) -> str:
+def _why_missing(method: MethodSummary, curve: str) -> str:
+    if method.final_runs:
+        return f"{method.label} has no curve `{curve}` to be compared on (the remarks say why)"
     start = f"there are no test results for {method.label}, because"
     if method.winner is not None:
         return f"{start} none of its final runs completed"

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from ipgl.evaluation.kinds import GENERAL_MIXTURE, MIXTURE
+
 MISSING = "n/a"
 EMPTY = "no examples"
 
@@ -42,14 +44,32 @@ def whole_percent(share: float) -> str:
     return f"{round(100 * share, 1):g}%"
 
 
-def mix_phrase(severity: float) -> str:
-    """Where on the curve, in words: `where the attribute agrees with the label 10% of the time`."""
+def mix_phrase(severity: float, curve: str = MIXTURE) -> str:
+    """Where on a mixture curve, in words: `where the attribute agrees with the label 10% of the time`."""
+    if curve == GENERAL_MIXTURE:
+        return _general_phrase(whole_percent(severity))
     agreement = whole_percent(1 - severity)
     if agreement == "100%":
         return "where the attribute always agrees with the label"
     if agreement == "0%":
         return "where the attribute never agrees with the label"
     return f"where the attribute agrees with the label {agreement} of the time"
+
+
+def _general_phrase(way: str) -> str:
+    if way == "0%":
+        return "where each class has its training mix of groups"
+    if way == "100%":
+        return "where the groups of each class are equally frequent"
+    return f"where the test mix is {way} of the way from the training mix to equal groups within each class"
+
+
+def mix_heading(severity: float, curve: str = MIXTURE) -> str:
+    """Where on a mixture curve, as a column's heading: `Agreement 10%`, or without an alignment `Equal groups`."""
+    if curve != GENERAL_MIXTURE:
+        return f"Agreement {whole_percent(1 - severity)}"
+    way = whole_percent(severity)
+    return {"0%": "Training mix", "100%": "Equal groups"}.get(way, f"{way} of the way to equal groups")
 
 
 def number(value: float) -> str:

@@ -8,13 +8,13 @@ import torch
 
 from ipgl.config import TrialConfig, dotted
 from ipgl.config.document import KeyPath
-from ipgl.data import Dataset, group_counts
+from ipgl.data import Alignment, Dataset, group_counts
 from ipgl.errors import DataError, IpglError
-from ipgl.evaluation import SELECTION_RULES
+from ipgl.evaluation import SELECTION_RULES, group_results, mixture_remarks
 from ipgl.methods import METHODS
 from ipgl.study.plan import MethodPlan, StudyPlan
 from ipgl.study.trial import build_model
-from ipgl.study.trial_data import cached_dataset, trial_dataset
+from ipgl.study.trial_data import cached_dataset, training_counts, trial_alignment, trial_dataset
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,38 @@ def check_by_building(plan: StudyPlan) -> Checked:
             f"{_place(plan, ('search', 'vary'))}: the data set has no pairs to draw; set dataset.pairs, or leave "
             "'pairs' out of search.vary"
         )
-    notes = tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
+    notes = tuple(
+        dict.fromkeys(
+            note for dataset in datasets for note in (*dataset.notes, *_mixture_notes(plan, dataset))
+        )
+    )
     return Checked(datasets[0].fingerprint, notes)
+
+
+def study_alignment(plan: StudyPlan, dataset: Dataset) -> Alignment:
+    """Which attribute value agrees with each class, as the study states or the training counts show.
+
+    Raises:
+        DataError: What the study states does not fit the data set; the message says where it stands.
+    """
+    try:
+        return trial_alignment(plan.config.evaluation, dataset)
+    except DataError as error:
+        raise DataError(f"{_place(plan, ('evaluation', 'alignment'))}: {error}") from None
+
+
+def _mixture_notes(plan: StudyPlan, dataset: Dataset) -> tuple[str, ...]:
+    alignment, test = study_alignment(plan, dataset), dataset.test
+    groups = group_results(
+        test.y,
+        test.y,
+        test.attribute,
+        alignment,
+        dataset.num_classes,
+        dataset.num_attributes,
+        training_counts(dataset),
+    )
+    return mixture_remarks(alignment, groups)
 
 
 def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> Dataset:

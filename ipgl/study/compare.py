@@ -13,6 +13,7 @@ from ipgl.errors import StudyStateError
 from ipgl.evaluation import MethodSummary, RunResult, StudyResults, StudySummary, Tested, compare
 from ipgl.evaluation.aggregate import NOTHING_COMPARED
 from ipgl.evaluation.audit import audit_rules
+from ipgl.study.axis import on_one_axis
 from ipgl.study.collect import missing_curves, read_ended, results_of, study_environment
 from ipgl.study.folder import StudyFolder
 from ipgl.study.plan import StudyPlan
@@ -69,9 +70,15 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
     _require_same_groups(found)
     settings, problems = _common_settings(found)
     unpaired, notes = _data_differences(found)
-    problems += unpaired
+    axis = on_one_axis({study.name: study.tested for study in found}, *_names(found))
+    problems += [*unpaired, *axis.problems]
     comparison = compare(
-        {study.label(label): runs for study in found for label, runs in study.tested.items()}, settings
+        {
+            f"{study}/{label}": runs
+            for study, by_label in axis.studies.items()
+            for label, runs in by_label.items()
+        },
+        settings,
     )
     methods = tuple(
         method.model_copy(
@@ -92,8 +99,14 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
     ]
     summary = _merged(found, settings, methods, runs).model_copy(
         update={
-            "differences": comparison.differences,
-            "tests": comparison.tests,
+            "differences": {
+                pair: points
+                for pair, points in comparison.differences.items()
+                if axis.holds(*pair.split(" - "))
+            },
+            "tests": tuple(test for test in comparison.tests if axis.holds(test.a, test.b)),
+            # What was searched was tested on each study's own axis, so that its trials cannot be ranked together.
+            **({"rules": ()} if axis.realigned else {}),
             "remarks": (
                 *problems,
                 *notes,
@@ -149,6 +162,12 @@ def _merged(
         chance=chances.pop() if len(chances) == 1 else math.nan,
         seconds=sum(summary.seconds for summary in summaries),
     )
+
+
+def _names(studies: Sequence[_Study]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the classes and of the attribute's values; empty where no study has final runs."""
+    named = next((study.results.summary for study in studies if study.results.summary.class_names), None)
+    return (named.class_names, named.attribute_names) if named else ((), ())
 
 
 def _require_same_groups(studies: Sequence[_Study]) -> None:

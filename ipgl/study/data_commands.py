@@ -23,6 +23,7 @@ from ipgl.errors import DataError, IpglError
 from ipgl.files import write_atomically
 from ipgl.models import is_frozen
 from ipgl.registry import suggestion
+from ipgl.study.check import study_alignment
 from ipgl.study.console import make_console, print_remark
 from ipgl.study.display import DecodeLines
 from ipgl.study.plan import StudyPlan, load_plan
@@ -66,10 +67,12 @@ def show_groups(file: Path, method: str | None, out: Path | None, samples: int, 
     """Print groups, counts and (on a terminal) small pictures, and write the contact sheet."""
     plan = load_plan(file, skip_bad)
     dataset = _dataset(plan, method)
-    groups = preview_groups(dataset, samples)
+    alignment = study_alignment(plan, dataset)
+    groups = preview_groups(dataset, samples, alignment=alignment)
     console = make_console()
     console.print(_group_table(groups, pictures=console.is_terminal and samples > 0))
-    for note in dataset.notes:
+    notes = [f"no group is aligned or conflicting: {alignment.reason}"] if alignment.reason else []
+    for note in (*dataset.notes, *notes):
         print_remark(console, "note:", note)
     path = out or Path(f"{plan.config.name}-groups.png")
     sheet = group_sheet(groups)
@@ -86,7 +89,7 @@ def _group_table(groups: list[GroupPreview], pictures: bool) -> Table:
     for group in groups:
         cells: list[str | Text] = [
             group.name,
-            "conflicting" if group.conflicting else "aligned",
+            group.kind,
             *(str(count) if count else Text("0", "red") for count in group.counts),
         ]
         if pictures:

@@ -22,6 +22,9 @@ from ipgl.evaluation import (
     VarianceComponent,
 )
 from ipgl.evaluation.guessing import NO_BETTER, guesses, guessing_words
+from ipgl.evaluation.kinds import GENERAL_MIXTURE, MIXTURE
+from ipgl.report.reading import mixture_of
+from ipgl.report.wording import mix_phrase
 from ipgl.study.components import component_runs
 from ipgl.study.console import print_remark
 from ipgl.study.folder import StudyFolder
@@ -33,6 +36,10 @@ _MOST_DIFFERENCES = 4
 _NEEDS_WIDTH = len("environments;")  # longer texts wrap at spaces
 _SECONDS_BETWEEN_RECORDS = 1.0
 _SOURCES = {"weights": "weights", "pairs": "pairs", "data": "data", "all": "all together"}
+_AXES = {
+    MIXTURE: "agrees q%: where the attribute agrees with the label q% of the time. ",
+    GENERAL_MIXTURE: "equal s%: s% of the way from the training mix to equal groups within each class. ",
+}
 
 
 class LiveDisplay:
@@ -150,11 +157,13 @@ def results_table(summary: StudySummary, width: int = 140) -> Table:
     label = max(len(line) for name in names for line in name.splitlines())
     between = " " if width >= label + 106 else "\n"
     with_needs = width >= label + 86
-    points = next((method.curves["mixture"] for method in summary.methods if method.curves), ())
-    shown = _shown_severities(points)
+    mixture = mixture_of(summary)
+    shown = _shown_severities(
+        next((method.curves[mixture] for method in summary.methods if mixture in method.curves), ())
+    )
     table = Table(
         title=f"{summary.study}: test accuracy in percent, {summary.confidence:.0%} interval",
-        caption=f"agrees q%: where the attribute agrees with the label q% of the time. Means over final seeds.\n"
+        caption=f"{_AXES[mixture] if shown else ''}Means over final seeds.\n"
         f"Winners chosen by {summary.selection}{_reading(summary)}.",
         title_justify="left",
         caption_justify="left",
@@ -163,11 +172,14 @@ def results_table(summary: StudySummary, width: int = 140) -> Table:
     if with_needs:
         table.add_column("needs", max_width=_NEEDS_WIDTH)
     for severity in shown:
-        table.add_column(f"agrees {100 * (1 - severity):.0f}%", justify="right", no_wrap=True)
+        heading = (
+            f"agrees {100 * (1 - severity):.0f}%" if mixture == MIXTURE else f"equal {100 * severity:.0f}%"
+        )
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("worst group", justify="right", no_wrap=True)
     table.add_column("seeds", justify="right")
     for name, method in zip(names, summary.methods, strict=True):
-        curve = {point.severity: point for point in method.curves.get("mixture", ())}
+        curve = {point.severity: point for point in method.curves.get(mixture, ())}
         table.add_row(
             name,
             *([method.needs] if with_needs else []),
@@ -196,7 +208,7 @@ def audit_line(summary: StudySummary) -> str | None:
     audit = next((audit for audit in summary.rules if audit.rule == summary.selection), None)
     if audit is None or math.isnan(audit.spearman):
         return None
-    target = 1 - summary.config["evaluation"]["target_severity"]
+    phrase = mix_phrase(summary.config["evaluation"]["target_severity"], mixture_of(summary))
     within = [value for value in audit.within.values() if not math.isnan(value)]
     inside = (
         f"; within methods {sum(within) / len(within):.3f} (mean of {len(within)}, lowest {min(within):.3f})"
@@ -204,8 +216,8 @@ def audit_line(summary: StudySummary) -> str | None:
         else ""
     )
     return (
-        f"Looking back, {audit.rule} ranked the {audit.trials} completed search trials as the test accuracy at "
-        f"{target:.0%} agreement did with Spearman {audit.spearman:.3f}, all methods pooled{inside}"
+        f"Looking back, {audit.rule} ranked the {audit.trials} completed search trials as the test accuracy "
+        f"{phrase} did, with Spearman {audit.spearman:.3f}, all methods pooled{inside}"
     )
 
 
@@ -222,7 +234,7 @@ def difference_lines(summary: StudySummary) -> list[str]:
             else math.nan
         )
         lines.append(
-            f"{pair} where the attribute agrees {100 * point.agreement:.0f}% of the time: "
+            f"{pair} {_short_phrase(point)}: "
             f"{100 * point.accuracy:+.1f} points [{100 * point.low:+.1f}, {100 * point.high:+.1f}]"
             f"{'' if math.isnan(p) else f', p = {p:.2g} (paired permutation test)'}"
         )
@@ -249,10 +261,21 @@ def _deviation(component: VarianceComponent) -> str:
     )
 
 
+def _short_phrase(point: CurvePoint) -> str:
+    if math.isnan(point.agreement):
+        return mix_phrase(point.severity, GENERAL_MIXTURE)
+    return f"where the attribute agrees {100 * point.agreement:.0f}% of the time"
+
+
 def _shown_severities(points: Iterable[CurvePoint]) -> list[float]:
-    """The training-like end, the middle and the 10% agreement that the literature reports, as far as measured."""
+    """The training-like end, the middle and the 10% agreement that the literature reports, as far as measured.
+
+    Without an alignment the first of them is the training mix itself.
+    """
+    points = list(points)
     severities = sorted(point.severity for point in points)
-    wanted = [severity for severity in (0.1, 0.5, 0.9) if severity in severities]
+    first = 0.0 if all(math.isnan(point.agreement) for point in points) else 0.1
+    wanted = [severity for severity in (first, 0.5, 0.9) if severity in severities]
     return wanted or severities[:: max(1, len(severities) - 1)]
 
 

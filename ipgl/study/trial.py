@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ipgl import __version__
 from ipgl.config import Component, TrialConfig, config_hash
-from ipgl.data import Dataset, Readable, Split, aligned_attribute, derive_seed, group_counts
+from ipgl.data import Dataset, Readable, Split, derive_seed
 from ipgl.errors import IpglError
 from ipgl.evaluation import (
     SELECTION_RULES,
@@ -27,6 +27,7 @@ from ipgl.evaluation import (
     group_metrics,
     group_results,
     interpolation_axis,
+    mixture_remarks,
     mixture_weights,
     pair_metrics,
     predict_between,
@@ -43,7 +44,7 @@ from ipgl.registry import lookup
 from ipgl.study.folder import TrialFolder
 from ipgl.study.imports import FOLDER as IMPORTS
 from ipgl.study.imports import load_imports
-from ipgl.study.trial_data import trial_dataset
+from ipgl.study.trial_data import training_counts, trial_alignment, trial_dataset
 from ipgl.training import (
     Collective,
     NonFiniteError,
@@ -245,13 +246,12 @@ def _train_and_test(
     model = build_model(config.model, dataset, config.seed).to(device)
     recorder.judge_by(len(dataset.validation), dataset.num_classes)
     score = lookup("selection rule", SELECTION_RULES, config.selection).score
-    aligned = aligned_attribute(
-        dataset.train.y, dataset.train.attribute, dataset.num_classes, dataset.num_attributes
-    )
+    classes, attributes = dataset.num_classes, dataset.num_attributes
+    alignment = trial_alignment(evaluation, dataset)
 
     def groups_of(logits: Tensor, split: Split) -> tuple[GroupCount, ...]:
         prediction = logits.argmax(dim=1).to(split.y.device)
-        return group_results(prediction, split.y, split.attribute, aligned, dataset.num_attributes)
+        return group_results(prediction, split.y, split.attribute, alignment, classes, attributes)
 
     batch = settings.evaluation_batch_size
 
@@ -284,11 +284,10 @@ def _train_and_test(
         torch.from_numpy(predictions.prediction).long(),
         dataset.test.y.cpu(),
         dataset.test.attribute.cpu(),
-        aligned.cpu(),
-        dataset.num_attributes,
-        group_counts(
-            dataset.train.y, dataset.train.attribute, dataset.num_classes, dataset.num_attributes
-        ).cpu(),
+        alignment,
+        classes,
+        attributes,
+        training_counts(dataset),
     )
     curves = run_curves(groups, predictions, evaluation)
     accuracies = np.array([group.accuracy for group in groups])
@@ -312,7 +311,11 @@ def _train_and_test(
             "test_fingerprint": predictions.examples,
             "class_names": dataset.class_names,
             "attribute_names": dataset.attribute_names,
-            "data_notes": (*dataset.notes, *(f"{config.key}: {note}" for note in outcome.notes)),
+            "data_notes": (
+                *dataset.notes,
+                *mixture_remarks(alignment, groups),
+                *(f"{config.key}: {note}" for note in outcome.notes),
+            ),
             "steps": outcome.steps,
             "train_seconds": outcome.seconds,
             "finished_at": time.time(),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ipgl.config import Component, TrialConfig
-from ipgl.data import DATASETS, Dataset
+from torch import Tensor
+
+from ipgl.config import Component, EvaluationSettings, TrialConfig
+from ipgl.data import DATASETS, Alignment, Dataset, group_counts, resolve_alignment
 from ipgl.data.image_dataset import cache_folder
 from ipgl.models import is_frozen, with_frozen_features
 from ipgl.registry import lookup
@@ -24,6 +26,23 @@ def trial_dataset(config: TrialConfig) -> Dataset:
     if not is_frozen(config.model):
         return dataset
     return _cached_features(config.dataset.model_dump_json(), config.model.model_dump_json())
+
+
+def training_counts(dataset: Dataset) -> Tensor:
+    """Training examples per group, int64 `[num_classes, num_attributes]`, on the CPU."""
+    train = dataset.train
+    return group_counts(train.y, train.attribute, dataset.num_classes, dataset.num_attributes).cpu()
+
+
+def trial_alignment(settings: EvaluationSettings, dataset: Dataset) -> Alignment:
+    """The alignment that the study states, or that the training counts show.
+
+    Raises:
+        DataError: What the study states does not fit the data set.
+    """
+    return resolve_alignment(
+        settings.alignment, training_counts(dataset), dataset.class_names, dataset.attribute_names
+    )
 
 
 _lent: dict[str, Dataset] = {}

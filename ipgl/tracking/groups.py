@@ -22,6 +22,7 @@ _COLUMNS = (
     "low",
     "high",
 )
+_YES_NO = {True: "yes", False: "no", None: ""}  # None: no alignment exists
 
 
 def group_table(result: RunResult, data: DataView | None, confidence: float) -> str:
@@ -41,7 +42,7 @@ def group_table(result: RunResult, data: DataView | None, confidence: float) -> 
             (
                 name_of(group.label, data.class_names if data else ()),
                 name_of(group.attribute, data.attribute_names if data else ()),
-                "yes" if group.aligned else "no",
+                _YES_NO[group.aligned],
                 group.training_count,
                 group.count,
                 group.correct,

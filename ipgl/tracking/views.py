@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from ipgl.evaluation.kinds import CurveKind, curve_kind
+from ipgl.evaluation.kinds import MIXTURES, CurveKind, curve_kind
 from ipgl.evaluation.summary import MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
 from ipgl.tracking.entries import headlines, outcome_name, safe_name
@@ -22,7 +22,7 @@ _WORKFLOW = "workflowType=machine_learning"
 LOCAL_SERVER = "http://127.0.0.1:5000"
 _SORT_BY = "test/worst_group"
 _SECTION = "ipgl-robustness"
-_USUAL_CURVES = ("mixture", "worst_case_kl", "worst_case_tv", "interpolation")
+_USUAL_CURVES = (*MIXTURES, "worst_case_kl", "worst_case_tv", "interpolation")
 
 
 def study_links(store: Store, experiment_id: str, study: StudyView, parent: str) -> dict[str, str]:

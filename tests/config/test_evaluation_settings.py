@@ -81,6 +81,33 @@ def test_each_rule_names_line_path_rule_and_value(problems, extra, message):
     assert found.startswith(f"f.yaml:5: evaluation{message}")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("auto", "auto"),
+        ("none", "none"),
+        ("{blond: female, dark: male}", {"blond": "female", "dark": "male"}),
+        ("{'0': 1, '1': 0}", {"0": 1, "1": 0}),
+        ("[1, male]", (1, "male")),
+    ],
+)
+def test_alignment(check, text, value):
+    settings = check(f"evaluation: {{alignment: {text}}}").evaluation
+    assert settings.alignment == value
+    assert EvaluationSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+@pytest.mark.parametrize(
+    "text", ["automatic", "null", "3", "[]", "{}", "[true, 1]", "{blond: [1]}", "[0.5, 1]"]
+)
+def test_alignment_is_a_word_a_mapping_or_a_list(problems, text):
+    (found,) = problems(f"evaluation: {{alignment: {text}}}")
+    assert found.startswith(
+        "f.yaml:5: evaluation.alignment: input should be auto, none, or each class's attribute value, by name or "
+        "number: {class: value, ...} or [value, ...] by label, but got "
+    )
+
+
 @pytest.mark.parametrize("name", ["tv_radii", "corruption_levels"])
 @pytest.mark.parametrize("value", ["1.1", "-0.5"])
 def test_shares_lie_between_0_and_1(problems, name, value):

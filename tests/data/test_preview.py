@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ipgl.data import Dataset, PairSet, Split
+from ipgl.data import Alignment, Dataset, PairSet, Split
 from ipgl.data.pictures import pictures, small
 from ipgl.data.preview import group_sheet, pair_sheet, preview_groups
 
@@ -31,12 +31,14 @@ def birds() -> Dataset:
 
 
 def test_groups_have_names_counts_and_kind(birds):
-    found = [(group.name, group.conflicting, group.counts) for group in preview_groups(birds)]
+    found = [
+        (group.name, group.kind, group.counts) for group in preview_groups(birds, alignment=Alignment((0, 1)))
+    ]
     assert found == [
-        ("landbird, land", False, (5, 1, 0)),
-        ("landbird, water", True, (0, 1, 1)),
-        ("waterbird, land", True, (1, 0, 1)),
-        ("waterbird, water", False, (3, 0, 1)),
+        ("landbird, land", "aligned", (5, 1, 0)),
+        ("landbird, water", "conflicting", (0, 1, 1)),
+        ("waterbird, land", "conflicting", (1, 0, 1)),
+        ("waterbird, water", "aligned", (3, 0, 1)),
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
+from ipgl.data import Alignment
 from ipgl.evaluation import (
     GroupCount,
     group_metrics,
@@ -35,7 +36,7 @@ def test_group_results():
     prediction = torch.tensor([0, 1, 1, 1, 0, 1])
     y = torch.tensor([0, 0, 0, 1, 1, 1])
     attribute = torch.tensor([0, 0, 1, 1, 1, 1])
-    assert group_results(prediction, y, attribute, aligned=torch.tensor([0, 1]), num_attributes=2) == (
+    assert group_results(prediction, y, attribute, Alignment((0, 1)), num_classes=2, num_attributes=2) == (
         group(0, 0, 2, 1, aligned=True),
         group(0, 1, 1, 0),
         group(1, 0, 0, 0),
@@ -45,7 +46,7 @@ def test_group_results():
 
 def test_groups_are_listed_by_label_then_attribute_with_those_that_nothing_is_in():
     found = group_results(
-        torch.tensor([2]), torch.tensor([2]), torch.tensor([1]), torch.tensor([2, 0, 1]), num_attributes=3
+        torch.tensor([2]), torch.tensor([2]), torch.tensor([1]), Alignment((2, 0, 1)), 3, num_attributes=3
     )
     assert [(g.label, g.attribute) for g in found] == [(y, a) for y in range(3) for a in range(3)]
     assert [g.count for g in found] == [0, 0, 0, 0, 0, 0, 0, 1, 0]
@@ -58,12 +59,18 @@ def test_training_counts_stand_beside_the_test_counts():
         torch.tensor([0, 1]),
         torch.tensor([0, 1]),
         torch.tensor([0, 0]),
-        aligned=torch.tensor([0, 1]),
+        Alignment((0, 1)),
+        num_classes=2,
         num_attributes=2,
         training_counts=torch.tensor([[5, 0], [2, 9]]),
     )
     assert [g.training_count for g in found] == [5, 0, 2, 9]
     assert [g.count for g in found] == [1, 0, 1, 0]
+
+
+def test_without_an_alignment_no_group_has_a_role():
+    found = group_results(*(torch.tensor([0, 1]) for _ in range(3)), Alignment(None), 2, num_attributes=2)
+    assert [g.aligned for g in found] == [None] * 4
 
 
 def test_group_metrics():
@@ -116,7 +123,8 @@ def test_class_balanced_against_scikit_learn(classes):
     prediction = np.where(rng.random(300) < 0.6, y, rng.integers(classes, size=300))
     groups = group_results(
         *(torch.from_numpy(values) for values in (prediction, y, attribute)),
-        aligned=torch.zeros(classes, dtype=torch.int64),
+        Alignment((0,) * classes),
+        num_classes=classes,
         num_attributes=3,
     )
     assert group_metrics(groups)["class_balanced"] == pytest.approx(balanced_accuracy_score(y, prediction))

@@ -31,6 +31,23 @@ def test_mix_phrase(severity, phrase):
 
 
 @pytest.mark.parametrize(
+    ("severity", "phrase", "heading"),
+    [
+        (0.0, "where each class has its training mix of groups", "Training mix"),
+        (
+            0.9,
+            "where the test mix is 90% of the way from the training mix to equal groups within each class",
+            "90% of the way to equal groups",
+        ),
+        (1.0, "where the groups of each class are equally frequent", "Equal groups"),
+    ],
+)
+def test_without_an_alignment_nothing_agrees(severity, phrase, heading):
+    assert wording.mix_phrase(severity, "general_mixture") == phrase
+    assert wording.mix_heading(severity, "general_mixture") == heading
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (0.00031623, "0.0003162"),

@@ -38,6 +38,11 @@ def test_without_names_the_numbers_stand(make):
     assert group_table(make.result(groups=GROUPS), None, 0.95).splitlines()[2] == "0,1,no,0,0,0,,,"
 
 
+def test_without_an_alignment_the_column_is_empty(make):
+    groups = [group.model_copy(update={"aligned": None}) for group in GROUPS]
+    assert group_table(make.result(groups=groups), None, 0.95).splitlines()[2] == "0,1,,0,0,0,,,"
+
+
 def test_data_set_input(make, data):
     found = dataset_input(data, make.result(groups=GROUPS))
     assert (found.dataset.name, found.dataset.digest) == ("shapes", "f" * 36)

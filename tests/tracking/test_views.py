@@ -66,6 +66,7 @@ def test_links_lead_to_views_that_exist(storage, make, views):
     assert found["Robustness curves"]["runsHiddenMode"] == "SHOW_ALL"
     assert charts(found["Robustness curves"]) == [
         "shift_accuracy/mixture",
+        "shift_accuracy/general_mixture",
         "worst_case_accuracy/kl",
         "worst_case_accuracy/tv",
         "pair_consistency/interpolation",
