@@ -150,3 +150,10 @@ def test_a_small_difference_is_not_shown_as_0(build):
         differences={"a - b": {0.9: (0.01, 0.0004, 0.02)}},
     )
     assert "0.04 to 2.00, which excludes 0" in findings(summary)[0]
+
+
+def test_methods_without_a_mixture_curve_are_not_called_untested(build):
+    tested = build.method("erm", {}, curves={"worst_case_tv": build.points(build.erm)})
+    assert findings(build.summary(tested)) == [
+        "There is no curve `mixture` of erm to compare it on (the remarks say why)."
+    ]
