@@ -90,7 +90,8 @@ def test_the_terminal_never_speaks_of_agreement(results):
 
 def test_the_report_never_speaks_of_agreement(results):
     page = render_report(results)
-    body = re.sub(r"[A-Za-z0-9+/=]{200,}", "", page[page.index("<body") :])  # without plotly.js, which is packed
+    # Without plotly.js, which is packed.
+    body = re.sub(r"[A-Za-z0-9+/=]{200,}", "", page[page.index("<body") :])
     assert "Accuracy as the groups of each class become equally frequent" in body
     assert "Equal groups" in body
     # The configuration is shown as it is; its keys and this data set's are called so.
