@@ -169,9 +169,23 @@ class EvaluationSettings(Settings):
     corruption_levels: tuple[Share, ...] = Field(
         (0, 0.25, 0.5, 0.75, 1), min_length=1, description="Strengths of each corruption."
     )
-    permutations: int = Field(10_000, ge=100, description="Permutations behind every p-value.")
+    permutations: int = Field(
+        10_000,
+        ge=100,
+        description="Permutations behind each p-value that speaks of the trained models alone.",
+    )
     confidence: float = Field(0.95, gt=0, lt=1, description="Level of every interval.")
-    resamples: int = Field(2000, ge=100, description="Bootstrap resamples behind every interval.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_resamples(cls, data: Any) -> Any:
+        """Studies of earlier versions state `resamples`, of bootstraps that are no more."""
+        return {k: v for k, v in data.items() if k != "resamples"} if isinstance(data, dict) else data
+
+    @property
+    def alpha(self) -> float:
+        """`1 - confidence`, without what binary fractions leave: 0.05 for 0.95."""
+        return round(1 - self.confidence, 12)
 
     @model_validator(mode="after")
     def _distinct(self) -> EvaluationSettings:

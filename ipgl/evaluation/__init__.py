@@ -5,7 +5,6 @@ from ipgl.evaluation.curves import (
     area_under_curve,
     interpolation_axis,
     run_curves,
-    weighted_accuracy,
 )
 from ipgl.evaluation.kinds import CurveKind, curve_kind
 from ipgl.evaluation.metrics import (
@@ -21,13 +20,14 @@ from ipgl.evaluation.mixture import mixture_remarks, mixture_weights
 from ipgl.evaluation.predict import predict_between, predict_logits
 from ipgl.evaluation.predictions import Predictions, read_predictions
 from ipgl.evaluation.result import CurvePoint, Failure, GroupCount, RunResult
+from ipgl.evaluation.sampling import weighted_accuracy
 from ipgl.evaluation.selection import SELECTION_RULES
 from ipgl.evaluation.significance import paired_permutation_test
 from ipgl.evaluation.summary import (
     Estimate,
     GroupEstimate,
     MethodSummary,
-    PairedTest,
+    MethodTest,
     RuleAudit,
     RuleChoice,
     StudyResults,
@@ -46,7 +46,7 @@ __all__ = [
     "GroupCount",
     "GroupEstimate",
     "MethodSummary",
-    "PairedTest",
+    "MethodTest",
     "Predictions",
     "RuleAudit",
     "RuleChoice",

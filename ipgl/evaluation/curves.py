@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipgl.config import EvaluationSettings
-from ipgl.evaluation.intervals import interval, resampled_accuracies
+from ipgl.evaluation.intervals import mean_interval
 from ipgl.evaluation.kinds import CORRUPTION_PREFIX, MIXTURE
-from ipgl.evaluation.mixture import mixture_name, why_no_mixture
-from ipgl.evaluation.mixture import mixture_weights as mixture_weights
-from ipgl.evaluation.predictions import Classes, Predictions
+from ipgl.evaluation.lowest import trapezoid_weights, worst_case
+from ipgl.evaluation.mixture import mixture_name, mixture_weights, why_no_mixture
+from ipgl.evaluation.predictions import Predictions
 from ipgl.evaluation.result import CurvePoint, GroupCount
-from ipgl.evaluation.worst_case import worst_case_kl, worst_case_tv
+from ipgl.evaluation.sampling import OutcomeSample, sample_counts, sample_runs
+from ipgl.evaluation.worst_case import KULLBACK_LEIBLER, TOTAL_VARIATION, Ball
 
 Array = NDArray[np.float64]
-
-
-def weighted_accuracy(weights: Array, accuracies: Array) -> Array:
-    """`weights [S, G]` applied to accuracies `[..., G]`: `[..., S]`.
-
-    An empty group (NaN) makes every point to which it contributes NaN, and leaves the others alone.
-    """
-    known = ~np.isnan(accuracies)
-    value = np.where(known, accuracies, 0.0) @ weights.T
-    unknown = (~known).astype(np.float64) @ (weights > 0).astype(np.float64).T
-    result: Array = np.where(unknown > 0, np.nan, value)
-    return result
-
-
-GroupCurve = Callable[[Array], Array]
 
 
 def centre_mix(groups: Sequence[GroupCount], settings: EvaluationSettings) -> Array:
@@ -44,66 +31,127 @@ def centre_mix(groups: Sequence[GroupCount], settings: EvaluationSettings) -> Ar
     return shares
 
 
-def group_curves(
-    groups: Sequence[GroupCount], settings: EvaluationSettings
-) -> dict[str, tuple[tuple[float, ...], GroupCurve]]:
-    """The study's curves over group mixes: name -> its axis, and accuracies `[..., G]` to values `[..., S]`.
+@dataclass(frozen=True)
+class Curve:
+    """A curve with its intervals.
 
-    What the settings call `mixture` has the name that `mixture_name` gives it, and is left out where the groups allow
-    none.
+    Attributes:
+        points: In the order of the study's severities, radii or levels.
+        area: Mean value over the curve's axis (trapezoidal rule), with its interval.
     """
-    mix = centre_mix(groups, settings)
-    weights = mixture_weights(groups, settings.severities)
-    known: dict[str, tuple[tuple[float, ...], GroupCurve]] = {
-        MIXTURE: (settings.severities, lambda a: weighted_accuracy(weights, a)),
-        "worst_case_kl": (settings.kl_radii, lambda a: worst_case_kl(a, mix, settings.kl_radii)),
-        "worst_case_tv": (settings.tv_radii, lambda a: worst_case_tv(a, mix, settings.tv_radii)),
-    }
-    if why_no_mixture(groups):
-        del known[MIXTURE]
-    names = {MIXTURE: mixture_name(groups)}
-    return {names.get(name, name): known[name] for name in settings.curves if name in known}
+
+    points: tuple[CurvePoint, ...]
+    area: tuple[float, float, float]
 
 
 def run_curves(
-    groups: Sequence[GroupCount], predictions: Predictions, settings: EvaluationSettings, seed: int = 0
+    groups: Sequence[GroupCount], predictions: Predictions, settings: EvaluationSettings
 ) -> dict[str, tuple[CurvePoint, ...]]:
-    """One run's curves; intervals are bootstraps over the examples within groups, and over pairs.
+    """One run's curves, with intervals that speak of this trained model and other test examples and pairs.
 
     Args:
         groups: Test counts per group.
         predictions: The run's predictions, for the curves beyond group mixes.
         settings: Which curves, at which points.
-        seed: Seed of the resampling.
     """
-    accuracies = np.array([group.accuracy for group in groups])
-    drawn = resampled_accuracies(groups, settings.resamples, seed)
-    curves = {
-        name: curve_points(name, axis, curve(accuracies), curve(drawn), settings.confidence)
-        for name, (axis, curve) in group_curves(groups, settings).items()
-    }
-    if "interpolation" in settings.curves and predictions.along.size:
-        shares, pairs = predictions.consistent.mean(axis=1), predictions.along.shape[1]
-        again = np.random.default_rng(seed).binomial(pairs, shares, (settings.resamples, len(shares))) / pairs
-        axis = interpolation_axis(len(shares))
-        curves["interpolation"] = curve_points("interpolation", axis, shares, again, settings.confidence)
-    mix = centre_mix(groups, settings)[None]
-    for corruption, answers in predictions.corrupted.items():
-        counts = [corrupted_groups(groups, answer, predictions) for answer in answers]
-        values = [weighted_accuracy(mix, np.array([g.accuracy for g in level]))[0] for level in counts]
-        samples = [
-            weighted_accuracy(mix, resampled_accuracies(level, settings.resamples, seed))[:, 0]
-            for level in counts
-        ]
-        name = f"{CORRUPTION_PREFIX}{corruption}"
-        curves[name] = curve_points(
-            name,
-            predictions.levels[corruption],
-            np.array(values),
-            np.stack(samples, axis=1),
-            settings.confidence,
-        )
+    found = method_curves(sample_counts(groups), groups, [predictions], [""], settings)
+    return {name: curve.points for name, curve in found.items()}
+
+
+def method_curves(
+    sample: OutcomeSample,
+    groups: Sequence[GroupCount],
+    predictions: Sequence[Predictions],
+    pairs: Sequence[str],
+    settings: EvaluationSettings,
+) -> dict[str, Curve]:
+    """The curves of one method from its runs.
+
+    What the settings call `mixture` has the name that `mixture_name` gives it, and is left out where the groups allow
+    none.
+
+    Args:
+        sample: Outcomes of the runs on the test examples.
+        groups: Test counts per group.
+        predictions: Of each run, for the curves beyond group mixes; one that a run lacks is left out.
+        pairs: Of each run, the name of its held-out pairs.
+        settings: Which curves, at which points.
+    """
+    alpha = settings.alpha
+    mix = centre_mix(groups, settings)
+    curves: dict[str, Curve] = {}
+    for name in settings.curves:
+        if name == MIXTURE and not why_no_mixture(groups):
+            found, weights = mixture_name(groups), mixture_weights(groups, settings.severities)
+            curves[found] = _weighted_curve(found, settings.severities, sample, weights, alpha)
+        elif name == "worst_case_kl":
+            curves[name] = _worst_case_curve(name, KULLBACK_LEIBLER, settings.kl_radii, sample, mix, alpha)
+        elif name == "worst_case_tv":
+            curves[name] = _worst_case_curve(name, TOTAL_VARIATION, settings.tv_radii, sample, mix, alpha)
+    if "interpolation" in settings.curves and all(one.along.size for one in predictions):
+        outcomes = [one.consistent.astype(np.float64) for one in predictions]
+        no_groups = [np.zeros(one.shape[1], dtype=np.int64) for one in outcomes]
+        axis = interpolation_axis(len(outcomes[0]))
+        curve = _outcome_curve("interpolation", axis, outcomes, no_groups, np.ones(1), pairs, alpha)
+        # A pair is classified at its first member as at its first member, whatever the sample.
+        first = curve.points[0].model_copy(update={"low": 1.0, "high": 1.0})
+        curves["interpolation"] = replace(curve, points=(first, *curve.points[1:]))
+    for corruption in predictions[0].corrupted:
+        if all(corruption in one.corrupted for one in predictions):
+            key = f"{CORRUPTION_PREFIX}{corruption}"
+            right = [(one.corrupted[corruption] == one.label).astype(np.float64) for one in predictions]
+            of_examples = [group_of(one, groups) for one in predictions]
+            levels = predictions[0].levels[corruption]
+            curves[key] = _outcome_curve(key, levels, right, of_examples, mix, sample.examples, alpha)
     return curves
+
+
+def group_of(predictions: Predictions, groups: Sequence[GroupCount]) -> NDArray[np.int64]:
+    """Group of each test example, int64 `[N]`."""
+    num_attributes = max(group.attribute for group in groups) + 1
+    return predictions.label.astype(np.int64) * num_attributes + predictions.attribute
+
+
+def _weighted_curve(
+    name: str, axis: Sequence[float], sample: OutcomeSample, weights: Array, alpha: float
+) -> Curve:
+    """A curve whose value at each place of the axis `[S]` is a weighted mean of groups, weights `[S, G]`."""
+    means = sample.weighted(np.vstack([weights, trapezoid_weights(axis) @ weights]))
+    low, high = mean_interval(means, alpha / 2)
+    *points, area = zip(means.mean, low, high, strict=True)
+    return Curve(curve_points(name, axis, *(np.array(column) for column in zip(*points, strict=True))), area)
+
+
+def _worst_case_curve(
+    name: str, ball: Ball, radii: Sequence[float], sample: OutcomeSample, mix: Array, alpha: float
+) -> Curve:
+    curve, area = worst_case(sample, ball, mix, radii, alpha)
+    return Curve(
+        curve_points(name, radii, curve.mean, curve.low, curve.high),
+        (float(area.mean[0]), float(area.low[0]), float(area.high[0])),
+    )
+
+
+def _outcome_curve(
+    name: str,
+    axis: Sequence[float],
+    outcomes: Sequence[Array],
+    groups: Sequence[NDArray[np.int64]],
+    mix: Array,
+    examples: Sequence[str],
+    alpha: float,
+) -> Curve:
+    """A curve whose value at each place `[S]` is a mean over examples, from each run's outcomes `[S, N]`."""
+    share = trapezoid_weights(axis)
+    rows = [np.vstack([run, share @ run]) for run in outcomes]
+    found = []
+    for place in range(len(axis) + 1):
+        sample = sample_runs([run[place] for run in rows], groups, len(mix), examples)
+        means = sample.weighted(mix[None])
+        low, high = mean_interval(means, alpha / 2)
+        found.append((float(means.mean[0]), float(low[0]), float(high[0])))
+    *points, area = found
+    return Curve(curve_points(name, axis, *(np.array(column) for column in zip(*points, strict=True))), area)
 
 
 def interpolation_axis(points: int) -> tuple[float, ...]:
@@ -111,31 +159,10 @@ def interpolation_axis(points: int) -> tuple[float, ...]:
     return tuple(round(float(t), 12) for t in np.linspace(0, 1, points))
 
 
-def corrupted_groups(
-    groups: Sequence[GroupCount], answer: Classes, predictions: Predictions
-) -> list[GroupCount]:
-    """The groups with the counts of other answers `[N]` to the same test examples."""
-    return [
-        group.model_copy(
-            update={
-                "correct": int(
-                    (
-                        (answer == group.label)
-                        & (predictions.label == group.label)
-                        & (predictions.attribute == group.attribute)
-                    ).sum()
-                )
-            }
-        )
-        for group in groups
-    ]
-
-
 def curve_points(
-    name: str, severities: Sequence[float], values: Array, samples: Array, confidence: float
+    name: str, severities: Sequence[float], values: Array, low: Array, high: Array
 ) -> tuple[CurvePoint, ...]:
-    """Points of the curve `name` from values `[S]` and resampled values `[R, S]`."""
-    low, high = interval(samples, confidence)
+    """Points of the curve `name` from values and the ends of their intervals, each `[S]`."""
     return tuple(
         CurvePoint(
             severity=severity,
@@ -151,14 +178,4 @@ def curve_points(
 def area_under_curve(points: Sequence[CurvePoint]) -> float:
     """Mean value over the curve's range of severities (trapezoidal rule); one point is its own area."""
     values = np.array([point.accuracy for point in points])
-    return float(area(values, [point.severity for point in points]))
-
-
-def area(curves: Array, axis: Sequence[float]) -> Array:
-    """Areas `[...]` of curves `[..., S]` over the places `[S]` in any order, as `area_under_curve`."""
-    order = np.argsort(axis)
-    x = np.asarray(axis, dtype=np.float64)[order]
-    if len(x) == 1:
-        return curves[..., 0]
-    areas: Array = np.trapezoid(curves[..., order], x, axis=-1) / (x[-1] - x[0])
-    return areas
+    return float(trapezoid_weights([point.severity for point in points]) @ values)

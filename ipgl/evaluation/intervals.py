@@ -1,90 +1,180 @@
-"""Bootstrap intervals: over test examples within groups, and over seeds and examples together.
+"""Confidence intervals for mean accuracies and for differences between methods, and tests of such differences.
 
-All runs of a study are tested on the same examples, so an example that is hard for one seed is hard for the
-next. The nested bootstrap therefore resamples *examples* once per resample for all seeds. Examples of a group
-that the seeds answer alike are interchangeable, so that resampling them is one multinomial draw over the
-distinct answer patterns: exact, and independent of the number of examples.
+They speak of the *method*: of other training seeds and other test examples, both random. With a single run they speak
+of that trained model and other test examples. `docs/statistics.md` derives them and shows their simulated coverage.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ipgl.evaluation.result import GroupCount
+from ipgl.evaluation.sampling import OutcomeSample, WeightedMeans, unseen_variance
 
 Array = NDArray[np.float64]
 
 
-def resampled_accuracies(groups: Sequence[GroupCount], resamples: int, seed: int) -> Array:
-    """Group accuracies `[R, G]` of one run under resampling of each group's examples; NaN for an empty group."""
-    rng = np.random.default_rng(seed)
-    count = np.array([group.count for group in groups])
-    correct = np.array([group.correct for group in groups])
-    shares = np.divide(correct, count, out=np.zeros(len(groups)), where=count > 0)
-    with np.errstate(invalid="ignore"):
-        result: Array = rng.binomial(count, shares, size=(resamples, len(groups))) / count
-    return result
+def mean_interval(means: WeightedMeans, tail: float | Array) -> tuple[Array, Array]:
+    """Interval of each weighted mean accuracy, `[W]` and `[W]`, that leaves out `tail` on either side.
+
+    Wilson's score interval (1927) for as many independent examples as the mean's variance corresponds to, with a
+    quantile of Student's t, as for proportions in surveys (Korn and Graubard 1998). The degrees of freedom are
+    `(S - 1) / share`, where `share` is the part of the variance that shows as differences between runs:
+    Satterthwaite's `(S - 1) / share^2` is too large when few runs happen to differ little.
+    """
+    quantile = student_quantile(_degrees(means), tail)
+    size, mean = means.size, means.mean
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre = (mean + quantile**2 / (2 * size)) / (1 + quantile**2 / size)
+        half = (
+            quantile
+            * np.sqrt(mean * (1 - mean) / size + (quantile / (2 * size)) ** 2)
+            / (1 + quantile**2 / size)
+        )
+    # Where rounding would leave the mean outside its own interval, the mean is the end.
+    return np.clip(np.minimum(centre - half, mean), 0, 1), np.clip(np.maximum(centre + half, mean), 0, 1)
 
 
-def nested_accuracies(
-    correct: NDArray[np.bool_], group: NDArray[np.int64], num_groups: int, resamples: int, seed: int
-) -> Array:
-    """Group accuracies of several runs under one resampling of the examples within each group.
+@dataclass(frozen=True)
+class Differences:
+    """Differences between two methods' weighted mean accuracies, for W sets of weights.
 
-    For a difference between methods, stack the methods' runs: all rows share each resample's examples.
+    Attributes:
+        mean: `[W]`; NaN where an empty group has weight.
+        error: Standard error, `[W]`.
+        degrees: Degrees of freedom, `[W]`; NaN where a method has one run, so that nothing can be said of methods.
+    """
+
+    mean: Array
+    error: Array
+    degrees: Array
+
+    def interval(self, alpha: float | Array) -> tuple[Array, Array]:
+        """Interval at confidence `1 - alpha`, `[W]` and `[W]`; of the trained models where a method has one run."""
+        degrees = np.where(np.isnan(self.degrees), np.inf, self.degrees)
+        reach = student_quantile(degrees, np.asarray(alpha) / 2) * self.error
+        return np.clip(self.mean - reach, -1, 1), np.clip(self.mean + reach, -1, 1)
+
+    @property
+    def p_value(self) -> Array:
+        """Two-sided p-value of no difference between the methods, `[W]`: below alpha if the interval excludes 0.
+
+        NaN where a method has one run.
+        """
+        from scipy.special import stdtr
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = np.where(self.mean == 0, 0.0, np.abs(self.mean) / self.error)
+        p: Array = 2 * stdtr(self.degrees, -statistic)
+        return p
+
+
+def differences(
+    a: OutcomeSample, b: OutcomeSample, weights: Array, weights_b: Array | None = None
+) -> Differences:
+    """Differences `a - b` of weighted means.
+
+    Runs are independent between methods (their seeds are numbers, not conditions), while shared test examples are
+    paired: what is hard for both cancels. Where every run has test examples of its own and both methods have the
+    same ones, runs are paired by them. The degrees of freedom are Welch's (1947), with `(S + 1) / (S - 1)` times the
+    variance between runs in them, since its estimate's square is too large on average by that factor.
 
     Args:
-        correct: Whether each run classified each test example correctly, `[runs, N]`.
-        group: Group of each example, `[N]`.
-        num_groups: Number of groups, empty ones included.
-        resamples: Number of resamples R.
-        seed: Seed of the resampling.
-
-    Returns:
-        `[R, runs, G]`: accuracies of every run on the resampled examples; NaN for an empty group.
+        a: The first method's runs.
+        b: The second's.
+        weights: Weight of each group, `[W, G]`.
+        weights_b: Those of the second method where it was tested on groups of other sizes.
     """
-    rng = np.random.default_rng(seed)
-    result = np.full((resamples, correct.shape[0], num_groups), np.nan)
-    for number in range(num_groups):
-        members = correct[:, group == number]
-        size = members.shape[1]
-        if not size:
-            continue
-        patterns, counts = _patterns(members)
-        draws = rng.multinomial(size, counts / size, size=resamples)
-        result[:, :, number] = draws @ patterns.T.astype(np.float64) / size
+    own = weights if weights_b is None else weights_b
+    if not a.shared and sorted(a.examples) == sorted(b.examples) and len(set(a.examples)) == a.runs:
+        return _paired_by_run(a, b, weights, own)
+    first, second = a.weighted(weights), b.weighted(own)
+    if a.shared and b.shared and a.examples[0] == b.examples[0]:
+        examples = _paired_example_variance(a, b, weights)
+    else:
+        examples = first.examples + second.examples
+    variance = first.between + second.between + examples
+    if min(a.runs, b.runs) < 2:
+        degrees = np.full(len(weights), math.nan)
+    else:
+        parts = [(_careful(mean), mean.runs - 1) for mean in (first, second)]
+        total = sum(between for between, _ in parts) + examples
+        with np.errstate(divide="ignore", invalid="ignore"):
+            degrees = total**2 / sum(between**2 / known for between, known in parts)
+        degrees = np.where(np.isnan(degrees), np.inf, degrees)
+    return Differences(first.mean - second.mean, np.sqrt(variance), degrees)
+
+
+def _paired_example_variance(a: OutcomeSample, b: OutcomeSample, weights: Array) -> Array:
+    """Variance of the difference from the draw of the shared examples, `[W]`."""
+    between_means = a.means - b.means
+    counts, groups = a.counts, len(a.counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre = np.bincount(a.group, weights=between_means, minlength=groups) / counts
+        spread = np.bincount(a.group, weights=(between_means - centre[a.group]) ** 2, minlength=groups)
+        paired = np.where(counts > 1, spread / (counts - 1) / counts, 0.0)
+    alike = (paired < 1e-18) & (a.values == a.values[0]).all(axis=0) & (b.values == b.values[0]).all(axis=0)
+    # Methods that answer every example alike do not differ; others may, by examples that the test split lacks.
+    same = np.bincount(a.group, weights=between_means != 0, minlength=groups) == 0
+    squared = weights**2
+    unseen = squared @ (alike * ~same * unseen_variance(counts))
+    result: Array = np.maximum(squared @ (paired - a.rest_variance - b.rest_variance), 0.0) + unseen
     return result
 
 
-def _patterns(members: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Distinct columns of `[runs, N]`, `[runs, D]`, and how often each occurs, `[D]`."""
-    # Sorting 64 runs' answers as one number is many times faster than sorting columns of booleans.
-    packed = np.packbits(members, axis=0).T
-    words = np.zeros((packed.shape[0], -(-packed.shape[1] // 8) * 8), dtype=np.uint8)
-    words[:, : packed.shape[1]] = packed
-    keys = words.view(np.uint64)
-    _, first, counts = np.unique(
-        keys[:, 0] if keys.shape[1] == 1 else keys, axis=0, return_index=True, return_counts=True
-    )
-    return members[:, first], counts
+def _paired_by_run(a: OutcomeSample, b: OutcomeSample, weights: Array, weights_b: Array) -> Differences:
+    order = [b.examples.index(name) for name in a.examples]
+    of_runs = a.run_means(weights) - b.run_means(weights_b)[order]
+    error = np.sqrt(of_runs.var(axis=0, ddof=1) / a.runs)
+    return Differences(of_runs.mean(axis=0), error, np.full(len(weights), float(a.runs - 1)))
 
 
-def resampled_seed_means(values: Array, seed: int) -> Array:
-    """Means over seeds drawn with replacement: `[R, seeds, ...]` to `[R, ...]`, a new draw per resample."""
-    # A stream of its own: an equal seed behind the examples' draws must not tie these to them.
-    rng = np.random.default_rng((seed, 1))
-    resamples, seeds = values.shape[:2]
-    index = rng.integers(seeds, size=(resamples, seeds))
-    drawn = np.take_along_axis(values, index.reshape(resamples, seeds, *[1] * (values.ndim - 2)), axis=1)
-    result: Array = drawn.mean(axis=1)
-    return result
+@dataclass(frozen=True)
+class Holm:
+    """Holm's step-down correction (1979) of a family of p-values.
+
+    Attributes:
+        adjusted: Corrected p-values, `[M]`: below alpha where the family-wise error rate alpha allows to reject.
+        levels: For each, the alpha whose uncorrected interval excludes the null value exactly if it is rejected, `[M]`.
+    """
+
+    adjusted: Array
+    levels: Array
 
 
-def interval(samples: Array, confidence: float) -> tuple[Array, Array]:
-    """Percentile interval over the first axis; NaN where any sample is NaN."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
-    return low, high
+def holm(p_values: Sequence[float], alpha: float) -> Holm:
+    """Correct p-values `[M]` for their number; NaN ones are no part of the family and keep the level alpha."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = [i for i in np.argsort(p, kind="stable") if not math.isnan(p[i])]
+    adjusted, levels = np.full(len(p), math.nan), np.full(len(p), alpha)
+    highest, stopped = 0.0, 0.0
+    for rank, i in enumerate(order):
+        remaining = len(order) - rank
+        highest = max(highest, min(1.0, remaining * p[i]))
+        adjusted[i] = highest
+        levels[i] = stopped or alpha / remaining
+        if p[i] >= levels[i]:
+            stopped = levels[i]  # nothing behind the first that stands can be rejected
+    return Holm(adjusted, levels)
+
+
+def student_quantile(degrees: Array, tail: float | Array) -> Array:
+    """The quantile of Student's t that leaves `tail` above it, `[W]`; infinite degrees are the normal distribution."""
+    from scipy.special import stdtrit
+
+    quantile: Array = -stdtrit(degrees, np.asarray(tail))
+    return quantile
+
+
+def _degrees(means: WeightedMeans) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = (means.runs - 1) * means.variance / means.between
+    return np.where(means.between > 0, degrees, np.inf)
+
+
+def _careful(means: WeightedMeans) -> Array:
+    return means.between * (means.runs + 1) / (means.runs - 1)

@@ -61,7 +61,7 @@ def pair_robust(validation: Mapping[str, float]) -> float:
     kappa is `(1 - f) * content + f * attribute`. Where the attribute misleads as much as it helps on validation, it
     becomes `(1 - f) * content - f * attribute`: less by `2 * f * attribute`, or about `2 * f * kappa`. To first order
     `(1 - f)^2` says the same, and it stays above 0, so that honest training ranks above a constant. Without the square
-    kappa's gain from the attribute, twice that of the accuracy and more, would outweigh the flips.
+    kappa's gain from the attribute, twice that of the accuracy and more, can outweigh the flips.
 
     The product has a limit. With f the same model's kappa grows from `content` to `attribute`, and the invariant one
     (f = 0) scores highest as long as `attribute <= 3 * content`.

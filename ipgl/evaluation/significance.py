@@ -1,4 +1,4 @@
-"""Method against method on the same test examples: a paired permutation test."""
+"""Trained models against trained models on the same test examples: a paired permutation test."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def paired_permutation_test(
     permutations: int,
     seed: int = 0,
 ) -> float:
-    """Two-sided p-value of the difference in weighted group accuracy between two methods.
+    """Two-sided p-value of the difference in weighted group accuracy between two sets of trained models.
 
     Under the null hypothesis the two methods' answers to an example (each method's over all its seeds) may be
     exchanged without changing their distribution. The statistic is the difference of the seeds' mean accuracies,
-    averaged within groups and weighted over them. It speaks of the trained models and of other examples; how much
-    another seed would change is in the difference's bootstrap interval instead.
+    averaged within groups and weighted over them. It speaks of these models and of other examples, and takes for a
+    difference between methods what may be one between seeds: `ipgl.evaluation.intervals` tests methods.
 
     Examples of a group with the same difference are interchangeable, so that exchanging them at random is one
     binomial draw: exact in distribution, and independent of the number of examples (Good 2005, "Permutation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +12,11 @@ from ipgl.evaluation.result import CurvePoint, MaybeNaN, RunResult
 
 
 class Estimate(BaseModel):
-    """A mean over seeds with its confidence interval (nested bootstrap over seeds and test examples)."""
+    """A mean over the final seeds with its confidence interval.
+
+    The interval speaks of the method, over other seeds and other test examples; with one seed, of that trained model
+    and other test examples. Its ends are NaN where there is none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,15 +45,22 @@ class GroupEstimate(BaseModel):
     accuracy: Estimate
 
 
-class PairedTest(BaseModel):
-    """One method against another on the shifted test accuracy.
+class MethodTest(BaseModel):
+    """One method against another on the shifted test accuracy, with seeds and test examples both random.
+
+    Each interval excludes 0 exactly if the p-value beside it is below `1 - confidence`.
 
     Attributes:
         a: Label of the first method.
         b: Label of the second.
-        difference: `a - b` with its interval (nested bootstrap over seeds and shared test examples).
-        p_value: Two-sided paired permutation test over test examples, given the trained models; NaN where the
-            two were not tested on the same examples.
+        difference: `a - b` with its interval.
+        p_value: Two-sided p-value of equal methods; NaN where one of them has a single run, or an accuracy is unknown.
+        corrected: `a - b` with the interval that allows for the number of pairs of methods (Holm 1979).
+        corrected_p_value: `p_value` corrected alike.
+        degrees_of_freedom: Of Student's t behind them; NaN with a single run, infinite where no run differs.
+        p_value_of_trained_models: Two-sided paired permutation test over the test examples, given the trained models:
+            it says whether *these models* would differ on other examples, and nothing about training again. NaN where
+            the two were not tested on the same examples.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +69,10 @@ class PairedTest(BaseModel):
     b: str
     difference: Estimate
     p_value: MaybeNaN
+    corrected: Estimate
+    corrected_p_value: MaybeNaN
+    degrees_of_freedom: MaybeNaN = math.nan
+    p_value_of_trained_models: MaybeNaN = math.nan
 
 
 class SearchedSetting(BaseModel):
@@ -153,7 +169,9 @@ class MethodSummary(BaseModel):
         hyperparameters: The winner's searched values.
         score: The winner's value under the selection rule.
         estimates: Test metric name -> mean over the final seeds with interval (accuracies are fractions). A metric
-            that is no mean over examples (`auroc`, `nll`, `brier`, `ece`, `rho`) has no interval (NaN).
+            that is no mean over examples (`auroc`, `nll`, `brier`, `ece`, `rho`) has no interval (NaN). `worst_group`
+            is the lowest of the groups' means over seeds; `worst_group_of_runs` is the mean over seeds of each run's
+            lowest group, as papers print it, which several uncertain groups make too low: it has no interval.
         curves: Curve name -> points averaged over the final seeds.
         groups: Test accuracy of each group.
         importances: Searched setting -> its share of the score's variance over the search's trials (fANOVA,
@@ -231,8 +249,8 @@ class StudySummary(BaseModel):
 
     Attributes:
         config: The study file as resolved, defaults included.
-        differences: `"a - b"` -> difference on the (general) mixture curve at each severity, with interval, for each
-            pair of methods that share one.
+        differences: `"a - b"` -> difference on the (general) mixture curve at each severity, for each pair of methods
+            that share one, with an interval that allows for the number of pairs (Holm 1979, at each severity).
         tests: Each pair of methods compared on the shifted accuracy.
         class_names: Names of the classes, by label.
         attribute_names: Names of the attribute's values.
@@ -255,7 +273,7 @@ class StudySummary(BaseModel):
     environment: dict[str, str]
     methods: tuple[MethodSummary, ...]
     differences: dict[str, tuple[CurvePoint, ...]]
-    tests: tuple[PairedTest, ...] = ()
+    tests: tuple[MethodTest, ...] = ()
     class_names: tuple[str, ...] = ()
     attribute_names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()

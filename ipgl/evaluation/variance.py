@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipgl.config import Source
-from ipgl.evaluation.aggregate import Tested, group_of
-from ipgl.evaluation.curves import mixture_weights
+from ipgl.evaluation.aggregate import Tested
+from ipgl.evaluation.curves import group_of
+from ipgl.evaluation.mixture import mixture_weights
 from ipgl.evaluation.result import GroupCount
 from ipgl.evaluation.summary import VarianceComponent
 

@@ -12,6 +12,9 @@ At radius 0 both are the average under `p`; at a large one the lowest accuracy t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -80,6 +83,67 @@ def worst_case_tv(accuracies: ArrayLike, mix: ArrayLike, radii: ArrayLike) -> Ar
         (known @ weights)[..., None],
     )
     return result
+
+
+def worst_mix_kl(accuracies: ArrayLike, mix: ArrayLike, radii: ArrayLike) -> Array:
+    """The group mix behind each value of `worst_case_kl`.
+
+    Args:
+        accuracies: Group accuracies `[..., G]`.
+        mix: Group weights `[G]` in the ball's centre, any scale.
+        radii: Radii `[S]` in nats.
+
+    Returns:
+        `[..., S, G]`; mixes sum to 1. Groups that tie for the lowest keep their proportions in `mix`.
+    """
+    values, weights, radius = _checked(accuracies, mix, radii)
+    support = weights > 0
+    held, share = values[..., support], weights[support]
+    loss = held - held.min(axis=-1, keepdims=True)
+    span = loss.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        scaled = np.where(span > 0, loss / span, 0.0)
+    lowest = share * (scaled == 0)
+    total = lowest.sum(axis=-1, keepdims=True)
+    inside = (radius > 0) & (radius < -np.log(total)) & (span > 0)  # [..., S]
+    column = np.moveaxis(scaled, -1, 0)[..., None]
+    weight = share.reshape(-1, *[1] * (column.ndim - 1))
+    tilted = _tilted(column, weight, _bisect(column, weight, radius, inside.shape))
+    tilted = np.moveaxis(tilted / tilted.sum(axis=0), 0, -1)
+    mixes = np.zeros((*inside.shape, len(weights)))
+    outside = np.where((radius > 0)[:, None], (lowest / total)[..., None, :], share)
+    mixes[..., support] = np.where(inside[..., None], tilted, outside)
+    return mixes
+
+
+def worst_mix_tv(accuracies: ArrayLike, mix: ArrayLike, radii: ArrayLike) -> Array:
+    """The group mix behind each value of `worst_case_tv`; arguments and result as for `worst_mix_kl`."""
+    values, weights, radius = _checked(accuracies, mix, radii)
+    best_first = np.argsort(-values, axis=-1, kind="stable")
+    held = weights[best_first][..., None, :]
+    moved = np.clip(radius[:, None] - (np.cumsum(held, axis=-1) - held), 0.0, held)
+    kept = held - moved
+    kept[..., -1] += moved.sum(axis=-1)  # the last in this order is the worst group
+    mixes = np.zeros(kept.shape)
+    np.put_along_axis(mixes, np.broadcast_to(best_first[..., None, :], kept.shape), kept, axis=-1)
+    return mixes
+
+
+@dataclass(frozen=True)
+class Ball:
+    """A family of sets of group mixes around a given one.
+
+    Attributes:
+        lowest: The lowest accuracy within each radius, as `worst_case_kl`.
+        mixes: The mixes that have it, as `worst_mix_kl`.
+    """
+
+    lowest: Callable[[ArrayLike, ArrayLike, ArrayLike], Array]
+    mixes: Callable[[ArrayLike, ArrayLike, ArrayLike], Array]
+
+
+KULLBACK_LEIBLER = Ball(worst_case_kl, worst_mix_kl)
+TOTAL_VARIATION = Ball(worst_case_tv, worst_mix_tv)
 
 
 def _checked(accuracies: ArrayLike, mix: ArrayLike, radii: ArrayLike) -> tuple[Array, Array, Array]:

@@ -43,7 +43,7 @@ def report_tables(results: StudyResults) -> dict[str, DataTable]:
             "One row per pair of methods and severity of the mixture curve that they share",
             _differences,
         ),
-        "tests": ("One row per pair of methods: paired tests on the shifted accuracy", _tests),
+        "tests": ("One row per pair of methods: tests on the shifted accuracy, alone and corrected", _tests),
         "components": ("One row per method, source of randomness and test accuracy", _components),
         "invariance": ("One row per method: flip rate and in-distribution accuracy", _invariance),
         "runs": ("One row per run: times, outcome, settings and metrics", _runs),
@@ -190,7 +190,16 @@ def _differences(results: StudyResults) -> Iterable[Row]:
 
 def _tests(results: StudyResults) -> Iterable[Row]:
     for test in results.summary.tests:
-        yield {"a": test.a, "b": test.b, **_estimate("difference", test.difference), "p_value": test.p_value}
+        yield {
+            "a": test.a,
+            "b": test.b,
+            **_estimate("difference", test.difference),
+            "p_value": test.p_value,
+            **_estimate("corrected", test.corrected),
+            "corrected_p_value": test.corrected_p_value,
+            "degrees_of_freedom": test.degrees_of_freedom,
+            "p_value_of_trained_models": test.p_value_of_trained_models,
+        }
 
 
 def _components(results: StudyResults) -> Iterable[Row]:

@@ -51,10 +51,17 @@ def notes(results: StudyResults) -> list[str]:
     """What a reader must know to read the table's numbers rightly."""
     summary = results.summary
     said = [
-        f"Means over the final seeds with {whole_percent(summary.confidence)} intervals, {_resampling(summary)}."
+        f"Means over the final seeds with {whole_percent(summary.confidence)} intervals for other seeds and other test "
+        "examples (Student's t, variances between runs and between examples)."
     ]
     if any(len(method.final_runs) == 1 for method in summary.methods):
-        said.append("With one final seed an interval says nothing about how much seeds differ.")
+        said.append(
+            "With one final seed an interval speaks of that trained model alone, and methods are not tested."
+        )
+    said.append(
+        "The worst group is the one with the lowest mean. The lowest of several measured accuracies is on average "
+        "below the lowest true one; its interval allows for that, its mean does not."
+    )
     if len(summary.methods) > 1:
         said.append("Bold marks a column's highest mean, whether or not it can be told from the next.")
     said.extend(_test_notes(summary))
@@ -85,12 +92,14 @@ def _test_notes(summary: StudySummary) -> list[str]:
     target = target_severity(summary)
     where = f" {mix_phrase(target, mixture_of(summary))}" if target is not None else " at the target severity"
     alpha = f"{1 - summary.confidence:.4g}"
+    pairs = sum(finite(test.p_value) for test in summary.tests)
+    family = f"the {pairs} pairs of methods" if pairs > 1 else "the one pair of methods"
     return [
         f"Against the best baseline: difference in test accuracy{where} to {baseline.label}, the most accurate there "
-        "of all methods but IPG. The p-value is that of a two-sided paired permutation test over test examples, "
-        "given the trained models; the interval also resamples seeds.",
-        f"Called significant only if the interval excludes 0 and p < {alpha}; p-values are not corrected for the "
-        "number of rows, nor for the baseline being the best of several.",
+        "of all methods but IPG, with seeds and test examples both random (Welch's t test; shared test examples are "
+        "paired).",
+        f"Interval and p-value are corrected for {family} (Holm), as the best baseline is found by the same numbers; "
+        f"significant: p < {alpha}, which is when the interval excludes 0.",
     ]
 
 
@@ -139,11 +148,6 @@ def _run_counts(results: StudyResults) -> str:
     found = Counter(run.phase for run in results.runs)
     repeated = f", {found['component']} component" if found["component"] else ""
     return f"{found['search']} search, {found['final']} final{repeated}"
-
-
-def _resampling(summary: StudySummary) -> str:
-    several = any(len(method.final_runs) > 1 for method in summary.methods)
-    return "by bootstrap over seeds and test examples" if several else "by bootstrap over test examples"
 
 
 def stops(results: StudyResults) -> list[str]:

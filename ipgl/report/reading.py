@@ -158,9 +158,10 @@ def training_severity(summary: StudySummary) -> float | None:
     counted = {
         round(share, 2) for m in summary.methods if (share := _conflicting_share(m.groups)) is not None
     }
-    if not counted:
-        counted = {share for d in stated(summary, "dataset") if (share := _training_severity(d)) is not None}
-    return counted.pop() if len(counted) == 1 else None
+    if counted:
+        return counted.pop() if len(counted) == 1 else None
+    told = {_training_severity(dataset) for dataset in stated(summary, "dataset")}
+    return told.pop() if len(told) == 1 else None
 
 
 def _conflicting_share(groups: Sequence[GroupEstimate]) -> float | None:

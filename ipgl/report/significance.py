@@ -1,10 +1,14 @@
-"""Each method against the best baseline: difference, interval, p-value, and what they allow to say."""
+"""Each method against the best baseline: difference, interval, p-value, and what they allow to say.
+
+The best baseline is the one with the highest test accuracy, so that it was chosen by the numbers that it is then
+compared by. Intervals and p-values are therefore corrected for all pairs of methods, not only for those with it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ipgl.evaluation.summary import Estimate, MethodSummary, PairedTest, StudySummary
+from ipgl.evaluation.summary import Estimate, MethodSummary, MethodTest, StudySummary
 from ipgl.report.reading import shifted_accuracy
 from ipgl.report.wording import finite
 
@@ -16,8 +20,9 @@ class AgainstBaseline:
     """`method - baseline` on the shifted accuracy.
 
     Attributes:
-        p_value: Of the paired permutation test; NaN where the two were not tested on the same examples.
-        significant: The interval excludes 0 and the p-value is below 1 - confidence.
+        difference: With the interval that allows for the number of pairs of methods.
+        p_value: Corrected for it (Holm 1979); NaN where a method has a single run.
+        significant: The p-value is below 1 - confidence, and the interval excludes 0: either says what the other does.
     """
 
     difference: Estimate
@@ -40,8 +45,9 @@ def against_baseline(summary: StudySummary) -> dict[str, AgainstBaseline]:
         if baseline is not None and baseline.label in (test.a, test.b):
             label, difference = _turned(test, baseline.label)
             if finite(difference.mean):
+                p_value = test.corrected_p_value
                 found[label] = AgainstBaseline(
-                    difference, test.p_value, is_significant(difference, test.p_value, summary.confidence)
+                    difference, p_value, is_significant(difference, p_value, summary.confidence)
                 )
     return found
 
@@ -54,9 +60,9 @@ def is_significant(difference: Estimate, p_value: float, confidence: float) -> b
     return (difference.low > 0 or difference.high < 0) and p_value < round(1 - confidence, 12)
 
 
-def _turned(test: PairedTest, baseline: str) -> tuple[str, Estimate]:
+def _turned(test: MethodTest, baseline: str) -> tuple[str, Estimate]:
     """The other label, and the difference as `other - baseline`."""
-    d = test.difference
+    d = test.corrected
     if test.b == baseline:
         return test.a, d
     return test.b, Estimate(mean=-d.mean, low=-d.high, high=-d.low)

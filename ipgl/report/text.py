@@ -156,7 +156,7 @@ def _missing(summary: StudySummary, leader: MethodSummary | None = None) -> str:
 
 def _why_missing(method: MethodSummary, curve: str) -> str:
     if method.final_runs:
-        return f"{method.label} has no curve `{curve}` to be compared on (the remarks say why)"
+        return f"there is no curve `{curve}` of {method.label} to compare it on (the remarks say why)"
     start = f"there are no test results for {method.label}, because"
     if method.winner is not None:
         return f"{start} none of its final runs completed"

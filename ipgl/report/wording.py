@@ -8,6 +8,8 @@ from typing import Any
 
 from ipgl.evaluation.kinds import GENERAL_MIXTURE, MIXTURE
 
+_LEVELS = (0.01, 0.05, 0.1)  # at which people judge a p-value
+
 MISSING = "n/a"
 EMPTY = "no examples"
 
@@ -35,7 +37,8 @@ def points(fraction: float) -> str:
 
 def points_range(low: float, high: float) -> str:
     """An interval of differences as `-1.2 to 3.4`, with as many digits as it takes to show no end as 0.0."""
-    digits = 2 if any(value != 0 and abs(100 * value) < 0.05 for value in (low, high)) else 1
+    ends = [abs(100 * value) for value in (low, high) if value != 0]
+    digits = next((digits for digits in range(1, 8) if all(round(end, digits) for end in ends)), 8)
     return f"{_signed(100 * low, digits)} to {_signed(100 * high, digits)}"
 
 
@@ -93,10 +96,18 @@ def signed_points(fraction: float) -> str:
 
 
 def p_value(value: float) -> str:
-    """`p = 0.034` or `p < 0.001`; what is no number is said."""
+    """`p = 0.034` or `p < 0.001`; what is no number is said.
+
+    A value that three digits would put on the other side of a usual level, as 0.0496 to 0.050, keeps more of them.
+    """
     if not finite(value):
         return "no p-value"
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    if value < 0.001:
+        return "p < 0.001"
+    digits = next(
+        (n for n in range(3, 8) if all((round(value, n) < level) == (value < level) for level in _LEVELS)), 8
+    )
+    return f"p = {value:.{digits}f}"
 
 
 def counted(count: int, noun: str) -> str:

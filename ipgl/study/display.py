@@ -24,7 +24,7 @@ from ipgl.evaluation import (
 from ipgl.evaluation.guessing import NO_BETTER, guesses, guessing_words
 from ipgl.evaluation.kinds import GENERAL_MIXTURE, MIXTURE
 from ipgl.report.reading import mixture_of
-from ipgl.report.wording import mix_phrase
+from ipgl.report.wording import mix_phrase, p_value
 from ipgl.study.components import component_runs
 from ipgl.study.console import print_remark
 from ipgl.study.folder import StudyFolder
@@ -224,7 +224,8 @@ def audit_line(summary: StudySummary) -> str | None:
 def difference_lines(summary: StudySummary) -> list[str]:
     """Each difference between two methods at the severity shown last in the table, in points with interval."""
     lines = []
-    tests = {f"{test.a} - {test.b}": test.p_value for test in summary.tests}
+    tests = {f"{test.a} - {test.b}": test.corrected_p_value for test in summary.tests}
+    corrected = ", corrected for all pairs" if len(summary.tests) > 1 else ""
     for pair, points in summary.differences.items():
         shown = _shown_severities(points)[-1]
         point = next(point for point in points if point.severity == shown)
@@ -236,7 +237,7 @@ def difference_lines(summary: StudySummary) -> list[str]:
         lines.append(
             f"{pair} {_short_phrase(point)}: "
             f"{100 * point.accuracy:+.1f} points [{100 * point.low:+.1f}, {100 * point.high:+.1f}]"
-            f"{'' if math.isnan(p) else f', p = {p:.2g} (paired permutation test)'}"
+            f"{'' if math.isnan(p) else f', {p_value(p)}{corrected}'}"
         )
     return lines
 

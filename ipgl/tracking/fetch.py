@@ -57,7 +57,10 @@ class FetchedStudy:
         )
 
     def tests(self) -> pandas.DataFrame:
-        """Every pair of methods on the shifted accuracy: `a, b, difference, low, high, p_value`."""
+        """Every pair of methods on the shifted accuracy, each alone and corrected for their number.
+
+        Columns `a, b, difference, low, high, p_value`, and `corrected_low, corrected_high, corrected_p_value`.
+        """
         import pandas
 
         return pandas.DataFrame(
@@ -69,6 +72,9 @@ class FetchedStudy:
                     "low": test.difference.low,
                     "high": test.difference.high,
                     "p_value": test.p_value,
+                    "corrected_low": test.corrected.low,
+                    "corrected_high": test.corrected.high,
+                    "corrected_p_value": test.corrected_p_value,
                 }
                 for test in self.summary.tests
             ]

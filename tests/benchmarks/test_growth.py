@@ -106,7 +106,7 @@ def test_step_by_pairs(keep):
 @pytest.mark.parametrize("name", ["mixture", "worst_case_kl", "worst_case_tv"])
 def test_curves_by_groups(name, keep):
     """Intervals of one run from 1,000 resamples: of order 1; worst cases in total variation sort the groups."""
-    settings = EvaluationSettings(resamples=1000)
+    settings = EvaluationSettings()
 
     def make(size: int) -> Callable[[], object]:
         groups = [

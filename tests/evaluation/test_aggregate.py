@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from ipgl.config import EvaluationSettings
 from ipgl.evaluation import GroupCount, Predictions, RunResult, aggregate, run_curves, worst_case_kl
@@ -17,7 +18,6 @@ SETTINGS = EvaluationSettings(
     kl_radii=(0.0, 2.0),
     tv_radii=(0.0, 0.8),
     permutations=2000,
-    resamples=2000,
     confidence=0.9,
 )
 # Four groups of four: label 0 with attribute 0 (aligned) and 1, label 1 with attribute 0 and 1 (aligned).
@@ -89,7 +89,7 @@ def accuracies(points):
     return [point.accuracy for point in points]
 
 
-def test_all_right_and_all_wrong_have_intervals_without_width():
+def test_all_right_and_all_wrong_by_hand():
     # Right where the attribute agrees and wrong elsewhere: the mixture falls from 1 to 0, its area is 1/2.
     found = compare(
         {"follower": [final_run("follower", (4, 0, 0, 4))], "oracle": [final_run("oracle", (4, 4, 4, 4))]},
@@ -101,22 +101,30 @@ def test_all_right_and_all_wrong_have_intervals_without_width():
         "adjusted_average": 0.8,  # four fifths of the training examples are aligned
         "class_balanced": 0.5,
         "group_mean": 0.5,
+        "shifted_accuracy": 0.1,
         "worst_group": 0.0,
+        "worst_group_of_runs": 0.0,
         "area_mixture": 0.5,
         # From 0.8 at radius 0 to 0 at log 5 nats, or where four fifths have moved.
         "area_worst_case_kl": 0.4,
         "area_worst_case_tv": 0.4,
-        "shifted_accuracy": 0.1,
     }
+    assert list(follower) == list(expected)
     for name, value in expected.items():
-        assert (follower[name].mean, follower[name].low, follower[name].high) == pytest.approx((value,) * 3)
-        assert (oracle[name].mean, oracle[name].low, oracle[name].high) == pytest.approx((1.0,) * 3)
-    assert follower.keys() == expected.keys()
+        assert follower[name].mean == pytest.approx(value)
+        assert oracle[name].mean == pytest.approx(1.0)
+        if name != "worst_group_of_runs":
+            # Four examples of a kind that are all right leave room for others that are not.
+            assert 0 <= follower[name].low <= value <= follower[name].high <= 1
+            assert 0.2 < oracle[name].low < 0.95
+            assert oracle[name].high == 1.0
     assert accuracies(found.curves["follower"]["mixture"]) == [1.0, 0.5, 0.0]
-    assert bounds(found.curves["follower"]["mixture"]) == [(1.0, 1.0), (0.5, 0.5), (0.0, 0.0)]
     assert list(found.differences) == ["oracle - follower"]  # the later label minus the earlier
     assert accuracies(found.differences["oracle - follower"]) == [0.0, 0.5, 1.0]
-    assert bounds(found.differences["oracle - follower"]) == [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)]
+    # Where both are right about everything nothing tells them apart; where one is wrong about everything it is.
+    assert bounds(found.differences["oracle - follower"])[0] == (0.0, 0.0)
+    low, high = bounds(found.differences["oracle - follower"])[2]
+    assert 0.5 < low < high == 1.0
 
 
 def test_means_over_seeds_by_hand():
@@ -126,7 +134,9 @@ def test_means_over_seeds_by_hand():
     estimates = found.estimates["m"]
     assert estimates["average"].mean == pytest.approx((10 / 16 + 8 / 16) / 2)
     assert estimates["group_mean"].mean == pytest.approx((10 / 16 + 8 / 16) / 2)
-    assert estimates["worst_group"].mean == pytest.approx(0.25)
+    # The groups' means are 0.75, 0.375, 0.375, 0.75; each run's own lowest is a quarter.
+    assert estimates["worst_group"].mean == pytest.approx(0.375)
+    assert estimates.pop("worst_group_of_runs").mean == pytest.approx(0.25)
     # Aligned: (1 + 3/4) / 2 and (1/2 + 3/4) / 2; conflicting: (1/4 + 1/2) / 2 and (1/2 + 1/4) / 2.
     assert accuracies(found.curves["m"]["mixture"]) == pytest.approx([0.75, 0.5625, 0.375])
     assert estimates["area_mixture"].mean == pytest.approx(0.5625)
@@ -141,7 +151,6 @@ def test_groups_of_unlike_size_weigh_in_the_average_by_their_size():
     attribute = np.repeat([0, 1, 0, 1], [6, 2, 4, 4]).astype(np.int32)
     found = compare({"m": [final_run("m", (6, 0, 4, 0), label_of=label, attribute_of=attribute)]}, SETTINGS)
     assert found.estimates["m"]["average"].mean == pytest.approx(10 / 16)
-    assert found.estimates["m"]["average"].low == pytest.approx(10 / 16)  # no group leaves anything to chance
     assert found.estimates["m"]["group_mean"].mean == pytest.approx(0.5)
 
 
@@ -153,8 +162,7 @@ def test_the_sign_turns_with_the_order_of_the_labels():
     assert accuracies(forth) == pytest.approx([-0.125, 0.125, 0.375])
     assert accuracies(back) == pytest.approx([0.125, -0.125, -0.375])
     for there, here in zip(forth, back, strict=True):
-        # The draws depend on how the runs are stacked; the ends agree up to a resample's noise.
-        assert (-here.high, -here.low) == pytest.approx((there.low, there.high), abs=0.07)
+        assert (-here.high, -here.low) == pytest.approx((there.low, there.high))
 
 
 def test_identical_methods_differ_by_nothing():
@@ -171,67 +179,6 @@ def test_identical_methods_differ_by_nothing():
 def test_differences_of_several_labels():
     found = compare({name: [final_run(name, (4, 0, 0, 4))] for name in ("a", "b", "c")}, SETTINGS)
     assert list(found.differences) == ["c - b", "c - a", "b - a"]
-
-
-def test_a_difference_is_narrower_than_its_parts_where_the_methods_err_alike():
-    """Against a naive bootstrap that draws examples, then seeds of each method, one resample at a time."""
-    rng = np.random.default_rng(3)
-    label, attribute = rng.integers(2, size=(2, 200)).astype(np.int32)
-    difficulty = rng.random(200)
-
-    def run(name, level, seed):
-        right = difficulty + 0.2 * rng.random(200) < level
-        prediction = np.where(right, label, 1 - label).astype(np.int32)
-        groups = []
-        for number in range(4):
-            members = label * 2 + attribute == number
-            groups.append(
-                GroupCount(
-                    label=number // 2,
-                    attribute=number % 2,
-                    aligned=number in (0, 3),
-                    count=int(members.sum()),
-                    correct=int(right[members].sum()),
-                )
-            )
-        base = final_run(name, (0, 0, 0, 0), seed).run
-        return aggregate.Tested(
-            base.model_copy(update={"groups": tuple(groups)}), predictions_of(prediction, label, attribute)
-        )
-
-    methods = {
-        "a": [run("a", level, seed) for seed, level in enumerate((0.7, 0.75))],
-        "b": [run("b", level, seed) for seed, level in enumerate((0.8, 0.84, 0.9))],
-    }
-    settings = EvaluationSettings(severities=(0.0, 1.0), resamples=4000, confidence=0.9)
-    found = compare(methods, settings)
-
-    members = [np.flatnonzero(label * 2 + attribute == number) for number in range(4)]
-    prior = np.array([(label == 0).mean(), (label == 1).mean()])
-
-    def curve(run, drawn):
-        right = run.predictions.prediction == label
-        acc = [right[indices].mean() for indices in drawn]
-        return np.array(
-            [prior[0] * acc[0] + prior[1] * acc[3], prior[0] * acc[1] + prior[1] * acc[2]]
-        )  # aligned, conflicting
-
-    naive = []
-    for _ in range(4000):
-        drawn = [rng.choice(indices, size=len(indices)) for indices in members]
-        means = {
-            name: np.mean([curve(runs[i], drawn) for i in rng.integers(len(runs), size=len(runs))], axis=0)
-            for name, runs in methods.items()
-        }
-        naive.append(means["b"] - means["a"])
-    low, high = np.quantile(naive, [0.05, 0.95], axis=0)
-    for number, point in enumerate(found.differences["b - a"]):
-        assert point.low == pytest.approx(low[number], abs=0.012)
-        assert point.high == pytest.approx(high[number], abs=0.012)
-        assert point.low < point.accuracy < point.high
-        apart = [found.curves[name]["mixture"][number] for name in ("a", "b")]
-        width = math.hypot(*(part.high - part.low for part in apart))
-        assert point.high - point.low < 0.85 * width
 
 
 def test_an_empty_group_is_unknown_and_leaves_the_rest_alone():
@@ -259,7 +206,7 @@ def test_labels_without_runs_are_left_out():
 
 def test_the_same_runs_give_the_same_intervals():
     runs = {"a": [final_run("a", (4, 1, 2, 3))], "b": [final_run("b", (2, 2, 4, 4))]}
-    assert compare(runs, SETTINGS) == compare(runs, SETTINGS)
+    assert repr(compare(runs, SETTINGS)) == repr(compare(runs, SETTINGS))  # NaN is not equal to itself
 
 
 def test_the_area_takes_severities_in_any_order():
@@ -340,12 +287,12 @@ def test_curves_of_every_kind_by_hand():
     # On the training mix (0.4, 0.1, 0.1, 0.4) the runs have 0.775 and 0.575, their worst groups are a quarter each.
     assert curves["worst_case_kl"][0] == pytest.approx(0.675)
     mix = [0.4, 0.1, 0.1, 0.4]
-    (first,), (second,) = (
-        worst_case_kl(a, mix, [2.0]) for a in ([1, 0.25, 0.5, 0.75], [0.5, 0.5, 0.25, 0.75])
+    # Of the groups' means over runs, 0.75, 0.375, 0.375, 0.75: one mix for all runs.
+    assert curves["worst_case_kl"][1] == pytest.approx(
+        worst_case_kl([0.75, 0.375, 0.375, 0.75], mix, [2.0])[0]
     )
-    assert curves["worst_case_kl"][1] == pytest.approx((first + second) / 2)
-    # 0.8 moves from the best groups: 0.4 x 0.75 + 0.4 x 0.5 lost by the first run; 0.4 x 0.5, 0.4 x 0.25 by the other.
-    assert curves["worst_case_tv"] == pytest.approx([0.675, (0.775 - 0.5 + 0.575 - 0.3) / 2])
+    # All of the aligned groups' 0.8 moves to a conflicting one.
+    assert curves["worst_case_tv"] == pytest.approx([0.675, 0.375])
     assert curves["interpolation"] == pytest.approx([1.0, (0.75 + 0.25) / 2, (0.5 + 0) / 2])
     assert curves["corruption_hue"] == pytest.approx([(0.8 + 0.4) / 2, 0.5])
     assert curves["corruption_fog"] == [0.0]
@@ -364,7 +311,7 @@ def test_areas_and_flip_rate_by_hand():
     assert estimates["area_interpolation"].mean == pytest.approx(0.5625)  # of 1, 0.5, 0.25
     assert estimates["area_corruption_hue"].mean == pytest.approx(0.55)
     assert estimates["area_corruption_fog"].mean == 0.0
-    assert estimates["area_worst_case_tv"].mean == pytest.approx((0.675 + 0.275) / 2)
+    assert estimates["area_worst_case_tv"].mean == pytest.approx((0.675 + 0.375) / 2)
     flip_rate = estimates["flip_rate"]
     assert flip_rate.mean == pytest.approx(0.75)
     assert 0 <= flip_rate.low < 0.75 < flip_rate.high <= 1
@@ -397,8 +344,7 @@ def test_one_run_s_curves_are_its_own():
     assert found.keys() == expected.keys()
     for name, points in found.items():
         assert accuracies(points) == pytest.approx(accuracies(expected[name]))
-        for mine, theirs in zip(bounds(points), bounds(expected[name]), strict=True):
-            assert mine == pytest.approx(theirs, abs=0.15)  # other draws, of groups of four
+        assert np.array(bounds(points)) == pytest.approx(np.array(bounds(expected[name])))
 
 
 def test_seeds_that_answer_alike_do_not_narrow_an_interval():
@@ -407,16 +353,6 @@ def test_seeds_that_answer_alike_do_not_narrow_an_interval():
     runs = [final_run("m", (4, 1, 2, 3), seed=seed, along=along) for seed in range(2)]
     point = compare({"m": runs}, SETTINGS).curves["m"]["interpolation"][1]
     assert (point.high - point.low) / 2 == pytest.approx(1.645 * math.sqrt(0.25 / 400), rel=0.1)
-
-
-def test_corrupted_examples_are_resampled_within_their_groups():
-    # Wrong in one whole group, right elsewhere: nothing is left to chance.
-    run = final_run(
-        "m", (4, 1, 2, 3), corrupted={"hue": [(4, 0, 4, 4), (4, 1, 2, 3)]}, levels={"hue": (0.0, 1.0)}
-    )
-    first, second = compare({"m": [run]}, SETTINGS).curves["m"]["corruption_hue"]
-    assert (first.low, first.accuracy, first.high) == pytest.approx((0.9,) * 3)
-    assert second.low < second.accuracy < second.high
 
 
 def test_groups_by_hand():
@@ -476,34 +412,58 @@ def test_without_training_counts():
 # --- method against method ---
 
 
-def test_a_paired_test_by_hand():
+def test_single_runs_are_not_tested_as_methods():
     runs = {
         "follower": [final_run("follower", (4, 0, 0, 4))],
         "oracle": [final_run("oracle", (4, 4, 4, 4))],
     }
     (test,) = compare(runs, SETTINGS.model_copy(update={"permutations": 20_000})).tests
-    assert (test.a, test.b) == ("oracle", "follower")
-    # At severity 0.9: 1 against 0.1, whatever is drawn.
-    assert (test.difference.low, test.difference.mean, test.difference.high) == pytest.approx((0.9,) * 3)
-    # Eight examples tell them apart, all in one direction and of one weight: two of 2^8 orders are as extreme.
-    assert test.p_value == pytest.approx(2 / 2**8, abs=0.0025)
+    assert (test.a, test.b, test.difference.mean) == ("oracle", "follower", pytest.approx(0.9))
+    assert all(map(math.isnan, (test.p_value, test.corrected_p_value, test.degrees_of_freedom)))
+    # Eight examples tell the models apart, all in one direction and of one weight: two of 2^8 orders are as extreme.
+    assert test.p_value_of_trained_models == pytest.approx(2 / 2**8, abs=0.0025)
 
 
 def test_the_difference_of_a_test_is_that_of_the_shifted_accuracies():
     runs = {
         "a": [final_run("a", (4, 1, 2, 3), 1), final_run("a", (2, 2, 1, 3), 2)],
-        "b": [final_run("b", (2, 2, 4, 4))],
+        "b": [final_run("b", (2, 2, 4, 4), 1), final_run("b", (2, 3, 4, 3), 2)],
     }
     found = compare(runs, SETTINGS)
     (test,) = found.tests
     means = {name: found.estimates[name]["shifted_accuracy"].mean for name in "ab"}
     assert test.difference.mean == pytest.approx(means["b"] - means["a"])
     assert test.difference.low < test.difference.mean < test.difference.high
+    assert test.corrected == test.difference  # one pair needs no correction
+    assert test.corrected_p_value == test.p_value < 1
     severities = (0.0, SETTINGS.target_severity)
     point = compare(runs, SETTINGS.model_copy(update={"severities": severities})).differences["b - a"][1]
     assert (point.accuracy, point.low, point.high) == pytest.approx(
         (test.difference.mean, test.difference.low, test.difference.high)
     )
+
+
+def test_no_interval_says_what_its_p_value_denies():
+    """Twelve methods with five seeds each, some alike: 66 pairs at every place between clear and unclear."""
+    rng = np.random.default_rng(0)
+    runs = {
+        f"m{number}": [
+            final_run(f"m{number}", rng.binomial(4, 0.3 + 0.05 * number, size=4), seed=seed)
+            for seed in range(5)
+        ]
+        for number in range(12)
+    }
+    found = compare(runs, SETTINGS)
+    assert len(found.tests) == 66
+    said = set()
+    for test in found.tests:
+        for interval, p in ((test.difference, test.p_value), (test.corrected, test.corrected_p_value)):
+            excludes = interval.low > 0 or interval.high < 0
+            assert excludes == (p < 0.1)
+            said.add(excludes)
+        assert test.corrected.low <= test.difference.low < test.difference.high <= test.corrected.high
+        assert test.corrected_p_value >= test.p_value
+    assert said == {True, False}
 
 
 def half_right(name, reverse=False):
@@ -516,15 +476,15 @@ def half_right(name, reverse=False):
 def test_methods_that_were_tested_on_other_examples_are_not_paired():
     shared = compare({"a": [half_right("a")], "b": [half_right("b")]}, SETTINGS)
     apart = compare({"a": [half_right("a")], "b": [half_right("b", reverse=True)]}, SETTINGS)
-    assert shared.tests[0].p_value == 1.0
-    assert math.isnan(apart.tests[0].p_value)
+    assert shared.tests[0].p_value_of_trained_models == 1.0
+    assert math.isnan(apart.tests[0].p_value_of_trained_models)
     for point in shared.differences["b - a"]:
         assert (point.low, point.accuracy, point.high) == (0.0, 0.0, 0.0)
     for index, point in enumerate(apart.differences["b - a"]):
         assert point.accuracy == 0.0
         own = apart.curves["a"]["mixture"][index]
         # Of independent draws the variances add up.
-        assert point.high - point.low == pytest.approx(math.sqrt(2) * (own.high - own.low), rel=0.15)
+        assert point.high - point.low == pytest.approx(math.sqrt(2) * (own.high - own.low), rel=0.02)
     difference = apart.tests[0].difference
     assert difference.low < 0 < difference.high
 
@@ -533,9 +493,35 @@ def test_methods_that_share_examples_stay_paired_beside_others():
     runs = {"a": [half_right("a")], "b": [half_right("b", reverse=True)], "c": [half_right("c")]}
     found = compare(runs, SETTINGS)
     assert [(test.a, test.b) for test in found.tests] == [("c", "b"), ("c", "a"), ("b", "a")]
-    assert [math.isnan(test.p_value) for test in found.tests] == [True, False, True]
-    assert found.tests[1].p_value == 1.0
+    assert [math.isnan(test.p_value_of_trained_models) for test in found.tests] == [True, False, True]
+    assert found.tests[1].p_value_of_trained_models == 1.0
     assert {(point.low, point.high) for point in found.differences["c - a"]} == {(0.0, 0.0)}
     assert list(found.estimates) == ["a", "b", "c"]
     alone = compare({"a": runs["a"], "c": runs["c"]}, SETTINGS)
     assert found.curves["a"] == alone.curves["a"]
+
+
+def test_runs_with_test_examples_of_their_own():
+    """As `search.vary: [data]` gives them: examples are part of what differs between runs, and runs pair by them."""
+
+    def run(label, hits, seed):
+        size = 8 + seed  # other test sets
+        label_of, attribute_of = (
+            np.repeat(np.asarray(v, dtype=np.int32), size) for v in ([0, 0, 1, 1], [0, 1, 0, 1])
+        )
+        return final_run(label, hits, seed, label_of=label_of, attribute_of=attribute_of)
+
+    hits = {"a": (2, 4, 6), "b": (4, 6, 8)}
+    runs = {name: [run(name, (n,) * 4, seed) for seed, n in enumerate(own)] for name, own in hits.items()}
+    found = compare(runs, SETTINGS)
+    of_runs = {name: np.array(own) / (8, 9, 10) for name, own in hits.items()}
+    assert found.estimates["a"]["average"].mean == pytest.approx(of_runs["a"].mean())
+    (test,) = found.tests
+    expected = ttest_rel(of_runs["b"], of_runs["a"])
+    assert test.p_value == pytest.approx(expected.pvalue)
+    assert (test.difference.low, test.difference.high) == pytest.approx(
+        tuple(expected.confidence_interval(0.9))
+    )
+    assert math.isnan(test.p_value_of_trained_models)
+    backwards = compare({"a": runs["a"], "b": runs["b"][::-1]}, SETTINGS)
+    assert backwards.tests[0].p_value == pytest.approx(expected.pvalue)  # paired by examples, not by order

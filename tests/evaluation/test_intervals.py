@@ -1,4 +1,4 @@
-"""The bootstrap against a naive one that draws every example."""
+"""Intervals and tests against textbook forms, in the cases where these apply."""
 
 from __future__ import annotations
 
@@ -6,181 +6,136 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t as student
+from scipy.stats import ttest_ind
 
-from ipgl.evaluation import GroupCount
-from ipgl.evaluation.intervals import interval, nested_accuracies, resampled_accuracies, resampled_seed_means
+from ipgl.evaluation import wilson_interval
+from ipgl.evaluation.intervals import Differences, differences, holm, mean_interval, student_quantile
+from ipgl.evaluation.sampling import sample_outcomes, sample_runs
 
-RESAMPLES = 6000
-
-
-def naive_accuracies(correct, group, num_groups, resamples, seed):
-    """Draw each group's examples with replacement, the same ones for all runs; loops throughout."""
-    rng = np.random.default_rng(seed)
-    result = np.full((resamples, len(correct), num_groups), np.nan)
-    for number in range(num_groups):
-        members = np.flatnonzero(group == number)
-        if not len(members):
-            continue
-        for resample in range(resamples):
-            drawn = rng.choice(members, size=len(members))
-            result[resample, :, number] = correct[:, drawn].mean(axis=1)
-    return result
+ALL = np.ones((1, 1))
 
 
-def make_runs():
-    """Three runs on 60 examples in four groups, the third group empty; the runs err on similar examples."""
-    rng = np.random.default_rng(7)
-    group = rng.choice([0, 1, 3], size=60, p=[0.5, 0.3, 0.2])
-    difficulty = rng.random(60)
-    correct = np.stack([difficulty + 0.3 * rng.random(60) < level for level in (0.9, 0.8, 0.6)])
-    return correct, group
+def one_group(outcomes, name="same"):
+    return sample_outcomes(outcomes, np.zeros(outcomes.shape[1], dtype=np.int64), 1, name)
 
 
-def assert_alike(found, expected):
-    """Equal means and standard deviations, up to five standard errors of the bootstrap itself."""
-    deviation = expected.std(axis=0)
-    error = deviation * math.sqrt(2 / RESAMPLES)
-    assert np.all(np.abs(found.mean(axis=0) - expected.mean(axis=0)) <= 5 * error + 1e-12)
-    np.testing.assert_allclose(found.std(axis=0), deviation, rtol=5 / math.sqrt(RESAMPLES), atol=1e-12)
-    assert deviation.max() > 0.05
+@pytest.mark.parametrize("correct", [1, 30, 199])
+def test_one_run_has_wilson_s_interval(correct):
+    outcomes = (np.arange(200) < correct)[None]
+    low, high = mean_interval(one_group(outcomes).weighted(ALL), 0.025)
+    # The sample variance divides by n - 1, so that it is Wilson's interval of one example fewer.
+    assert (low[0], high[0]) == pytest.approx(wilson_interval(correct, 200, 0.95), abs=0.002)
 
 
-def test_nested_accuracies():
-    correct, group = make_runs()
-    found = nested_accuracies(correct, group, 4, RESAMPLES, seed=0)
-    expected = naive_accuracies(correct, group, 4, RESAMPLES, seed=1)
-    assert found.shape == (RESAMPLES, 3, 4)
-    assert np.isnan(found[:, :, 2]).all()
-    filled = [0, 1, 3]
-    assert not np.isnan(found[:, :, filled]).any()
-    assert_alike(found[:, :, filled], expected[:, :, filled])
-    # The runs share each resample's examples, so that their differences spread as the naive ones do, which is
-    # less than independent draws would.
-    differences = found[:, [0, 0, 1]] - found[:, [1, 2, 2]]
-    assert_alike(differences[..., filled], (expected[:, [0, 0, 1]] - expected[:, [1, 2, 2]])[..., filled])
-    independent = math.sqrt(found[:, 0, 0].var() + found[:, 1, 0].var())
-    assert differences[:, 0, 0].std() < 0.8 * independent
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_is_wilson_s_interval_too(right):
+    low, high = mean_interval(one_group(np.full((3, 50), right)).weighted(ALL), 0.025)
+    assert (low[0], high[0]) == pytest.approx(wilson_interval(50 * right, 50, 0.95))
 
 
-def test_nested_values_are_shares_of_the_group():
-    correct, group = make_runs()
-    found = nested_accuracies(correct, group, 4, 100, seed=0)
-    sizes = np.array([(group == number).sum() for number in (0, 1, 3)])
-    hits = found[:, :, [0, 1, 3]] * sizes
-    np.testing.assert_allclose(hits, hits.round(), atol=1e-9)
-
-
-def test_identical_runs_are_resampled_alike():
-    correct, group = make_runs()
-    found = nested_accuracies(correct[[0, 1, 0]], group, 4, 500, seed=0)
-    np.testing.assert_array_equal(found[:, 0], found[:, 2])
-    assert np.corrcoef(found[:, 0, 0], found[:, 2, 0])[0, 1] == pytest.approx(1.0)
-    assert np.corrcoef(found[:, 0, 0], found[:, 1, 0])[0, 1] < 0.99
-    assert np.corrcoef(found[:, 0, 0], found[:, 0, 1])[0, 1] == pytest.approx(0.0, abs=0.2)  # groups apart
-
-
-def test_opposite_runs_are_resampled_as_opposites():
-    correct = np.array([[True, True, False, False, True], [False, False, True, True, False]])
-    found = nested_accuracies(correct, np.zeros(5, dtype=np.int64), 1, 300, seed=0)
-    np.testing.assert_allclose(found[:, 0] + found[:, 1], 1.0, rtol=1e-12)
-
-
-def test_nothing_to_resample_where_all_are_right_or_wrong():
-    correct = np.array([[True] * 4, [False] * 4])
-    found = nested_accuracies(correct, np.array([0, 0, 1, 1]), 2, 50, seed=0)
-    assert np.unique(found[:, 0]).tolist() == [1.0]
-    assert np.unique(found[:, 1]).tolist() == [0.0]
-
-
-def test_nested_draws_come_from_the_seed():
-    correct, group = make_runs()
-    first = nested_accuracies(correct, group, 4, 50, seed=3)
-    np.testing.assert_array_equal(first, nested_accuracies(correct, group, 4, 50, seed=3))
-    assert not np.array_equal(first, nested_accuracies(correct, group, 4, 50, seed=4), equal_nan=True)
-
-
-def test_resampled_accuracies():
-    correct, group = make_runs()
-    counts = [
-        GroupCount(
-            label=number // 2,
-            attribute=number % 2,
-            aligned=True,
-            count=int((group == number).sum()),
-            correct=int(correct[0, group == number].sum()),
-        )
-        for number in range(4)
-    ]
-    found = resampled_accuracies(counts, RESAMPLES, seed=0)
-    expected = naive_accuracies(correct[:1], group, 4, RESAMPLES, seed=1)[:, 0]
-    assert found.shape == (RESAMPLES, 4)
-    assert np.isnan(found[:, 2]).all()
-    assert_alike(found[:, [0, 1, 3]], expected[:, [0, 1, 3]])
-
-
-def test_resampled_seed_means():
+def test_runs_that_differ_much_have_student_s_interval():
+    # 100,000 examples leave the draw of examples aside; accuracies far from 0 and 1 leave the scale aside.
     rng = np.random.default_rng(0)
-    values = rng.random((RESAMPLES, 4, 2))
-    found = resampled_seed_means(values, seed=0)
-    assert found.shape == (RESAMPLES, 2)
-    # Naively: four seeds drawn with replacement for each resample, the same ones for both columns.
-    expected = np.stack([values[r][rng.integers(4, size=4)].mean(axis=0) for r in range(RESAMPLES)])
-    assert_alike(found, expected)
-    np.testing.assert_array_equal(found, resampled_seed_means(values, seed=0))
-    assert not np.array_equal(found, resampled_seed_means(values, seed=1))
+    levels = np.array([0.48, 0.50, 0.55])
+    outcomes = rng.random((3, 100_000)) < levels[:, None]
+    low, high = mean_interval(one_group(outcomes).weighted(ALL), 0.025)
+    means = outcomes.mean(axis=1)
+    reach = student.ppf(0.975, 2) * means.std(ddof=1) / math.sqrt(3)
+    assert (high[0] - low[0]) / 2 == pytest.approx(reach, rel=0.02)
+    assert (high[0] + low[0]) / 2 == pytest.approx(means.mean(), abs=0.002)
 
 
-def test_seed_means_draw_the_same_seeds_for_every_column():
-    values = np.tile(np.array([[1.0], [2.0], [5.0]]), (50, 1, 3))
-    found = resampled_seed_means(values, seed=0)
-    np.testing.assert_array_equal(found[:, 0], found[:, 1])
-    assert len(np.unique(found[:, 0])) > 3
+def test_a_higher_confidence_is_wider_and_nan_stays_nan():
+    means = one_group(np.random.default_rng(1).random((3, 90)) < 0.6).weighted(np.array([[1.0], [math.nan]]))
+    ends = [mean_interval(means, tail) for tail in (0.2, 0.05, 0.005)]
+    assert ends[2][0][0] < ends[1][0][0] < ends[0][0][0] < means.mean[0] < ends[0][1][0] < ends[1][1][0]
+    assert all(math.isnan(end[1]) for pair in ends for end in pair)
 
 
-def test_seed_means_spread_between_seeds():
-    # Three seeds of values 0, 3, 6: variance 6, so that a mean over three draws has variance 2 and mean 3.
-    values = np.tile(np.array([0.0, 3.0, 6.0]), (RESAMPLES, 1))
-    found = resampled_seed_means(values, seed=0)
-    assert found.mean() == pytest.approx(3.0, abs=5 * math.sqrt(2 / RESAMPLES))
-    assert found.std() == pytest.approx(math.sqrt(2), rel=0.05)
+def test_unpaired_differences_are_welch_s():
+    """Two methods on test examples of their own: every run is one number, and Welch's test is the textbook's.
+
+    Its degrees of freedom are smaller here by design; with ten runs hardly.
+    """
+    rng = np.random.default_rng(2)
+    first, second = ([rng.random(400) < p + 0.1 * rng.normal() for _ in range(10)] for p in (0.5, 0.6))
+    zeros = [np.zeros(400, dtype=np.int64)] * 10
+    a = sample_runs(first, zeros, 1, [f"a{i}" for i in range(10)])
+    b = sample_runs(second, zeros, 1, [f"b{i}" for i in range(10)])
+    found = differences(a, b, ALL)
+    expected = ttest_ind([x.mean() for x in first], [x.mean() for x in second], equal_var=False)
+    assert found.mean[0] / found.error[0] == pytest.approx(expected.statistic)
+    assert found.degrees[0] == pytest.approx(expected.df, rel=1e-6)  # no examples' part: the factor cancels
+    assert found.p_value[0] == pytest.approx(expected.pvalue)
 
 
-def test_examples_and_seeds_are_drawn_apart_even_from_one_number():
-    # Group 0: both seeds answer alike, half right. Group 1: one seed right throughout, the other wrong. Then each
-    # group's mean is a coin of its own: variances 1/4 / 10 and 1/4 / 2.
-    correct = np.array([[1] * 5 + [0] * 5 + [1] * 10, [1] * 5 + [0] * 5 + [0] * 10], dtype=bool)
-    samples = nested_accuracies(correct, np.repeat([0, 1], 10), 2, RESAMPLES, seed=0)
-    found = resampled_seed_means(samples, seed=0)
-    assert np.corrcoef(found.T)[0, 1] == pytest.approx(0.0, abs=5 / math.sqrt(RESAMPLES))
-    np.testing.assert_allclose(found.var(axis=0), [0.025, 0.125], rtol=0.1)
+def test_shared_examples_cancel():
+    rng = np.random.default_rng(3)
+    hard = rng.random(500)
+    answers = [hard + 0.1 * rng.random((3, 500)) < level for level in (0.6, 0.65)]
+    paired = differences(one_group(answers[0]), one_group(answers[1]), ALL)
+    apart = differences(one_group(answers[0], "here"), one_group(answers[1], "there"), ALL)
+    assert paired.mean == pytest.approx(apart.mean)
+    assert paired.error[0] < 0.6 * apart.error[0]
+    same = differences(one_group(answers[0]), one_group(answers[0]), ALL)
+    assert (same.mean[0], same.p_value[0]) == (0.0, 1.0)
 
 
-def test_one_seed_is_its_own_mean():
-    values = np.random.default_rng(0).random((20, 1, 3))
-    np.testing.assert_array_equal(resampled_seed_means(values, seed=0), values[:, 0])
+def test_the_error_of_a_paired_difference_is_that_of_repeated_experiments():
+    rng = np.random.default_rng(4)
+    found, means = [], []
+    for _ in range(3000):
+        hard = rng.normal(0, 1.2, 100)
+        a, b = (
+            one_group(hard + rng.normal(0, 0.4, (3, 1)) + rng.normal(0, 1, (3, 100)) > shift)
+            for shift in (0, 0.3)
+        )
+        difference = differences(a, b, ALL)
+        means.append(difference.mean[0])
+        found.append(difference.error[0] ** 2)
+    # Where nothing of the examples is left, what is below 0 counts as 0, so that it is a little too large.
+    assert 0.97 < np.mean(found) / np.var(means) < 1.15
 
 
-def test_interval_by_hand():
-    # Of 0, 1, ..., 100 the 5% and 95% quantiles are 5 and 95.
-    low, high = interval(np.arange(101.0)[:, None], 0.9)
-    assert low.tolist() == pytest.approx([5.0])
-    assert high.tolist() == pytest.approx([95.0])
+def test_one_run_says_nothing_of_a_method():
+    rng = np.random.default_rng(5)
+    a, b = one_group(rng.random((1, 300)) < 0.5), one_group(rng.random((3, 300)) < 0.9)
+    found = differences(a, b, ALL)
+    assert math.isnan(found.p_value[0])
+    low, high = found.interval(0.05)  # of the trained models, over examples
+    assert low[0] < found.mean[0] < high[0]
 
 
-def test_an_interval_with_an_unknown_sample_is_unknown():
-    samples = np.array([[1.0, 1.0], [np.nan, 2.0], [3.0, 3.0]])
-    low, high = interval(samples, 0.9)
-    assert np.isnan([low[0], high[0]]).all()
-    assert low[1] == pytest.approx(1.1)
-    assert high[1] == pytest.approx(2.9)
+@given(st.floats(-1, 1), st.floats(1e-6, 1), st.floats(1, 200), st.floats(0.001, 0.5))
+def test_an_interval_excludes_0_exactly_if_p_is_below_its_level(mean, error, degrees, alpha):
+    found = Differences(np.array([mean]), np.array([error]), np.array([degrees]))
+    low, high = found.interval(alpha)
+    p = found.p_value[0]
+    if abs(p - alpha) > 1e-9:
+        assert (low[0] > 0 or high[0] < 0) == (p < alpha)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
-    # 400 test splits of 200 examples, truth 0.7; the standard error of a coverage of 0.9 is then 0.015.
-    rng = np.random.default_rng(1)
-    covered = 0
-    for number, hits in enumerate(rng.binomial(200, 0.7, size=400)):
-        group = GroupCount(label=0, attribute=0, aligned=True, count=200, correct=int(hits))
-        low, high = interval(resampled_accuracies([group], 300, seed=number), 0.9)
-        covered += int(low[0] <= 0.7 <= high[0])
-    assert 0.84 <= covered / 400 <= 0.95
+def test_holm_by_hand():
+    found = holm([0.04, 0.01, math.nan, 0.03, 0.5], 0.05)
+    # Sorted 0.01, 0.03, 0.04, 0.5 of four: 0.04, 0.09, 0.09 (0.08 raised to the one before), 0.5.
+    assert found.adjusted == pytest.approx([0.09, 0.04, math.nan, 0.09, 0.5], nan_ok=True)
+    # 0.01 < 0.05 / 4 is rejected, 0.03 >= 0.05 / 3 is not, and so is none behind it.
+    assert found.levels == pytest.approx([0.05 / 3, 0.0125, 0.05, 0.05 / 3, 0.05 / 3])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.sampled_from([0.01, 0.05, 0.1]))
+def test_holm_s_levels_say_what_its_p_values_say(p_values, alpha):
+    found = holm(p_values, alpha)
+    for p, adjusted, level in zip(p_values, found.adjusted, found.levels, strict=True):
+        if abs(adjusted - alpha) > 1e-12:
+            assert (p < level) == (adjusted < alpha)
+        assert p <= adjusted <= 1
+        assert alpha / len(p_values) <= level <= alpha
+
+
+def test_quantiles():
+    assert student_quantile(np.array([2.0, 30.0]), 0.025) == pytest.approx(student.ppf(0.975, [2, 30]))
+    assert student_quantile(np.array([np.inf]), 0.025)[0] == pytest.approx(1.959964, abs=1e-6)

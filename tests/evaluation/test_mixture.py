@@ -9,7 +9,16 @@ import pytest
 
 from ipgl.config import EvaluationSettings
 from ipgl.data import Alignment
-from ipgl.evaluation import GroupCount, Predictions, mixture_remarks, mixture_weights, run_curves
+from ipgl.evaluation import (
+    GroupCount,
+    Predictions,
+    RunResult,
+    Tested,
+    compare,
+    mixture_remarks,
+    mixture_weights,
+    run_curves,
+)
 from ipgl.evaluation.kinds import CurveKind, curve_kind
 from ipgl.evaluation.mixture import common_mixture, mixture_name, why_no_mixture
 
@@ -29,7 +38,7 @@ def group(label, attribute, aligned, count, training_count=0, correct=0):
 
 
 def curves(groups, severities=(0.0, 0.5, 1.0)):
-    settings = EvaluationSettings(curves=("mixture", "worst_case_tv"), severities=severities, resamples=100)
+    settings = EvaluationSettings(curves=("mixture", "worst_case_tv"), severities=severities)
     return run_curves(groups, NO_PREDICTIONS, settings)
 
 
@@ -137,6 +146,33 @@ def test_one_attribute_value_has_no_mixture(aligned, why):
     assert mixture_remarks(Alignment(None, "training shows one attribute value"), groups) == (
         f"There is no mixture curve and no shifted accuracy: {why}.",
     )
+
+
+def test_methods_on_one_attribute_value_are_compared_without_a_mixture():
+    label = np.repeat([0, 1], 50).astype(np.int32)
+    prediction = label.copy()
+    prediction[[*range(5), *range(50, 65)]] = 1 - prediction[[*range(5), *range(50, 65)]]
+    groups = [group(y, 0, None, count, training, correct) for y, _, count, training, correct in ONE_VALUE]
+    predictions = Predictions(label, np.zeros_like(label), prediction, np.zeros((100, 2), dtype=np.float32))
+    run = RunResult(
+        study="s",
+        label="a",
+        method="erm",
+        phase="final",
+        trial="t",
+        seed=1,
+        status="completed",
+        groups=groups,
+    )
+    tested = {name: [Tested(run, predictions)] for name in "ab"}
+    found = compare(tested, EvaluationSettings(curves=("mixture", "worst_case_tv")))
+    assert (found.differences, found.tests) == ({}, ())
+    assert list(found.curves["a"]) == ["worst_case_tv"]
+    estimates = found.estimates["a"]
+    assert estimates["average"].mean == pytest.approx(0.8, rel=1e-12)
+    assert estimates["worst_group"].mean == pytest.approx(0.7, rel=1e-12)
+    assert math.isnan(estimates["shifted_accuracy"].mean)
+    assert not any(name.startswith("area") and "mixture" in name for name in estimates)
 
 
 def test_a_class_with_a_single_group_has_no_mixture_with_an_alignment():

@@ -9,7 +9,7 @@ import os
 import pyarrow.parquet as pq
 import pytest
 
-from ipgl.evaluation.summary import Estimate, PairedTest
+from ipgl.evaluation.summary import Estimate, MethodTest
 from ipgl.report import report_tables, write_tables
 
 
@@ -19,7 +19,16 @@ def rows(table):
 
 @pytest.fixture
 def tested(two_methods):
-    test = PairedTest(a="ipg", b="erm", difference=Estimate(mean=1 / 3, low=0.3, high=0.4), p_value=0.0001)
+    test = MethodTest(
+        a="ipg",
+        b="erm",
+        difference=Estimate(mean=1 / 3, low=0.3, high=0.4),
+        p_value=0.0001,
+        corrected=Estimate(mean=1 / 3, low=0.29, high=0.41),
+        corrected_p_value=0.0003,
+        degrees_of_freedom=4.5,
+        p_value_of_trained_models=0.002,
+    )
     return two_methods.model_copy(
         update={"summary": two_methods.summary.model_copy(update={"tests": (test,)})}
     )
@@ -40,7 +49,21 @@ def test_numbers_are_not_rounded(tested):
     assert ipg["setting/lr"] == 0.001
     assert (ipg["best_baseline"], ipg["against_baseline"], ipg["significant"]) == ("erm", 1 / 3, True)
     assert erm["against_baseline"] is None
-    assert tables["tests"][0]["p_value"] == 0.0001
+    assert tables["tests"][0] == {
+        "a": "ipg",
+        "b": "erm",
+        "difference": 1 / 3,
+        "difference_low": 0.3,
+        "difference_high": 0.4,
+        "p_value": 0.0001,
+        "corrected": 1 / 3,
+        "corrected_low": 0.29,
+        "corrected_high": 0.41,
+        "corrected_p_value": 0.0003,
+        "degrees_of_freedom": 4.5,
+        "p_value_of_trained_models": 0.002,
+    }
+    assert (ipg["against_baseline_low"], ipg["against_baseline_p_value"]) == (0.29, 0.0003)
     assert [run["status"] for run in tables["runs"]] == ["completed", "completed", "stopped"]
     assert tables["runs"][2]["cause"] == "stopped by the scheduler"
     assert tables["history"][0] == {"trial": "erm-0", "label": "erm", "step": 10, "epoch": 1, "score": 0.1}

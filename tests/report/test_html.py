@@ -16,7 +16,7 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from ipgl.evaluation.result import GroupCount
-from ipgl.evaluation.summary import Estimate, GroupEstimate, PairedTest
+from ipgl.evaluation.summary import Estimate, GroupEstimate, MethodTest
 from ipgl.report import Gallery, Mistake, PicturePair, html, render_report, write_report
 from ipgl.report.library import compressed_plotly
 
@@ -345,7 +345,10 @@ def test_remarks_stand_before_the_findings(build):
 
 
 def test_significance_is_told_with_its_numbers(build, two_methods):
-    test = PairedTest(a="ipg", b="erm", difference=Estimate(mean=0.412, low=0.37, high=0.45), p_value=0.0001)
+    gap = Estimate(mean=0.412, low=0.37, high=0.45)
+    test = MethodTest(
+        a="ipg", b="erm", difference=gap, p_value=0.0001, corrected=gap, corrected_p_value=0.0001
+    )
     summary = two_methods.summary.model_copy(update={"tests": (test,)})
     row = page(two_methods.model_copy(update={"summary": summary})).tables[0][2]
     assert row[5] == "Against erm +41.2 points 37.0 to 45.0 p < 0.001 significant"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ipgl.evaluation.summary import Estimate, GroupEstimate
 from ipgl.report.reading import (
     curve_names,
     kind_of,
+    mixture_of,
     pareto_front,
     stated,
     study_configs,
@@ -29,6 +31,39 @@ def test_a_mark_needs_the_studies_to_agree(build):
     assert training_severity(two(build, mix, mix)) == pytest.approx(0.15)
     assert training_severity(two(build, mix, {"dataset": {"train_agreement": 0.5}})) is None
     assert stated(two(build, mix, {"dataset": 3}), "dataset", "train_agreements") == [[0.8, 0.9]]
+
+
+def groups_of(aligned, training, count=(30, 10, 40, 20)):
+    return tuple(
+        GroupEstimate(
+            label=i // 2,
+            attribute=i % 2,
+            aligned=aligned[i],
+            count=count[i],
+            training_count=training[i],
+            accuracy=Estimate(mean=0.5, low=0.4, high=0.6),
+        )
+        for i in range(4)
+    )
+
+
+def test_the_training_mix_is_counted_where_counts_are_known(build):
+    # A tenth of class 0 and a fifth of class 1 conflict in training; the classes have 40% and 60% of the test split.
+    groups = groups_of([True, False, False, True], [90, 10, 40, 160])
+    assert training_severity(build.summary(build.method("m", build.ipg, groups=groups))) == pytest.approx(
+        0.16
+    )
+    turned = groups_of([False, True, True, False], [90, 10, 40, 160])
+    summary = build.summary(build.method("m", build.ipg, groups=turned))
+    assert training_severity(summary) == pytest.approx(
+        0.84
+    )  # whatever the data set's own settings call agreement
+
+
+def test_without_an_alignment_the_training_mix_is_the_start(build):
+    method = build.method("m", curves={"general_mixture": build.points({0.0: (0.9, 0.8, 1.0)})})
+    assert mixture_of(build.summary(build.method("n"), method)) == "general_mixture"
+    assert training_severity(build.summary(method)) == 0.0
 
 
 def test_the_target_severity_of_a_comparison(build):

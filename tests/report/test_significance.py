@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ipgl.evaluation.summary import Estimate, PairedTest
+from ipgl.evaluation.summary import Estimate, MethodTest
 from ipgl.report.significance import against_baseline, best_baseline, is_significant
 
 NAN = math.nan
@@ -50,14 +50,18 @@ def test_without_the_estimate_the_curve_at_the_target_counts(build):
 
 
 def test_differences_are_method_less_baseline(build):
-    gap = Estimate(mean=-0.3, low=-0.4, high=-0.25)
+    gap, alone = (Estimate(mean=-0.3, low=-0.4, high=-0.25), Estimate(mean=-0.3, low=-0.35, high=-0.27))
     summary = build.summary(
         build.method("erm", estimates=shifted(0.2)),
         build.method("ipg", estimates=shifted(0.5)),
-        tests=(PairedTest(a="erm", b="ipg", difference=gap, p_value=0.001),),
+        tests=(
+            MethodTest(
+                a="erm", b="ipg", difference=alone, p_value=0.001, corrected=gap, corrected_p_value=0.003
+            ),
+        ),
     )
     found = against_baseline(summary)["ipg"]
-    assert found.difference == Estimate(mean=0.3, low=0.25, high=0.4)
+    assert (found.difference, found.p_value) == (Estimate(mean=0.3, low=0.25, high=0.4), 0.003)
     assert found.significant
 
 

@@ -173,3 +173,10 @@ def test_a_leader_that_guesses_is_named_with_its_lead(build):
     assert findings(several)[0].startswith(
         "ipg, the only method with test results, no better than guessing, reaches 66.4%"
     )
+
+
+def test_methods_without_a_mixture_curve_are_not_called_untested(build):
+    tested = build.method("erm", {}, curves={"worst_case_tv": build.points(build.erm)})
+    assert findings(build.summary(tested)) == [
+        "There is no curve `mixture` of erm to compare it on (the remarks say why)."
+    ]

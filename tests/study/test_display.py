@@ -83,8 +83,9 @@ def test_a_method_that_guesses_is_said_in_the_table(tmp_path, capsys):
 
 def test_the_look_back_gives_the_ranking_within_methods(two_methods_ranked):
     assert display.audit_line(two_methods_ranked) == (
-        "Looking back, pair_robust ranked the 9 completed search trials as the test accuracy where the attribute agrees "
-        "with the label 10% of the time did, with Spearman 0.983, all methods pooled; within methods 0.200 (mean of 2, lowest -0.200)"
+        "Looking back, pair_robust ranked the 9 completed search trials as the test accuracy where the attribute "
+        "agrees with the label 10% of the time did, with Spearman 0.983, all methods pooled; within methods 0.200 "
+        "(mean of 2, lowest -0.200)"
     )
 
 

@@ -37,7 +37,7 @@ methods:
   ipg: {{update: additive, discrepancy: logit, adaptivity: "off", strength: 1, pairs_per_step: 8}}
 training: {{epochs: 2, batch_size: 12, evaluations: 2, optimiser: {{name: adam, lr: 1e-3}}, device: cpu}}
 search: {{trials: 1, final_seeds: 1}}
-evaluation: {{resamples: 100, permutations: 100, corruption_levels: [0, 1]}}
+evaluation: {{permutations: 100, corruption_levels: [0, 1]}}
 tracking: {{name: none}}
 storage: {storage}
 """

@@ -138,7 +138,9 @@ def test_winners_follow_the_rule_and_nothing_from_the_test_split(finished: tuple
         completed = [
             r for r in runs.values() if (r.label, r.phase, r.status) == (label, "search", "completed")
         ]
-        best = max(r.validation["accuracy"] * (1 - r.validation["flip_rate"]) for r in completed)
+        skilled = [r for r in completed if not r.validation["guessing"]] or completed
+        found = [(r.validation["kappa"], r.validation["flip_rate"]) for r in skilled]
+        best = max(kappa * (1 - flips) ** 2 if kappa > 0 else kappa for kappa, flips in found)
         winner = runs[winners[label] or ""]
         assert winner.score == pytest.approx(best, abs=1e-12)
         assert not set(winner.validation) & {"average", "shifted_accuracy", "area_mixture"}

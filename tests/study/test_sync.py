@@ -39,7 +39,7 @@ methods:
   ipg: {strength: 2.0}
 training: {epochs: 3, batch_size: 100, evaluations: 3, optimiser: {name: adam, lr: 3e-3}, device: cpu}
 search: {trials: 1, final_seeds: 2}
-evaluation: {curves: [mixture, worst_case_tv], resamples: 100, permutations: 100}
+evaluation: {curves: [mixture, worst_case_tv], permutations: 100}
 """
 
 

@@ -65,7 +65,7 @@ def config(method="ipg", **changes):
         "model": Component(name="mlp", width=16, depth=1),
         "method": Component(name=method, **settings),
         "training": training,
-        "evaluation": EvaluationSettings(severities=(0.0, 0.5, 1.0), resamples=100),
+        "evaluation": EvaluationSettings(severities=(0.0, 0.5, 1.0)),
         "resources": ResourceSettings(),
         "selection": "pair_robust",
     }
@@ -298,7 +298,7 @@ def test_its_curves_and_metrics_beyond_groups(done):
 
 
 def test_a_final_run_is_tested_on_corruptions_too(tmp_path):
-    evaluation = EvaluationSettings(corruption_levels=(0.0, 0.5, 1.0), interpolation_points=2, resamples=100)
+    evaluation = EvaluationSettings(corruption_levels=(0.0, 0.5, 1.0), interpolation_points=2)
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(phase="final", evaluation=evaluation), folder, SilentReporter())
     assert [name for name in result.curves if name.startswith("corruption")] == [
@@ -318,7 +318,7 @@ def test_a_final_run_is_tested_on_corruptions_too(tmp_path):
 
 
 def test_only_the_curves_that_are_asked_for(tmp_path):
-    evaluation = EvaluationSettings(curves=("mixture",), resamples=100)
+    evaluation = EvaluationSettings(curves=("mixture",))
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(phase="final", evaluation=evaluation), folder, SilentReporter())
     assert list(result.curves) == ["mixture"]

@@ -28,7 +28,7 @@ methods:
   ipg: {{update: additive, discrepancy: logit, adaptivity: "off", strength: 10}}
 training: {{epochs: 3, batch_size: 100, evaluations: 3, optimiser: {{name: adam, lr: 3e-3}}, device: cpu}}
 search: {{trials: 1, final_seeds: 2}}
-evaluation: {{resamples: 200, permutations: 200{evaluation}}}
+evaluation: {{permutations: 200{evaluation}}}
 tracking: {{name: none}}
 storage: {storage}
 {more}

@@ -110,7 +110,7 @@ def config(phase="search", patience=2, evaluations=6, weight_decay=0.0):
             hopeless_after=patience,
             device="cpu",
         ),
-        evaluation=EvaluationSettings(severities=(0.0, 1.0), resamples=100),
+        evaluation=EvaluationSettings(severities=(0.0, 1.0)),
         resources=ResourceSettings(),
         selection="pair_robust",
     )
