@@ -80,8 +80,8 @@ def differences(
 
     Runs are independent between methods (their seeds are numbers, not conditions), while shared test examples are
     paired: what is hard for both cancels. Where every run has test examples of its own and both methods have the
-    same ones, runs are paired by them. The degrees of freedom are Welch's (1947), with `(S + 1) / (S - 1)` times the
-    variance between runs in them, since its estimate's square is too large on average by that factor.
+    same ones, runs are paired by them. The degrees of freedom are Satterthwaite's, as in Welch's test (1947); the
+    variance from the examples is taken as known, since there are many more examples than runs.
 
     Args:
         a: The first method's runs.
@@ -101,10 +101,9 @@ def differences(
     if min(a.runs, b.runs) < 2:
         degrees = np.full(len(weights), math.nan)
     else:
-        parts = [(_careful(mean), mean.runs - 1) for mean in (first, second)]
-        total = sum(between for between, _ in parts) + examples
+        uncertain = first.between**2 / (first.runs - 1) + second.between**2 / (second.runs - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            degrees = total**2 / sum(between**2 / known for between, known in parts)
+            degrees = variance**2 / uncertain
         degrees = np.where(np.isnan(degrees), np.inf, degrees)
     return Differences(first.mean - second.mean, np.sqrt(variance), degrees)
 
@@ -174,7 +173,3 @@ def _degrees(means: WeightedMeans) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         degrees = (means.runs - 1) * means.variance / means.between
     return np.where(means.between > 0, degrees, np.inf)
-
-
-def _careful(means: WeightedMeans) -> Array:
-    return means.between * (means.runs + 1) / (means.runs - 1)

@@ -38,8 +38,10 @@ def paired_permutation_test(
 
     Returns:
         The p-value (Phipson and Smyth 2010: the observed order counts as one of the permutations); NaN if a
-        group with weight has no examples.
+        group with weight has no examples, or a weight is NaN.
     """
+    if np.isnan(weights).any():
+        return float("nan")
     rng = np.random.default_rng(seed)
     difference = correct_a.mean(axis=0) - correct_b.mean(axis=0)
     observed, permuted = 0.0, np.zeros(permutations)

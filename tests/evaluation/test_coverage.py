@@ -7,6 +7,8 @@ holds what this printed.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -86,9 +88,10 @@ def test_intervals_and_tests_of_methods():
                 print(
                     f"{size:6d} {effect} {seeds:2d}: {rates[0]:.3f} {rates[1]:.3f} {rates[2]:.3f}", flush=True
                 )
-                assert 0.93 <= rates[0] <= 0.97
-                assert 0.93 <= rates[1] <= 0.97
-                assert 0.03 <= rates[2] <= 0.07
+                error = 2 * math.sqrt(0.05 * 0.95 / REPEATS)  # of the simulation itself
+                assert 0.93 - error <= min(rates[:2])
+                assert max(rates[:2]) <= 0.97 + error
+                assert 0.03 - error <= rates[2] <= 0.07 + error
 
 
 WORST_GROUPS = {
@@ -126,5 +129,5 @@ def test_intervals_of_the_worst_group():
                         f"Kullback-Leibler radii 0, 0.3, 1: {' '.join(f'{x:.3f}' for x in of_balls)}",
                         flush=True,
                     )
-                    assert 0.92 <= rate <= 0.98
-                    assert (of_balls >= 0.88).all()
+                    assert 0.915 <= rate <= 0.985
+                    assert (of_balls >= 0.89).all()

@@ -116,3 +116,8 @@ def test_the_seed_decides():
     first = p_value(a, b, group, weights, 500, seed=1)
     assert first == p_value(a, b, group, weights, 500, seed=1)
     assert len({p_value(a, b, group, weights, 500, seed=seed) for seed in range(8)}) > 1
+
+
+def test_unknown_weights_test_nothing():
+    correct = np.ones((1, 4), dtype=bool)
+    assert math.isnan(p_value(correct, ~correct, np.zeros(4, dtype=np.int64), np.array([math.nan]), 100))
