@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ipgl.config import EvaluationSettings
-from ipgl.evaluation import GroupCount, Predictions, RunResult, run_curves
-from ipgl.evaluation.aggregate import Tested, compare
+from ipgl.evaluation import GroupCount, Predictions, RunResult, aggregate, run_curves
+from ipgl.evaluation.aggregate import compare
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
@@ -52,7 +52,7 @@ def test_a_comparison_of_eighteen_methods(timed, keep):
     one = predictions()
 
     def run(label, seed):
-        return Tested(
+        return aggregate.Tested(
             RunResult(
                 study="s",
                 label=label,
