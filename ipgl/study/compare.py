@@ -237,7 +237,7 @@ def _data_differences(studies: Sequence[_Study]) -> tuple[list[str], list[str]]:
         if one.test_fingerprint != other.test_fingerprint:
             unpaired.append(
                 f"Studies {first.name} and {study.name} were tested on different examples ({fingerprints}): "
-                "differences between them are not paired and have no p-value."
+                "differences between them are not paired, so that what is hard for both does not cancel."
             )
         elif one.data_fingerprint != other.data_fingerprint:
             notes.append(

@@ -13,7 +13,7 @@ from ipgl.evaluation import (
     GroupCount,
     Predictions,
     RunResult,
-    Tested,
+    aggregate,
     compare,
     mixture_remarks,
     mixture_weights,
@@ -164,7 +164,7 @@ def test_methods_on_one_attribute_value_are_compared_without_a_mixture():
         status="completed",
         groups=groups,
     )
-    tested = {name: [Tested(run, predictions)] for name in "ab"}
+    tested = {name: [aggregate.Tested(run, predictions)] for name in "ab"}
     found = compare(tested, EvaluationSettings(curves=("mixture", "worst_case_tv")))
     assert (found.differences, found.tests) == ({}, ())
     assert list(found.curves["a"]) == ["worst_case_tv"]

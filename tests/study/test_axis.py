@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipgl.evaluation import GroupCount, Predictions, RunResult, Tested
+from ipgl.evaluation import GroupCount, Predictions, RunResult, aggregate
 from ipgl.study.axis import on_one_axis
 
 NOTHING = np.zeros(0, dtype=np.int32)
@@ -33,7 +33,7 @@ def study(roles, training=(50, 50, 50, 50)):
         status="completed",
         groups=groups,
     )
-    return {"none yet": [], "erm": [Tested(run, PREDICTIONS)]}
+    return {"none yet": [], "erm": [aggregate.Tested(run, PREDICTIONS)]}
 
 
 def roles(axis):
