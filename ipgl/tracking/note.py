@@ -9,6 +9,7 @@ from typing import Any
 
 from ipgl.evaluation.guessing import guessing_words
 from ipgl.evaluation.result import Failure
+from ipgl.evaluation.selection import SELECTION_RULES
 from ipgl.evaluation.summary import Estimate, MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
 from ipgl.tracking.entries import estimates, headlines
@@ -107,7 +108,10 @@ def _winners(summary: StudySummary) -> list[str]:
         lines.append(
             f"- **{method.label}**: {settings or 'nothing to search'}{score}{guessing} ({_counts(method)})"
         )
-    return [f"Winners by `{summary.selection}`, chosen without test data:", "\n".join(lines)] if lines else []
+    rules = (SELECTION_RULES.get(name) for name in summary.selection.split(", "))
+    oracle = any(rule is not None and rule.oracle for rule in rules)
+    how = "an ORACLE that reads the test split" if oracle else "chosen without test data"
+    return [f"Winners by `{summary.selection}`, {how}:", "\n".join(lines)] if lines else []
 
 
 def _counts(method: MethodSummary) -> str:

@@ -29,6 +29,13 @@ def test_question_table_and_winners(make):
     ]
 
 
+def test_an_oracle_is_called_one(make):
+    summary = make.results(make.method("ipg", 0.5)).summary
+    said = study_note(summary.model_copy(update={"selection": "oracle_test"}))
+    assert "Winners by `oracle_test`, an ORACLE that reads the test split:" in said
+    assert "without test data" not in said
+
+
 def test_nothing_completed(make):
     lost = make.method("ipg", estimates={}, winner=None, score=math.nan, final_runs=(), counts={"failed": 4})
     note = study_note(make.results(lost).summary)
