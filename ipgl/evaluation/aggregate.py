@@ -23,8 +23,8 @@ from ipgl.evaluation.summary import Estimate, GroupEstimate, MethodTest
 
 Array = NDArray[np.float64]
 
-# Metrics that are no means over examples: their mean over seeds is shown without an interval.
 _MANY = 1e6  # degrees of freedom from which on Student's t is the normal distribution; JSON has no infinity
+# Metrics that are no means over examples: their mean over seeds is shown without an interval.
 _WITHOUT_INTERVAL = ("auroc", "nll", "brier", "ece", "rho")
 
 
@@ -95,10 +95,9 @@ def compare(tested: Mapping[str, Sequence[Tested]], settings: EvaluationSettings
 
 
 def _method(runs: Sequence[Tested], settings: EvaluationSettings) -> _Method:
-    groups = _pooled([one.run.groups for one in runs])
     names = [one.predictions.examples for one in runs]
-    if len(set(names)) == 1:
-        groups = runs[0].run.groups
+    shared = len(set(names)) == 1
+    groups = runs[0].run.groups if shared else _pooled([one.run.groups for one in runs])
     sample = sample_runs(
         [one.predictions.correct for one in runs],
         [group_of(one.predictions, groups) for one in runs],
