@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from final_runs import completed_final
 
 from ipgl.config import EvaluationSettings
-from ipgl.evaluation import GroupCount, Predictions, RunResult, aggregate, run_curves
+from ipgl.evaluation import GroupCount, Predictions, aggregate, run_curves
 from ipgl.evaluation.aggregate import compare
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
@@ -53,16 +54,7 @@ def test_a_comparison_of_eighteen_methods(timed, keep):
 
     def run(label, seed):
         return aggregate.Tested(
-            RunResult(
-                study="s",
-                label=label,
-                method=label,
-                phase="final",
-                trial=f"{label}-{seed}",
-                seed=seed,
-                status="completed",
-                groups=tuple(GROUPS),
-            ),
+            completed_final(label, GROUPS, seed),
             one,
         )
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from final_runs import completed_final
 from scipy.stats import ttest_rel
 
 from ipgl.config import EvaluationSettings
-from ipgl.evaluation import GroupCount, Predictions, RunResult, aggregate, run_curves, worst_case_kl
+from ipgl.evaluation import GroupCount, Predictions, aggregate, run_curves, worst_case_kl
 from ipgl.evaluation.aggregate import Comparison, compare
 
 SETTINGS = EvaluationSettings(
@@ -66,17 +67,7 @@ def final_run(
                 training_count=training[number],
             )
         )
-    run = RunResult(
-        study="s",
-        label=label,
-        method=label,
-        phase="final",
-        trial=f"{label}-{seed}",
-        seed=seed,
-        status="completed",
-        groups=tuple(groups),
-        metrics=metrics or {},
-    )
+    run = completed_final(label, groups, seed, metrics=metrics or {})
     rows = {name: np.stack([answers(at) for at in levels]) for name, levels in (corrupted or {}).items()}
     return aggregate.Tested(run, predictions_of(prediction, label_of, attribute_of, corrupted=rows, **more))
 

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from final_runs import completed_final
 
 from ipgl.config import EvaluationSettings
 from ipgl.data import Alignment
 from ipgl.evaluation import (
     GroupCount,
     Predictions,
-    RunResult,
     aggregate,
     compare,
     mixture_remarks,
@@ -154,16 +154,7 @@ def test_methods_on_one_attribute_value_are_compared_without_a_mixture():
     prediction[[*range(5), *range(50, 65)]] = 1 - prediction[[*range(5), *range(50, 65)]]
     groups = [group(y, 0, None, count, training, correct) for y, _, count, training, correct in ONE_VALUE]
     predictions = Predictions(label, np.zeros_like(label), prediction, np.zeros((100, 2), dtype=np.float32))
-    run = RunResult(
-        study="s",
-        label="a",
-        method="erm",
-        phase="final",
-        trial="t",
-        seed=1,
-        status="completed",
-        groups=groups,
-    )
+    run = completed_final("a", groups, seed=1)
     tested = {name: [aggregate.Tested(run, predictions)] for name in "ab"}
     found = compare(tested, EvaluationSettings(curves=("mixture", "worst_case_tv")))
     assert (found.differences, found.tests) == ({}, ())

@@ -7,8 +7,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from final_runs import completed_final
 
-from ipgl.evaluation import GroupCount, Predictions, RunResult, VarianceComponent, aggregate
+from ipgl.evaluation import GroupCount, Predictions, VarianceComponent, aggregate
 from ipgl.evaluation.variance import (
     Redrawn,
     deviation_interval,
@@ -34,16 +35,7 @@ def a_run(correct: list[list[int]], shift: int = 0) -> aggregate.Tested:
     )
     order = np.roll(np.arange(len(label)), shift)
     return aggregate.Tested(
-        RunResult(
-            study="s",
-            label="m",
-            method="m",
-            phase="final",
-            trial="t",
-            seed=0,
-            status="completed",
-            groups=groups,
-        ),
+        completed_final("m", groups),
         Predictions(label[order], attribute[order], prediction[order], probability[order]),
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from final_runs import completed_final
 
-from ipgl.evaluation import GroupCount, Predictions, RunResult, aggregate
+from ipgl.evaluation import GroupCount, Predictions, aggregate
 from ipgl.study.axis import on_one_axis
 
 NOTHING = np.zeros(0, dtype=np.int32)
@@ -23,16 +24,7 @@ def study(roles, training=(50, 50, 50, 50)):
         )
         for i, role in enumerate(roles)
     )
-    run = RunResult(
-        study="s",
-        label="erm",
-        method="erm",
-        phase="final",
-        trial="t",
-        seed=1,
-        status="completed",
-        groups=groups,
-    )
+    run = completed_final("erm", groups, seed=1)
     return {"none yet": [], "erm": [aggregate.Tested(run, PREDICTIONS)]}
 
 

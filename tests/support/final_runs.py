@@ -1,0 +1,23 @@
+"""Completed final runs as results, for tests of what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ipgl.evaluation import GroupCount, RunResult
+
+
+def completed_final(label: str, groups: Sequence[GroupCount], seed: int = 0, **fields: Any) -> RunResult:
+    """A completed final run of the method `label` with these test counts."""
+    return RunResult(
+        study="s",
+        label=label,
+        method=label,
+        phase="final",
+        trial=f"{label}-{seed}",
+        seed=seed,
+        status="completed",
+        groups=tuple(groups),
+        **fields,
+    )
