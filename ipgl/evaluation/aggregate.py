@@ -35,6 +35,16 @@ class Tested:
     run: RunResult
     predictions: Predictions
 
+    @property
+    def examples(self) -> str:
+        """Name of the test examples: runs that share it were tested on the same ones, in the same order.
+
+        Labels and attributes alone do not tell: another data seed may draw other examples in the same order of groups.
+        """
+        dataset = self.run.config.get("dataset")
+        seed = (dataset.get("seed") or 0) if isinstance(dataset, dict) else 0
+        return f"{self.predictions.examples} {seed}"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -95,7 +105,7 @@ def compare(tested: Mapping[str, Sequence[Tested]], settings: EvaluationSettings
 
 
 def _method(runs: Sequence[Tested], settings: EvaluationSettings) -> _Method:
-    names = [one.predictions.examples for one in runs]
+    names = [one.examples for one in runs]
     shared = len(set(names)) == 1
     groups = runs[0].run.groups if shared else _pooled([one.run.groups for one in runs])
     sample = sample_runs(

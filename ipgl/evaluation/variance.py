@@ -111,7 +111,7 @@ def squared_difference(a: Tested, b: Tested, metric: str, target_severity: float
     accuracies = [np.array([group.accuracy for group in tested.run.groups]) for tested in (a, b)]
     first, second = (float(w[w != 0] @ acc[w != 0]) for w, acc in zip(weights, accuracies, strict=True))
     square = (first - second) ** 2
-    if a.predictions.examples != b.predictions.examples:
+    if a.examples != b.examples:
         return square, 0.0
     group = group_of(a.predictions, a.run.groups)
     z = weights[0][group] * a.predictions.correct - weights[1][group] * b.predictions.correct
@@ -164,7 +164,7 @@ def _component(
         variance=variance,
         noise=noise,
         runs=runs,
-        same_examples=all(a.predictions.examples == b.predictions.examples for a, b in pairs),
+        same_examples=all(a.examples == b.examples for a, b in pairs),
     )
 
 

@@ -18,6 +18,8 @@ from ipgl.report.wording import (
     whole_percent,
 )
 
+UNTOLD = "no difference between the two can be told"
+
 
 def findings(summary: StudySummary) -> list[str]:
     """Up to three sentences: who leads on the hardest mix, what that costs on the easiest, what is missing.
@@ -71,7 +73,7 @@ def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) 
             f"{start}; {second} is next, and the study holds no difference between the two to judge this by."
         )
     gap = f"{points(difference.accuracy)} above the next, {second}"
-    return f"{start}: {gap} {_verdict(summary, difference, 'no difference between the two can be told')}."
+    return f"{start}: {gap} {_verdict(summary, leader, ranking[1], difference, UNTOLD)}."
 
 
 def _cost(summary: StudySummary, leader: MethodSummary, severity: float) -> str:
@@ -92,7 +94,7 @@ def _cost(summary: StudySummary, leader: MethodSummary, severity: float) -> str:
         highest = _reached(summary, best, severity)
         return f"{where}, it reaches {reached}; {best.label} is highest there with {highest}."
     gap = f"{points(difference.accuracy)} below the highest there, {best.label}"
-    return f"{where}, it reaches {reached}: {gap} {_verdict(summary, difference, 'no cost can be told')}."
+    return f"{where}, it reaches {reached}: {gap} {_verdict(summary, leader, best, difference, 'no cost can be told')}."
 
 
 def _against_plain_training(
@@ -108,15 +110,26 @@ def _against_plain_training(
     gap = (
         f"Over plain training ({plain.label}) the lead {mix_phrase(severity, mixture_of(summary))} is {lead}"
     )
-    return [f"{gap} {_verdict(summary, difference, 'no difference between the two can be told')}."]
+    return [f"{gap} {_verdict(summary, ranking[0], plain, difference, UNTOLD)}."]
 
 
-def _verdict(summary: StudySummary, difference: CurvePoint, untold: str) -> str:
-    """The difference's interval and what it allows to say."""
+def _verdict(
+    summary: StudySummary, a: MethodSummary, b: MethodSummary, difference: CurvePoint, untold: str
+) -> str:
+    """The difference's interval, what it speaks of, and what it allows to say."""
     level = whole_percent(summary.confidence)
     if not (finite(difference.low) and finite(difference.high)):
         return f"(no interval), so {untold}"
+    single = [method.label for method in (a, b) if len(method.final_runs) == 1]
+    if single:
+        models = f"these trained models' difference {points_range(difference.low, difference.high)}"
+        return (
+            f"({level} interval of {models}; {listed(single)} ran with one seed), so {untold} of the methods"
+        )
     interval = f"({level} interval of the difference {points_range(difference.low, difference.high)}"
+    pairs = sum(finite(test.p_value) for test in summary.tests)
+    if pairs > 1:
+        interval += f", corrected for {pairs} pairs of methods"
     if difference.low > 0 or difference.high < 0:
         return f"{interval}, which excludes 0)"
     return f"{interval}, which includes 0), so {untold}"

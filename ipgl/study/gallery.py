@@ -67,7 +67,7 @@ def _mistakes(method: MethodSummary, runs: list[Tested], dataset: Dataset) -> tu
         return ()
     worst = min(measured, key=lambda group: group.accuracy.mean)
     first = runs[0].predictions
-    runs = [run for run in runs if run.predictions.examples == first.examples]
+    runs = [run for run in runs if run.examples == runs[0].examples]
     members = np.flatnonzero((first.label == worst.label) & (first.attribute == worst.attribute))
     answers = np.stack([run.predictions.prediction[members] for run in runs])
     wrong = (answers != worst.label).sum(axis=0)

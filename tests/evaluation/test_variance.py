@@ -156,6 +156,20 @@ class TestComponents:
         found = self.find("data", "average", redrawn=[Redrawn("data", A, other), Redrawn("data", A, B)])
         assert not found.same_examples
 
+    def test_other_draws_in_the_same_order_of_groups_are_other_examples(self):
+        """Equal labels and attributes do not make a data seed's examples those of another."""
+        drawn = [
+            aggregate.Tested(
+                one.run.model_copy(update={"config": {"dataset": {"seed": seed}}}), one.predictions
+            )
+            for one, seed in ((A, 0), (B, 1), (B, 0))
+        ]
+        assert drawn[0].predictions.examples == drawn[1].predictions.examples
+        assert squared_difference(drawn[0], drawn[1], "average", 0.9)[1] == 0.0
+        assert squared_difference(drawn[0], drawn[2], "average", 0.9)[1] > 0
+        # A seed that is not stated is the data sets' default.
+        assert drawn[0].examples == A.examples != drawn[1].examples
+
     def test_a_source_without_pairs_of_runs_is_left_out(self):
         assert variance_components([A], [], 0.9, 0.95) == ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ipgl.evaluation.summary import Estimate, MethodTest
 from ipgl.report import findings
 
 NAN = (math.nan, math.nan, math.nan)
@@ -24,6 +25,37 @@ def test_leader_gain_and_cost(build):
         "20.0 points below the highest there, erm "
         "(95% interval of the difference −23.0 to −17.0, which excludes 0).",
     ]
+
+
+def test_a_single_seed_speaks_of_the_trained_models_alone(build):
+    summary = build.summary(
+        build.method("a", {0.9: (0.66, 0.64, 0.68)}, final_runs=("a-f1",)),
+        build.method("b", {0.9: (0.35, 0.33, 0.37)}),
+        differences={"a - b": {0.9: (0.31, 0.28, 0.34)}},
+    )
+    (sentence,) = findings(summary)
+    assert sentence.endswith(
+        "31.0 points above the next, b (95% interval of these trained models' difference 28.0 to 34.0; a ran with one "
+        "seed), so no difference between the two can be told of the methods."
+    )
+    assert "excludes" not in sentence
+
+
+def test_a_correction_for_several_pairs_is_named(build):
+    one = Estimate(mean=0.1, low=0.05, high=0.15)
+    tests = tuple(
+        MethodTest(a=a, b=b, difference=one, p_value=0.001, corrected=one, corrected_p_value=0.003)
+        for a, b in ("ab", "ac", "bc")
+    )
+    summary = build.summary(
+        *(build.method(label, {0.9: (0.66, 0.64, 0.68)}) for label in "abc"),
+        differences={"a - b": {0.9: (0.1, 0.05, 0.15)}},
+        tests=tests,
+    )
+    assert (
+        "(95% interval of the difference 5.0 to 15.0, corrected for 3 pairs of methods, which excludes 0)"
+        in findings(summary)[0]
+    )
 
 
 def test_an_interval_that_holds_0_tells_no_difference(build):
