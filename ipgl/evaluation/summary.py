@@ -285,6 +285,9 @@ class StudySummary(BaseModel):
 class StudyResults(BaseModel):
     """The summary with every run behind it; `histories` maps a run's key to its evaluation rows.
 
+    `traces` maps the key of each method's first final run to what its training steps reported, in some 200 rows
+    (`TrainingOutcome.trace`); empty where results were read from elsewhere than the study's folder.
+
     A history row holds `step`, `epoch`, `time` (seconds since the epoch) and float metrics
     (`train/loss`, `validation/accuracy`, `validation/flip_rate`, `validation/rho`, `score`, ...).
     """
@@ -294,3 +297,4 @@ class StudyResults(BaseModel):
     summary: StudySummary
     runs: tuple[RunResult, ...]
     histories: dict[str, tuple[dict[str, float], ...]]
+    traces: dict[str, tuple[dict[str, float], ...]] = {}

@@ -1,6 +1,6 @@
 """Figures, tables, and the report of a study's results as HTML, Markdown, CSV and Parquet."""
 
-from ipgl.report.convergence import convergence_figure, diagnosed_runs
+from ipgl.report.convergence import DiagnosedRun, convergence_figure, diagnosed_runs
 from ipgl.report.export import report_tables, write_tables
 from ipgl.report.figures import invariance_figure, learning_figure, robustness_figure, trials_figure
 from ipgl.report.gallery import Gallery, Mistake, PicturePair
@@ -10,6 +10,7 @@ from ipgl.report.text import findings
 from ipgl.report.timeline import timeline_figure
 
 __all__ = [
+    "DiagnosedRun",
     "Gallery",
     "Mistake",
     "PicturePair",

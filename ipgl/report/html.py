@@ -129,10 +129,10 @@ def render_report(
         convergence=[
             _plot(
                 f"convergence-{place}",
-                convergence_figure(rows, f"How {method.label} converged"),
-                convergence_table(rows, key),
+                convergence_figure(run, f"How {run.method.label} converged"),
+                convergence_table(run),
             )
-            for place, (method, key, rows) in enumerate(diagnosed_runs(results))
+            for place, run in enumerate(diagnosed_runs(results))
         ],
         budgets=budget_table(results),
         rules=rules_table(results),

@@ -146,6 +146,9 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
         ),
         runs=tuple(ended.results),
         histories={run.trial: tuple(trial.read_history()) for trial, run in ended.runs},
+        traces={
+            key: tuple(folder.trial(key).read_trace()) for method in methods for key in method.final_runs[:1]
+        },
     )
 
 

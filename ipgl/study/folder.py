@@ -7,6 +7,7 @@
     trials/<key>/           one folder per run, search and final alike
         trial.json          configuration, when it began
         history.json        evaluation rows so far
+        trace.json          of a final run: what its training steps reported, in some 200 rows
         checkpoint.pt       while it runs
         result.json         once it has ended
         model.pt            once it has completed
@@ -104,6 +105,22 @@ class TrialFolder:
         """The evaluation rows so far."""
         self._pull(self.path / "history.json")
         return _read_json(self.path / "history.json") or []
+
+    def write_trace(self, rows: list[dict[str, float]]) -> None:
+        """Keep what the training steps reported, to six digits: it is there to be looked at."""
+        short = [{name: float(f"{value:.6g}") for name, value in row.items()} for row in rows]
+        self._write("trace.json", json.dumps(short))
+
+    def read_trace(self) -> list[dict[str, float]]:
+        """What the training steps reported; empty for one that is no completed final run, or from before it was kept.
+
+        A figure is all that is made of it, so a damaged file counts as none.
+        """
+        self._pull(self.path / "trace.json")
+        try:
+            return _read_json(self.path / "trace.json") or []
+        except StudyStateError:
+            return []
 
     def write_result(self, result: RunResult) -> None:
         """Record the end of the run."""

@@ -194,8 +194,8 @@ def outcome_figures(results: StudyResults) -> dict[str, Any]:
         "trials": trials_figure(results),
         "learning": learning_figure(results),
     }
-    for method, key, rows in diagnosed_runs(results):
-        figures[f"convergence-{method.label}"] = convergence_figure(rows, f"How {key} converged")
+    for run in diagnosed_runs(results):
+        figures[f"convergence-{run.method.label}"] = convergence_figure(run, f"How {run.key} converged")
     return figures
 
 

@@ -297,6 +297,8 @@ def _train_and_test(
     metrics |= {name: _validation(last)[name] for name in ("flip_rate", "rho")}
     metrics |= {f"area_{name}": area_under_curve(curve) for name, curve in curves.items()}
     if writes:
+        if config.phase != "search":
+            folder.write_trace(outcome.trace)
         folder.write_predictions(predictions)
         folder.write_model(saved_bytes(model.state_dict()))
     return base.model_copy(

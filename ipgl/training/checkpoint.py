@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,6 +33,7 @@ class Checkpoint:
         history: Evaluation rows so far.
         seconds: Wall time spent so far.
         config_hash: Hash of the trial's configuration; another configuration must not continue from here.
+        trace: Rows of `TrainingOutcome.trace` so far.
     """
 
     step: int
@@ -43,6 +44,7 @@ class Checkpoint:
     history: list[dict[str, float]]
     seconds: float
     config_hash: str
+    trace: list[dict[str, float]] = field(default_factory=list)
 
 
 def kept_checkpoints(path: Path, kept: int) -> list[Path]:

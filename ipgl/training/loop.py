@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -30,6 +32,8 @@ from ipgl.training.feed import Feed
 from ipgl.training.reporter import Reporter
 from ipgl.training.workshop import Workshop
 
+TRACE_ROWS = 200  # of a run: enough to see what happens in it, and small beside its predictions
+
 Evaluate = Callable[[Classifier], dict[str, float]]
 _T = TypeVar("_T", Batch, PairBatch)
 Trainer: TypeAlias = Callable[..., "TrainingOutcome"]  # `train`, or what takes its place
@@ -50,12 +54,15 @@ class TrainingOutcome:
     Attributes:
         history: One row per evaluation: `evaluation` (from 1), `step`, `epoch`, `time` (seconds since the
             epoch), `train/...` means since the row before, and what the evaluation gave.
+        trace: Means of what the method's steps reported, over at most some `TRACE_ROWS` equal spans of the run; each
+            row holds `step` (the span's last), `epoch` and the names as the method reports them.
         steps: Steps done in all.
         seconds: Wall time over all attempts, evaluations included.
         notes: What went wrong on the way without harm to the result, a sentence each.
     """
 
     history: list[dict[str, float]]
+    trace: list[dict[str, float]]
     steps: int
     seconds: float
     notes: tuple[str, ...] = ()
@@ -116,6 +123,7 @@ class TrainingRun:
 
         self._seen: tuple[Batch, PairBatch | None] | None = None
         self.done, self._history, self._seconds = 0, [], 0.0
+        self._trace: list[dict[str, float]] = []
         self._restarted = self._unsaved = ""
         saved = self._saved()
         if saved:
@@ -124,6 +132,7 @@ class TrainingRun:
             self.workshop.load_state_dict(saved.optimisers)
             restore_random_state(saved.rng)
             self.done, self._history, self._seconds = saved.step, list(saved.history), saved.seconds
+            self._trace = list(saved.trace)
             if on_resume is not None:
                 on_resume(list(self._history))
         _draw_apart(self._collective, seed, self.done)
@@ -184,7 +193,11 @@ class TrainingRun:
             "epoch": self.done / self._steps_per_pass,
             "time": time.time(),
         }
-        row |= _training_means(model, reported, self.done, self._collective)
+        means, rows = _training_means(
+            model, reported, self.done, self._collective, TRACE_ROWS // len(self._marks)
+        )
+        row |= means
+        self._trace += [one | {"epoch": one["step"] / self._steps_per_pass} for one in rows]
         model.eval()
         diagnosis = method.diagnose(model, *(self._seen or self.batch(self.done - 1)))
         row |= {f"diagnostic/{name}": value for name, value in _averaged(diagnosis, self._collective)}
@@ -212,6 +225,7 @@ class TrainingRun:
             history=self._history,
             seconds=self._seconds + now - self._started,
             config_hash=self._config_hash,
+            trace=self._trace,
         )
         try:
             save_checkpoint(path, checkpoint, self.settings.checkpoints_kept)
@@ -225,7 +239,7 @@ class TrainingRun:
         self.model.eval()
         notes = tuple(note for note in (self._restarted, self._unsaved) if note)
         seconds = self._seconds + time.monotonic() - self._started
-        return TrainingOutcome(self._history, self.total, seconds, notes)
+        return TrainingOutcome(self._history, self._trace, self.total, seconds, notes)
 
 
 def train(
@@ -311,9 +325,12 @@ def _training_order(
 
 
 def _training_means(
-    model: Classifier, reported: dict[str, Tensor], step: int, collective: Collective
-) -> dict[str, float]:
-    """Means of the steps since the last evaluation; the one place where the host waits for the device."""
+    model: Classifier, reported: dict[str, Tensor], step: int, collective: Collective, spans: int
+) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """Means of the steps since the last evaluation, and of at most so many spans of them as rows of the trace.
+
+    This is the one place where the host waits for the device.
+    """
     flat = collective.sum(torch.cat(list(reported.values()))) / collective.workers
     found = torch.split(flat, [len(column) for column in reported.values()])
     by_name = dict(zip(reported, found, strict=True))
@@ -332,8 +349,20 @@ def _training_means(
             "lower the learning rate or the correction strength, or set training.clip_norm",
             step,
         )
-    means = torch.stack([column.mean() for column in found]).tolist()
-    return {f"train/{name}": value for name, value in zip(by_name, means, strict=True)}
+    steps = len(losses)
+    ends = evaluation_steps(steps, max(1, spans))
+    # A column that only some steps have is cut as if they were evenly spread, which is how they come.
+    cuts = {name: [round(end * len(column) / steps) for end in ends] for name, column in by_name.items()}
+    parts = [column[a:b].mean() for name, column in by_name.items() for a, b in pairwise([0, *cuts[name]])]
+    values = torch.stack([column.mean() for column in found] + parts).tolist()
+    means = {f"train/{name}": value for name, value in zip(by_name, values, strict=False)}
+    of_spans = iter(values[len(found) :])
+    rows = [{"step": float(step - steps + end)} for end in ends]
+    for name in by_name:
+        for row, value in zip(rows, of_spans, strict=False):
+            if not math.isnan(value):  # of no steps
+                row[name] = value
+    return means, rows
 
 
 def _averaged(values: dict[str, Tensor], collective: Collective) -> Iterator[tuple[str, float]]:

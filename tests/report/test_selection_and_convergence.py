@@ -8,7 +8,7 @@ import pytest
 
 from ipgl.evaluation import RuleAudit, RuleChoice
 from ipgl.report import markdown_report, render_report, report_tables
-from ipgl.report.convergence import convergence_figure, convergence_table, diagnosed_runs
+from ipgl.report.convergence import DiagnosedRun, convergence_figure, convergence_table, diagnosed_runs
 from ipgl.report.rule_tables import choices_table, rules_table, within_table
 
 ROWS = (
@@ -30,6 +30,16 @@ ROWS = (
         "train/multiplier": 0.0,
         "train/corrected": 0.5,
     },
+)
+
+
+RUN = DiagnosedRun(None, "run", ROWS)
+# Two spans of steps: violated in all of the first, in a quarter of the second.
+TRACE = (
+    {"step": 10.0, "epoch": 1.0, "loss": 0.7, "measure": 0.5, "corrected": 1.0, "multiplier": 12.0}
+    | {"task_length": 2.0, "corrective_length": 0.25},
+    {"step": 20.0, "epoch": 2.0, "loss": 0.6, "measure": 0.002, "corrected": 0.25, "multiplier": 1.5}
+    | {"task_length": 1.0, "corrective_length": 0.0625},
 )
 
 
@@ -93,12 +103,40 @@ def test_the_report_says_which_rule_chose(two_methods):
 
 
 def test_panels_hold_the_history_and_leave_gaps_out():
-    traces = {trace.name: trace for trace in convergence_figure(ROWS, "How it converged").data}
+    traces = {trace.name: trace for trace in convergence_figure(RUN, "How it converged").data}
     assert traces["task"].y == (2.0, 1.0)
     assert traces["corrective, unweighted"].y == (0.5, 0.25)
     assert (traces["cosine"].x, traces["cosine"].y) == ((1.0,), (-0.25,))
     assert traces["share"].y == (1.0, 0.5)
-    assert convergence_table(ROWS, "run").rows[1][3] == "n/a"
+    table = convergence_table(RUN)
+    assert table.rows[1][table.columns.index("cosine")] == "n/a"
+
+
+def drawn(figure):
+    """Lines by panel title and name."""
+    titles = [note.text for note in figure.layout.annotations]
+    return {
+        (titles[int((line.yaxis or "y")[1:] or 1) - 1], line.name): (line.x, line.y) for line in figure.data
+    }
+
+
+def test_the_balanced_update_s_lengths_come_from_its_steps():
+    history = tuple({"step": 10.0 * (i + 1), **row} for i, row in enumerate(ROWS))
+    settings = {"task_share": 2 / 3, "invariance_threshold": 0.003}
+    figure = convergence_figure(DiagnosedRun(None, "run", history, TRACE, settings), "How it converged")
+    found = drawn(figure)
+    lengths = "Length of the gradients"
+    assert found[lengths, "task"] == ((1.0, 2.0), (2.0, 1.0))
+    # Means over the steps in which there was a correction: 0.25 / 1 and 0.0625 / 0.25.
+    assert found[lengths, "corrective"] == ((1.0, 2.0), (0.25, 0.25))
+    assert found[lengths, "corrective, balanced"] == ((1.0, 2.0), (3.0, 1.5))
+    (share,) = {title for title, name in found if name == "as the step is taken"}
+    assert found[share, "before balancing"][1] == (8.0, 4.0)
+    assert found[share, "as the step is taken"][1] == (0.66667, 0.66667)
+    assert found["Share of steps in which the condition is violated", "share"][1] == (1.0, 0.25)
+    # The diagnoses of the evaluations are among them, and the settings are drawn as levels.
+    assert found["Cosine of the two gradients", "cosine"] == ((1.0,), (-0.25,))
+    assert [round(shape.y0, 3) for shape in figure.layout.shapes] == [0.667, 0.003]
 
 
 def test_only_methods_that_diagnose_themselves_are_drawn(two_methods):
@@ -106,9 +144,9 @@ def test_only_methods_that_diagnose_themselves_are_drawn(two_methods):
     (method,) = [m for m in two_methods.summary.methods if m.label == "ipg"]
     histories = {**two_methods.histories, method.final_runs[0]: ROWS}
     results = two_methods.model_copy(update={"histories": histories})
-    ((found, key, rows),) = diagnosed_runs(results)
-    assert (found.label, key) == ("ipg", method.final_runs[0])
-    assert len(rows) == 2
+    (found,) = diagnosed_runs(results)
+    assert (found.method.label, found.key) == ("ipg", method.final_runs[0])
+    assert len(found.history) == 2
     page = render_report(results)
     assert "How ipg converged" in page
     assert 'id="convergence-0-figure"' in page
