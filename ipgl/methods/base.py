@@ -214,6 +214,7 @@ class MethodBase:
 
     needs: ClassVar[Needs] = Needs()
     search_space: ClassVar[dict[str, Range]] = {}
+    range_notes: ClassVar[dict[str, str]] = {}  # of a range: when it is for nothing
     pairs_per_step: int = 0
     sampling_weights: Tensor | None = None
     train_index: Tensor | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ipgl.config import Range, Settings
@@ -36,6 +36,7 @@ class MethodEntry:
         needs: What it asks of the data beyond inputs and labels.
         source: The paper.
         search_space: Recommended ranges of its settings.
+        range_notes: What a reader of a range has to know, by setting.
     """
 
     settings: type[Settings]
@@ -43,6 +44,7 @@ class MethodEntry:
     needs: Needs
     source: str
     search_space: dict[str, Range]
+    range_notes: dict[str, str] = field(default_factory=dict)
 
 
 def method_entry(method: Any, settings: type[Settings], source: str) -> MethodEntry:
@@ -50,7 +52,8 @@ def method_entry(method: Any, settings: type[Settings], source: str) -> MethodEn
 
     `METHODS["name"] = method_entry(Name, NameSettings, "Author 2026")` registers one's own.
     """
-    return MethodEntry(settings, method, method.needs, source, method.search_space)
+    notes = getattr(method, "range_notes", {})
+    return MethodEntry(settings, method, method.needs, source, method.search_space, notes)
 
 
 METHODS: dict[str, MethodEntry] = {

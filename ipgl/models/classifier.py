@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import groupby
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -14,10 +15,14 @@ class Head(Protocol):
 
     Attributes:
         weight: `[K, d]`, or `[M, K, d]`.
+        bias: `[K]`, or `[M, K]`; None without.
     """
 
     @property
     def weight(self) -> Tensor: ...
+
+    @property
+    def bias(self) -> Tensor | None: ...
 
     def __call__(self, z: Tensor, /) -> Tensor:
         """Logits `[B, K]` of features `[B, d]`; of a stack `[M, B, K]` of `[M, B, d]`."""
@@ -41,6 +46,10 @@ class Network(Protocol):
 
     def recording_hidden(self) -> AbstractContextManager[list[Tensor]]:
         """Collect the hidden layers' outputs of the forward passes inside."""
+
+    @property
+    def layer_sizes(self) -> list[int]:
+        """How many parameters (tensors) each layer has, in the parameters' order."""
 
 
 class Classifier(nn.Module):
@@ -75,6 +84,12 @@ class Classifier(nn.Module):
         """Logits `[B, K]` of inputs `[B, ...]`."""
         logits: Tensor = self.head(self.features(x))
         return logits
+
+    @property
+    def layer_sizes(self) -> list[int]:
+        """How many parameters (tensors) each layer has, in the parameters' order: a module's own make a layer."""
+        layers = [name.rpartition(".")[0] for name, _ in self.named_parameters()]
+        return [len(list(alike)) for _, alike in groupby(layers)]
 
     @property
     def has_hidden(self) -> bool:

@@ -132,6 +132,11 @@ class StackedClassifier:
         """Logits `[M, B, K]` of inputs `[M, B, ...]`."""
         return self.head(self.features(x))
 
+    @property
+    def layer_sizes(self) -> list[int]:
+        """How many parameters (tensors) each layer has, in the parameters' order."""
+        return self.members[0].layer_sizes
+
     @contextmanager
     def recording_hidden(self) -> Iterator[list[Tensor]]:
         """Collect the hidden layers' outputs of the forward passes inside, `[M, B, ...]` each, in forward order."""

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ipgl.config.ranges import as_data, width, width_text
 from ipgl.errors import StudyStateError
-from ipgl.methods import METHODS
+from ipgl.methods import METHODS, MethodEntry
 from ipgl.study.folder import StudyFolder
 
 
@@ -41,8 +41,13 @@ def methods_table() -> Table:
         table.add_column(name, overflow="fold")
     for name, entry in METHODS.items():
         ranges = "\n".join(
-            f"{key}: {as_data(found)}  # {width_text(*width(found))}"
-            for key, found in entry.search_space.items()
+            f"{key}: {as_data(found)}  # {_remark(entry, key)}" for key, found in entry.search_space.items()
         )
         table.add_row(name, str(entry.needs), entry.source, ranges or "-")
     return table
+
+
+def _remark(entry: MethodEntry, key: str) -> str:
+    wide = width_text(*width(entry.search_space[key]))
+    note = entry.range_notes.get(key)
+    return f"{wide}; {note}" if note else wide

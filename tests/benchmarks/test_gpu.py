@@ -143,8 +143,9 @@ def test_trials_together(together, mnist, keep):
     keep({"speed-up": alone / packed, "at least": 10, "alone": alone, "together": packed})
 
 
+@pytest.mark.parametrize("update", ["additive", "balanced"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_where_a_step_s_time_goes(precision, keep):
+def test_where_a_step_s_time_goes(precision, update, keep):
     """Ten IPG steps of a ResNet-50 at batch 128: the share of time in kernels, whose target is 0.9.
 
     The profiler's picture is written to `.benchmarks/`; `chrome://tracing` and Perfetto open it.
@@ -157,7 +158,9 @@ def test_where_a_step_s_time_goes(precision, keep):
     model = network("resnet50", dataset.input_shape)
     given = TrainingSettings(precision=precision)
     toolbox = Workshop(model, dataset, given, 1000, Collective()).toolbox
-    method = METHODS["ipg"].build(METHODS["ipg"].settings(**IPG, pairs_per_step=len(pairs)), toolbox)
+    method = METHODS["ipg"].build(
+        METHODS["ipg"].settings(**IPG | {"update": update, "pairs_per_step": len(pairs)}), toolbox
+    )
     batch = dataset.train.batch(torch.arange(BATCH, device=DEVICE))
     pair_batch = dataset.pairs.batch(torch.arange(len(pairs), device=DEVICE))
 
@@ -171,7 +174,7 @@ def test_where_a_step_s_time_goes(precision, keep):
         run()
         wait()
     kernels = sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
-    picture = Path(".benchmarks") / f"ipg_step_{precision}.json"
+    picture = Path(".benchmarks") / f"ipg_step_{update}_{precision}.json"
     picture.parent.mkdir(exist_ok=True)
     seen.export_chrome_trace(str(picture))
     keep({"a step (ms)": 1000 * seconds / STEPS, "share in kernels": kernels / seconds, "at least": 0.9})

@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "ipg additive, 32 wide, batch 64": ("ipg", IPG | {"update": "additive"}, 32, 64, 150),
     "ipg additive, 64 wide, batch 64": ("ipg", IPG | {"update": "additive"}, 64, 64, 100),
     "ipg sequential, 64 wide, batch 64": ("ipg", IPG | {"update": "sequential"}, 64, 64, 100),
+    "ipg balanced, 64 wide, batch 64": ("ipg", IPG | {"update": "balanced"}, 64, 64, 100),
     "ipg additive, 64 wide, batch 64, shifts": (
         "ipg",
         IPG | {"update": "additive", "augment": {"shift_pixels": 2}},

@@ -69,10 +69,11 @@ def lend_toolbox(
     total_steps: int = 100,
     dataset: Dataset | None = None,
     weight_decay: float = 0.0,
+    clip_norm: float | None = None,
 ) -> Toolbox:
     """What `train` lends, on one worker."""
     optimiser = OptimiserSettings(name=name, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    settings = TrainingSettings(optimiser=optimiser)
+    settings = TrainingSettings(optimiser=optimiser, clip_norm=clip_norm)
     workshop = Workshop(model, dataset or make_dataset(), settings, total_steps, Collective())
     workshop.remember_initial_weights()
     return workshop.toolbox

@@ -438,7 +438,7 @@ class TestTrials:
             METHODS["ipg"].settings.model_validate({"strength": 7.5}).model_dump(mode="json"),
         )
         assert trial.method.settings["strength"] == 7.5
-        assert trial.method.settings["update"] == "sequential"
+        assert trial.method.settings["update"] == "balanced"
         assert (trial.model.name, trial.model.settings) == ("mlp", {"width": 12, "depth": 2})
         assert trial.dataset.name == "colored_mnist"
         assert trial.dataset.settings.keys() == DATASETS["colored_mnist"].settings.model_fields.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def config(method="ipg", **changes):
         checkpoint_seconds=0.0,
         device="cpu",
     )
-    settings = {"strength": 2.0, "pairs_per_step": 20} if method == "ipg" else {}
+    settings = {"update": "sequential", "strength": 2.0, "pairs_per_step": 20} if method == "ipg" else {}
     fields = {
         "study": "colours",
         "label": method,
@@ -315,6 +316,24 @@ def test_a_final_run_is_tested_on_corruptions_too(tmp_path):
         assert result.curves[f"corruption_{name}"][0].accuracy == pytest.approx(
             result.metrics["adjusted_average"]
         )
+
+
+def test_a_final_run_keeps_what_its_steps_reported(done, tmp_path):
+    folder = TrialFolder(tmp_path / "final")
+    balanced = Component(name="ipg", pairs_per_step=20)
+    final = config(phase="final").model_copy(update={"method": balanced})
+    run_trial(final, folder, SilentReporter())
+    trace, history = folder.read_trace(), folder.read_history()
+    assert [row["step"] for row in trace] == list(range(1, int(history[-1]["step"]) + 1))
+    assert {"loss", "measure", "corrected", "task_length", "corrective_length"} <= trace[0].keys()
+    losses = [row["loss"] for row in trace]
+    ends = [0, *(int(row["step"]) for row in history)]
+    means = [sum(losses[a:b]) / (b - a) for a, b in itertools.pairwise(ends)]
+    assert [row["train/loss"] for row in history] == pytest.approx(means, rel=1e-4)
+    # A search has many trials and nobody looks at each.
+    assert done[1].read_trace() == []
+    (folder.path / "trace.json").write_text("[{")
+    assert folder.read_trace() == []  # it costs a figure, not the run
 
 
 def test_only_the_curves_that_are_asked_for(tmp_path):

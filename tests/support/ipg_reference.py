@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ipgl.data import Batch, PairBatch
+from ipgl.methods.ipg import IpgSettings
 from ipgl.models import Classifier
 
 LR = 0.3
@@ -67,3 +68,16 @@ def moved(theta, steps):
 def assert_equal_to(model, theta, rtol=1e-10):
     for found, expected in zip(model.parameters(), theta, strict=True):
         torch.testing.assert_close(found.detach(), expected.detach(), rtol=rtol, atol=0.01 * rtol)
+
+
+def ipg_settings(**given):
+    """Settings of the step that is written out here, where a test does not say otherwise: two steps, one strength.
+
+    The discrepancy's gradient flows through the whole network.
+    """
+    return IpgSettings(
+        **(
+            {"update": "sequential", "through": "both", "invariance_threshold": 0.01, "least_spread": 0.0}
+            | given
+        )
+    )

@@ -23,11 +23,19 @@ from ipgl.training.workshop import Workshop
 WORKERS = 2
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "erm": ("erm", {}),
-    "ipg": ("ipg", {"pairs_per_step": 8, "adaptivity": "gate", "invariance_threshold": 0.1, "strength": 2.0}),
+    "balanced": ("ipg", {"pairs_per_step": 8, "invariance_threshold": 0.1}),
+    "task scaled": ("ipg", {"pairs_per_step": 8, "scaled": "task", "norm": "plain", "balance_over": "layer"}),
+    "sequential": (
+        "ipg",
+        {"pairs_per_step": 8, "update": "sequential", "invariance_threshold": 0.1, "strength": 2.0},
+    ),
     "additive": ("ipg", {"pairs_per_step": 8, "update": "additive", "discrepancy": "logit", "strength": 2.0}),
     "lagrangian": ("ipg", {"pairs_per_step": 8, "update": "lagrangian", "invariance_threshold": 0.1}),
     "projected": ("ipg", {"pairs_per_step": 8, "update": "projected", "adaptivity": "off"}),
-    "discrepancy": ("ipg", {"pairs_per_step": 8, "measure": "discrepancy", "adaptivity": "proportional"}),
+    "discrepancy": (
+        "ipg",
+        {"pairs_per_step": 8, "update": "sequential", "measure": "discrepancy", "adaptivity": "proportional"},
+    ),
     "clp": ("clp", {"pairs_per_step": 8}),
     "ridg": ("ridg", {"strength": 1.0}),
     "group_dro": ("group_dro", {"balanced": False, "step_size": 0.1}),
@@ -36,10 +44,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "irm": ("irm", {"strength": 20.0}),
     "vrex": ("vrex", {"strength": 20.0}),
     "mixup": ("mixup", {}),
-    "adversarial": ("ipg", {"pairs_per_step": 8, "adversarial": {"steps": 1, "random_start": True}}),
+    "adversarial": (
+        "ipg",
+        {"pairs_per_step": 8, "update": "sequential", "adversarial": {"steps": 1, "random_start": True}},
+    ),
 }
 # Every way in which a correction joins the task's gradient, with every way of deciding how much of it.
-UPDATES = ("sequential", "additive", "lagrangian", "projected")
+UPDATES = ("balanced", "sequential", "additive", "lagrangian", "projected")
 ADAPTIVITIES = ("gate", "proportional", "off")
 FOLLOWED: dict[str, tuple[str, dict[str, Any]]] = {
     f"{update}, {adaptivity}": (
@@ -47,6 +58,7 @@ FOLLOWED: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "pairs_per_step": 8,
             "update": update,
+            "through": "both",
             "adaptivity": adaptivity,
             "invariance_threshold": 0.1,
             "strength": 2.0,
@@ -252,7 +264,10 @@ def test_two_workers_agree_with_one(two_workers, case):
         # What is in the buffer depends on how a batch is shared out, too.
         for name in mine.keys() - {"time", "buffer", *DIAGNOSED_APART}:
             assert theirs[name] == pytest.approx(mine[name], rel=1e-3, abs=1e-6), name
-    if case == "ipg":  # the gate was open in some steps and closed in others, at the same ones
+    if case in (
+        "balanced",
+        "sequential",
+    ):  # the gate was open in some steps and closed in others, at the same ones
         shares = [row["train/corrected"] for row in alone["history"]]
         assert any(0 < share < 1 for share in shares)
 
@@ -263,7 +278,14 @@ def test_every_step_agrees_with_one_worker(followed, alone, case):
     mine, theirs = alone[case], followed[0][case]
     assert mine["passed"].shape == (18, PARAMETERS)
     torch.testing.assert_close(theirs["passed"], mine["passed"], rtol=1e-4, atol=1e-5)
-    for name in {"train/loss", "train/measure", "train/corrected", "train/multiplier", "train/penalty"}:
+    for name in {
+        "train/loss",
+        "train/measure",
+        "train/corrected",
+        "train/multiplier",
+        "train/penalty",
+        "train/task_length",
+    }:
         if name in mine["history"][0]:
             shared = [row[name] for row in theirs["history"]]
             assert shared == pytest.approx([row[name] for row in mine["history"]], rel=1e-3, abs=1e-6), name
@@ -296,6 +318,8 @@ def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(followe
         for corrected, sizes in found[case]["averaged"]:
             if case.startswith("sequential"):
                 assert sizes == [PARAMETERS, MOMENTS, *([CORRECTED] if corrected else [])]
+            elif case.startswith("balanced"):
+                assert sizes == [PARAMETERS, MOMENTS, *([PARAMETERS] if corrected else [])]
             else:
                 assert sizes == expected[case.split(",")[0]]
     if case == "sequential, gate":

@@ -140,6 +140,9 @@ def test_a_whole_run_equals_a_plain_loop(toys):
         toys,
         toys.method(
             "ipg",
+            update="sequential",
+            through="both",
+            least_spread=0.0,
             discrepancy="logit",
             adaptivity="proportional",
             strength=0.5,
@@ -272,6 +275,73 @@ class Method(MethodBase):
         assert state == {}
 
 
+class TestTrace:
+    """What steps report, as means over equal spans of the run."""
+
+    class Counting(Method):
+        """Reports its own step's number, and in every third step its square."""
+
+        count = 0
+
+        def step(self, model, batch, pairs):
+            self.count += 1
+            report = super().step(model, batch, pairs)
+            own = {"number": torch.tensor(float(self.count))}
+            if self.count % 3 == 0:
+                own["square"] = torch.tensor(float(self.count**2))
+            return StepReport(report.scalars | own)
+
+    def run(self, toys, monkeypatch, rows, **more):
+        monkeypatch.setattr("ipgl.training.loop.TRACE_ROWS", rows)
+        return fit(toys, self.Counting, evaluations=2, **more)[1]
+
+    def test_a_row_for_each_step_where_there_is_room(self, toys, monkeypatch):
+        outcome = self.run(toys, monkeypatch, 200)
+        assert [row["step"] for row in outcome.trace] == list(range(1, STEPS + 1))
+        assert [row["number"] for row in outcome.trace] == list(range(1, STEPS + 1))
+        assert [row["epoch"] for row in outcome.trace] == pytest.approx(
+            [step / 3 for step in range(1, STEPS + 1)]
+        )
+        assert {row["step"]: row["square"] for row in outcome.trace if "square" in row} != {}
+
+    def test_means_of_spans(self, toys, monkeypatch):
+        outcome = self.run(toys, monkeypatch, 4)  # two spans of three steps before each of two evaluations
+        assert [row["step"] for row in outcome.trace] == [3, 6, 9, 12]
+        assert [row["number"] for row in outcome.trace] == [2, 5, 8, 11]
+        assert [row["square"] for row in outcome.trace] == [9, 36, 81, 144]
+        means = [sum(row["loss"] for row in outcome.trace[i : i + 2]) / 2 for i in (0, 2)]
+        assert [row["train/loss"] for row in outcome.history] == pytest.approx(means, rel=1e-6)
+
+    @pytest.mark.parametrize("rows", [1, 2, 5])
+    def test_there_are_few_of_them(self, toys, monkeypatch, rows):
+        assert len(self.run(toys, monkeypatch, rows).trace) <= max(rows, 2)
+
+    def test_a_resumed_run_has_all_of_it(self, toys, monkeypatch, tmp_path):
+        path = tmp_path / "checkpoint.pt"
+
+        class Killed(toys.Rows):
+            def report(self, row):
+                super().report(row)
+                if row["evaluation"] == 1:
+                    raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.run(toys, monkeypatch, 4, path=path, reporter=Killed())
+        resumed = self.run(toys, monkeypatch, 4, path=path)
+        unbroken = self.run(toys, monkeypatch, 4)
+        # The method's own count begins anew, as it keeps no state; loss and places are the unbroken run's.
+        for name in ("step", "epoch", "loss"):
+            assert [row[name] for row in resumed.trace] == [row[name] for row in unbroken.trace]
+
+    def test_a_checkpoint_from_before_there_was_one(self, toys, tmp_path):
+        path = tmp_path / "checkpoint.pt"
+        fit(toys, path=path, evaluations=2)
+        content = torch.load(path, weights_only=True)
+        del content["trace"]
+        torch.save(content, path)
+        assert fit(toys, path=path, evaluations=2)[1].trace == []
+
+
 def given(toys, **changes):
     methods = []
 
@@ -373,8 +443,13 @@ def test_a_method_without_pairs_is_given_none(toys):
 
 METHODS = {
     "erm": ("erm", {}),
-    "sequential": ("ipg", {"pairs_per_step": 8, "adaptivity": "proportional"}),
-    "additive": ("ipg", {"pairs_per_step": 8, "update": "additive", "discrepancy": "logit", "strength": 3}),
+    "balanced": ("ipg", {"pairs_per_step": 8, "augment": {"mix": 0.4}}),
+    "sequential": ("ipg", {"pairs_per_step": 8, "update": "sequential", "adaptivity": "proportional"}),
+    "additive": (
+        "ipg",
+        {"pairs_per_step": 8, "update": "additive", "through": "both", "least_spread": 0.0}
+        | {"discrepancy": "logit", "strength": 3},
+    ),
 }
 
 
@@ -418,8 +493,8 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
 UPDATES = {
     "lagrangian": {"update": "lagrangian"},
     "projected": {"update": "projected"},
-    "own adam": {"corrective_optimiser": "adam", "adaptivity": "proportional"},
-    "task": {"corrective_optimiser": "task", "warmup_share": 0.5},
+    "own adam": {"update": "sequential", "corrective_optimiser": "adam", "adaptivity": "proportional"},
+    "task": {"update": "sequential", "corrective_optimiser": "task", "warmup_share": 0.5},
     "now and then": {"every": 2},
     "mixed": {"augment": {"mix": 0.4}},
     "adversarial": {"adversarial": {"steps": 2, "random_start": True}},
@@ -771,7 +846,7 @@ def test_the_second_step_sees_the_first_in_mixed_precision(toys):
     dataset = toys.dataset()
     model, outcome, _ = fit(
         toys,
-        toys.method("ipg", strength=0.0, pairs_per_step=20),
+        toys.method("ipg", update="sequential", least_spread=0.0, strength=0.0, pairs_per_step=20),
         precision="bfloat16",
         epochs=1,
         batch_size=50,

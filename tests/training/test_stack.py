@@ -55,6 +55,7 @@ def begin(
     """Run `number` of a group that differs in its numbers, as trials of a search do."""
     entry, network = METHODS[method], MODELS[model]
     own = {"strength": 2.0 * number, "invariance_threshold": 0.05 * number, "pairs_per_step": 16}
+    own["task_share"] = 0.5 + 0.2 * number
     settings = (own if method == "ipg" else {}) | changes.pop("settings", {})
     if "hidden_weight" in settings:
         settings["hidden_weight"] *= 1 + number
@@ -94,6 +95,9 @@ CASES: dict[str, dict[str, Any]] = {
 } | {
     name: {"method": "ipg", "settings": settings}
     for name, settings in {
+        "balanced": {},
+        "task scaled": {"scaled": "task", "norm": "plain", "through": "both"},
+        "by layer": {"balance_over": "layer", "discrepancy": "logit", "adaptivity": "proportional"},
         "sequential": {"update": "sequential"},
         "proportional": {"update": "sequential", "adaptivity": "proportional"},
         "second adam": {"update": "sequential", "corrective_optimiser": "adam", "warmup_share": 0.3},
@@ -221,6 +225,8 @@ def test_a_checkpoint_out_of_a_stack_goes_on_alone(exact, tmp_path):
         ({"method": "ipg"}, {"method": "ipg", "settings": {"update": "additive"}}),
         ({"method": "ipg"}, {"method": "ipg", "settings": {"discrepancy": "logit"}}),
         ({"method": "ipg"}, {"method": "ipg", "settings": {"hidden_weight": 1.0}}),
+        ({"method": "ipg"}, {"method": "ipg", "settings": {"through": "both"}}),
+        ({"method": "ipg"}, {"method": "ipg", "settings": {"scaled": "task"}}),
         ({"method": "ipg"}, {"method": "ipg", "settings": {"pairs_per_step": 8}}),
         ({"method": "ipg"}, {"method": "ipg", "settings": {"augment": {"shift_pixels": 1}}}),
     ],
@@ -232,7 +238,7 @@ def test_runs_of_different_kinds_are_kept_apart(dataset, first, second):
 
 
 def test_numbers_do_not_keep_runs_apart(dataset):
-    settings = {"strength": 9.0, "hidden_weight": 2.0, "warmup_share": 0.5}
+    settings = {"strength": 9.0, "task_share": 0.1, "hidden_weight": 2.0, "warmup_share": 0.5}
     more = {"optimiser": {"name": "adam", "lr": 0.1, "weight_decay": 0.1}, "clip_norm": 1.0, "epochs": 9}
     plain = begin(dataset, "ipg", 1, 0, settings={"hidden_weight": 1.0})
     assert stack_key(begin(dataset, "ipg", 3, 5, settings=settings, **more)) == stack_key(plain)

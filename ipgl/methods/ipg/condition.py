@@ -42,15 +42,20 @@ def joint_moments(logits: Tensor) -> Tensor:
     return torch.cat([torch.stack([pairs, within, squares], dim=-1), u.sum(dim=-2)], dim=-1)
 
 
-def invariance_ratio(moments: Tensor) -> Tensor:
+def invariance_ratio(moments: Tensor, least_spread: float = 0.0) -> Tensor:
     """`rho = within-pair variance / variance over all members`, of class-centred logits (our measure).
 
     0: members are treated alike; about 1: they differ as strangers do. Scaling the network leaves it unchanged,
     so neither shrinking nor growing features satisfies it. A constant predictor has 0 / 0, which counts as 0:
     it does treat members alike, and the collapse flag is what names it.
 
+    Where a network has collapsed, or has learnt nothing yet, both variances are noise and so is their ratio.
+    `least_spread` is added to the variance over all members: a network whose logits vary by much less counts as
+    invariant, so that the task may teach it something first.
+
     Args:
         moments: What `pair_moments` gives, summed over whatever is to be judged together, `[..., 3 + K]`.
+        least_spread: A variance of class-centred logits, summed over classes, in squared nats.
 
     Returns:
         Tensor in [0, 2], `[...]`.
@@ -60,16 +65,17 @@ def invariance_ratio(moments: Tensor) -> Tensor:
     # The members' squared distances from their mean are `within` plus those of the pairs' means. Where nearly all
     # of `squares` is common to all members, rounding would make them less than `within`, or negative.
     spread = torch.maximum(squares - total.square().sum(dim=-1) / members, within)
+    spread = spread + least_spread * members
     return within / pairs * (members - 1) / spread.clamp_min(torch.finfo(moments.dtype).tiny)
 
 
-def joint_ratio(logits: Tensor) -> Tensor:
+def joint_ratio(logits: Tensor, least_spread: float = 0.0) -> Tensor:
     """`invariance_ratio` of logits as `joint_moments` takes them, in half as many operations; of their own type."""
     u = _centred(logits.detach().double())
     a, b = u.chunk(2, dim=-2)
     pairs, members = a.shape[-2], u.shape[-2]
     within = (a - b).square().sum(dim=(-2, -1)) / 2
-    spread = torch.maximum(u.var(dim=-2, correction=0).sum(dim=-1) * members, within)
+    spread = torch.maximum(u.var(dim=-2, correction=0).sum(dim=-1) * members, within) + least_spread * members
     ratio = within * ((members - 1) / pairs) / spread.clamp_min(torch.finfo(u.dtype).tiny)
     return ratio.to(logits.dtype)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ipgl.data import PairBatch
 from ipgl.methods.ipg.condition import ADAPTIVITIES, invariance_ratio, joint_moments, joint_ratio
-from ipgl.methods.ipg.discrepancy import DISCREPANCIES, hidden_difference
+from ipgl.methods.ipg.discrepancy import DISCREPANCIES, ConstantHead, hidden_difference, mean_distance
 from ipgl.methods.ipg.settings import IpgSettings, Strengths
-from ipgl.models import Network, joined
+from ipgl.models import Head, Network, joined
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ class Corrector:
 
     def discrepancy(self, model: Network, pairs: Activations) -> Tensor:
         """D of pair members, 0-dim; of a stack `[M]`."""
-        value = self._discrepancy(pairs.a, pairs.b, model.head)
+        through = self._settings.through
+        head: Head = ConstantHead(model.head) if through == "representation" else model.head
+        a, b = (pairs.a.detach(), pairs.b.detach()) if through == "head" else (pairs.a, pairs.b)
+        value = mean_distance(self._discrepancy(a, b, head), self._settings.norm)
         if self._settings.hidden_weight:
             difference = hidden_difference(pairs.hidden, model.lead)
             value = value + self._strengths.hidden_weight * difference
@@ -115,9 +118,11 @@ class Corrector:
         """What the condition judges, over all workers' pairs."""
         if self._settings.measure == "rho":
             logits = model.head(pairs.members)
+            least = self._settings.least_spread
             if self._sum_over_workers is None:
-                return joint_ratio(logits)
-            return invariance_ratio(self._sum_over_workers(joint_moments(logits))).to(discrepancy.dtype)
+                return joint_ratio(logits, least)
+            moments = self._sum_over_workers(joint_moments(logits))
+            return invariance_ratio(moments, least).to(discrepancy.dtype)
         if self._sum_over_workers is None:
             return discrepancy
         sums = self._sum_over_workers(torch.stack([discrepancy, torch.ones_like(discrepancy)]))

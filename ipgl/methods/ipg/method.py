@@ -1,11 +1,12 @@
 """Invariance Pair-Guided learning (Surner, Khelil, Bothmann; arXiv 2502.18975).
 
 From the paper: invariance pairs isolate the spurious attribute; a corrective gradient computed from the members'
-rationale matrices complements gradient descent in a second update; it is adaptive, led by a predefined
-invariance condition; IPG-AA adds adversarial augmentation. Ours: the measure `rho`, the forms of adaptivity, all
-updates but `sequential`, all discrepancies but `rationale`, the hidden layers' term, and augmenting pairs.
+rationale matrices complements gradient descent in a second update; it is adaptive: while a predefined invariance
+condition is violated, the loss gradient is scaled to two thirds of the corrective one's length; IPG-AA adds adversarial
+augmentation. Ours: the measure `rho`, the forms of adaptivity, all updates but `balanced` and there the length of its
+step, all discrepancies but `rationale`, the hidden layers' term, and augmenting pairs.
 
-One step, as the paper has it: `step` prepares the pairs, `SequentialUpdate` takes the two gradients.
+One step: `step` prepares the pairs, `BalancedUpdate` takes the two gradients.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch.nn.functional import cross_entropy
 
-from ipgl.config import Choice, LogUniform, Range
+from ipgl.config import Choice, LogUniform, Range, Uniform
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import Descents, Labelled, MethodBase, Needs, StackedMethod, StepReport, Toolbox
 from ipgl.methods.ipg.augment import adversarial, augmented, drawn_moves, moved
@@ -32,22 +33,25 @@ class Ipg(MethodBase):
     """Follow the task's gradient, and a corrective one for as long as the pairs violate the invariance condition."""
 
     needs = Needs(pairs=True)
-    # No range is published. Each weight is given three decades: strength the same as `clp`'s, the hidden layers' a
-    # tenth of that, because their differences are sums over many more units.
+    # The share's range is about the paper's 2/3 and half of it. No other range is published. Each weight is given three
+    # decades: strength (of the updates that take one) the same as `clp`'s, the hidden layers' a tenth of that, because
+    # their differences are sums over many more units.
     search_space: ClassVar[dict[str, Range]] = {
-        "update": Choice(("sequential", "additive")),
         "discrepancy": Choice(("rationale", "logit")),
+        "task_share": Uniform(0.3, 0.7),
         "strength": LogUniform(0.1, 100),
         "hidden_weight": LogUniform(0.01, 10),
     }
+    range_notes: ClassVar[dict[str, str]] = {
+        "task_share": "of update: balanced",
+        "strength": "of the other updates",
+        "hidden_weight": "for colour, not for backgrounds",
+    }
 
     def __init__(self, settings: IpgSettings, toolbox: Toolbox) -> None:
+        settings = settings.on(toolbox.model)
         self.pairs_per_step = settings.pairs_per_step
         self._settings, self._toolbox = settings, toolbox
-        if settings.hidden_weight and not toolbox.model.has_hidden:
-            raise ValueError(
-                "hidden_weight needs a model that names its hidden layers; set it to 0 for this model"
-            )
         strengths = Strengths.of(settings)
         self._corrector = Corrector(
             settings, strengths, toolbox.sum_over_workers if toolbox.workers > 1 else None
@@ -64,7 +68,7 @@ class Ipg(MethodBase):
             return None
         numbers = {field.name for field in fields(Strengths)} | {"warmup_share"}
         kind = settings.model_dump_json(exclude=numbers)
-        return kind, settings.hidden_weight > 0, len(self._toolbox.dataset.pairs)
+        return kind, bool(settings.hidden_weight), len(self._toolbox.dataset.pairs)
 
     @classmethod
     def stacked(cls, members: Sequence[Ipg], descents: Descents) -> StackedMethod:

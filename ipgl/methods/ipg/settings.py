@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ipgl.config import Settings
+from ipgl.models import Classifier
 
 
 class AugmentSettings(Settings):
@@ -40,22 +41,54 @@ class AdversarialSettings(Settings):
 class IpgSettings(Settings):
     """Settings of `ipg`."""
 
-    update: Literal["sequential", "additive", "lagrangian", "projected"] = "sequential"
+    update: Literal["balanced", "sequential", "additive", "lagrangian", "projected"] = "balanced"
     discrepancy: Literal["rationale", "centred_rationale", "logit", "probability", "feature"] = "rationale"
+    norm: Literal["squared", "plain"] = Field(
+        "squared",
+        description="Mean over pairs of squared distances, or of distances, whose gradient does not vanish with them.",
+    )
+    through: Literal["both", "representation", "head"] | None = Field(
+        None,
+        description="What the discrepancy's gradient moves; representation holds the head's weights constant in it, "
+        "head the features; null is representation where the model's features are trained and else both.",
+    )
+    task_share: float = Field(
+        2 / 3,
+        gt=0,
+        description="`balanced`: while the condition is violated, the task gradient's length as a share of the "
+        "corrective gradient's; 2/3 in the paper.",
+    )
+    scaled: Literal["corrective", "task"] = Field(
+        "corrective",
+        description="`balanced`: which gradient is scaled to make that share; task in the paper, for plain descent.",
+    )
+    balance_over: Literal["network", "layer"] = Field(
+        "network", description="`balanced`: lengths over all parameters, or for each layer apart."
+    )
     hidden_weight: float = Field(
         0.0,
         ge=0,
-        description="Weight of the hidden layers' squared differences beside the discrepancy; 0 is off.",
+        description="Weight of the hidden layers' squared differences beside the discrepancy; 0 is off. For attributes "
+        "that early layers can remove, such as colour; a background they cannot, and training collapses.",
     )
     adaptivity: Literal["off", "gate", "proportional"] = "gate"
     measure: Literal["rho", "discrepancy"] = Field("rho", description="What the invariance condition judges.")
     invariance_threshold: float = Field(
-        0.01,
+        0.003,
         ge=0,
         description="The condition is measure <= this; rho: 0 alike, about 1 as different as strangers.",
     )
+    least_spread: float = Field(
+        0.1,
+        ge=0,
+        description="Added to the variance by which rho divides, in squared nats: a network whose class-centred logits "
+        "vary by much less counts as invariant and is left to the task, so that it cannot stay collapsed; 0 is off.",
+    )
     strength: float = Field(
-        1.0, ge=0, description="Weight of the discrepancy, or of the corrective step; 0 leaves ERM."
+        1.0,
+        ge=0,
+        description="Weight of the discrepancy, or of the corrective step; 0 leaves ERM. `balanced` needs none: there "
+        "it multiplies the corrective gradient's balanced length.",
     )
     corrective_optimiser: Literal["sgd", "task", "adam"] = Field(
         "sgd",
@@ -74,6 +107,26 @@ class IpgSettings(Settings):
     augment: AugmentSettings = AugmentSettings()
     adversarial: AdversarialSettings = AdversarialSettings()
 
+    def on(self, model: Classifier) -> IpgSettings:
+        """These settings for a model: what a correction moves is left to it where they do not say.
+
+        Raises:
+            ValueError: The hidden layers are to count, but the model names none; or the correction is to move features
+                that are not trained.
+        """
+        trained = any(parameter.requires_grad for parameter in model.features.parameters())
+        if self.hidden_weight and not model.has_hidden:
+            raise ValueError(
+                "hidden_weight needs a model that names its hidden layers; set it to 0 for this model"
+            )
+        if self.through == "representation" and not trained:
+            raise ValueError(
+                "through: representation needs a model whose features are trained; leave it out, or set both"
+            )
+        if self.through is not None:
+            return self
+        return self.model_copy(update={"through": "representation" if trained else "both"})
+
     @model_validator(mode="after")
     def _optimiser_is_used(self) -> IpgSettings:
         if self.corrective_optimiser != "sgd" and self.update != "sequential":
@@ -89,6 +142,7 @@ class Strengths:
     """The numbers among the settings, by which trials of one kind may differ: of one model, or `[M]` of a stack."""
 
     strength: float | Tensor
+    task_share: float | Tensor
     invariance_threshold: float | Tensor
     hidden_weight: float | Tensor
     multiplier_rate: float | Tensor

@@ -55,8 +55,84 @@ class _Stateless:
         """Nothing to give."""
 
 
+class BalancedUpdate(_Stateless):
+    """The paper's update: while the condition is violated, the task gradient is held to a share of the corrective one.
+
+    From the paper (caption of its Figure 1): while the invariance condition is violated, the loss gradient is scaled
+    to two thirds of the corrective gradient's length; when it holds, the task steps freely. With plain gradient descent
+    and both gradients at the same parameters, its two steps are one step along
+
+        task_share * ||g_c|| * g_t / ||g_t|| + g_c        (`scaled: task`)
+
+    of the task's gradient `g_t` and the corrective one `g_c`. A share below 1 makes each such step lower D to first
+    order, whatever the angle between the two. Ours is the same direction at the task gradient's length,
+
+        g_t + ||g_t|| * g_c / (task_share * ||g_c||)       (`scaled: corrective`)
+
+    which any optimiser can take: neither a short corrective gradient stops training, nor do steps change their size
+    by orders of magnitude as the condition comes to hold. Momentum and Adam see this one gradient. Holding the *steps*
+    of two adaptive optimisers to the share instead works worse (docs/balanced.md).
+
+    With `strength * a` other than 1 the corrective gradient is multiplied by it, so that warm-up and adaptivity mean
+    what they mean elsewhere.
+    """
+
+    # A corrective gradient shorter than this counts as this long: it fades out instead of being blown up.
+    _LEAST = 1e-12
+
+    def __init__(
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+    ) -> None:
+        self._corrector, self._descend, self._share = corrector, descents.descend, strengths.task_share
+        self._holds_task, self._by_layer = settings.scaled == "task", settings.balance_over == "layer"
+
+    def __call__(
+        self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
+    ) -> StepReport:
+        """One step along the balanced gradient, or the task's alone while the condition holds."""
+        loss = cross_entropy(model.head(model.features(batch.x)), batch.y)
+        task = self._descend.gradients(loss)
+        correction = self._corrector(model, self._corrector.activations(model, pairs))
+        sizes = model.layer_sizes if self._by_layer else [len(task)]
+        task_lengths = _lengths(task, sizes, model.lead)
+        done = report(loss, correction, strength).scalars
+        if _is_off(strength) or correction.known_to_be_zero:
+            self._descend.along(task)
+            nothing = torch.zeros_like(done["multiplier"])
+            return StepReport(
+                done
+                | {"task_length": _whole(task_lengths), "corrective_length": nothing, "multiplier": nothing}
+            )
+
+        corrective = self._descend.gradients(correction.discrepancy)
+        corrective_lengths = _lengths(corrective, sizes, model.lead)
+        weight = strength * correction.weight
+        held = self._share * corrective_lengths.clamp_min(self._LEAST) / task_lengths.clamp_min(self._LEAST)
+        # What the correction does not touch, such as a head that is constant in it, has no length to be held to.
+        touched = (weight > 0) & (corrective_lengths > self._LEAST)
+        of_task = torch.where(touched, held, torch.ones_like(held)) if self._holds_task else None
+        of_corrective = weight.expand_as(held) if self._holds_task else weight / held
+        layers = [layer for layer, size in enumerate(sizes) for _ in range(size)]
+        self._descend.along(
+            [
+                (g if of_task is None else _beside(of_task[layer], g) * g)
+                + _beside(of_corrective[layer], c) * c
+                for layer, g, c in zip(layers, task, corrective, strict=True)
+            ]
+        )
+        # What a stack's other members need is not part of this one's step.
+        corrective_lengths = torch.where(weight > 0, corrective_lengths, torch.zeros_like(corrective_lengths))
+        parts = [_whole(task_lengths), _whole(corrective_lengths)]
+        ratio = _whole(of_corrective * corrective_lengths) / parts[1].clamp_min(self._LEAST)
+        if of_task is not None:
+            ratio = ratio * parts[0] / _whole(of_task * task_lengths).clamp_min(self._LEAST)
+        return StepReport(
+            done | {"task_length": parts[0], "corrective_length": parts[1], "multiplier": ratio}
+        )
+
+
 class SequentialUpdate(_Stateless):
-    """The paper's two steps: `theta' = theta - optimiser(grad L)`, then from `theta'` down `strength * a * grad D`.
+    """Two steps, our first reading: `theta' = theta - optimiser(grad L)`, then down `strength * a * grad D` from there.
 
     The condition is judged at `theta'`. The second step is plain gradient descent unless another optimiser is
     asked for; an adaptive one normalises the gradient's size away, so there strength and `a` scale the step. Weight
@@ -187,6 +263,7 @@ class ProjectedUpdate(_Stateless):
 
 
 UPDATES: dict[str, Callable[[IpgSettings, Strengths, Corrector, Descents], Update]] = {
+    "balanced": BalancedUpdate,
     "sequential": SequentialUpdate,
     "additive": AdditiveUpdate,
     "lagrangian": LagrangianUpdate,
@@ -231,6 +308,18 @@ def _where_on(strength: float | Tensor, value: Tensor) -> Tensor:
 def _dot(a: list[Tensor], b: list[Tensor], lead: int) -> Tensor:
     products = [(x * y).flatten(lead).sum(dim=-1) for x, y in zip(a, b, strict=True)]
     return torch.stack(products).sum(dim=0)
+
+
+def _lengths(gradients: list[Tensor], sizes: Sequence[int], lead: int) -> Tensor:
+    """Euclidean lengths over so many successive parameters each, `[layers]`; of a stack `[layers, M]`."""
+    squares = [g.flatten(lead).square().sum(dim=-1) for g in gradients]
+    parts = torch.split(torch.stack(squares), list(sizes))
+    return torch.stack([part.sum(dim=0) for part in parts]).sqrt()
+
+
+def _whole(lengths: Tensor) -> Tensor:
+    """The length over all layers, 0-dim; of a stack `[M]`."""
+    return lengths.square().sum(dim=0).sqrt()
 
 
 def _beside(weight: Tensor, gradient: Tensor) -> Tensor:

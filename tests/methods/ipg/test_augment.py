@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
+from ipg_reference import ipg_settings
 from torch import nn
 
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
-from ipgl.methods.ipg import Ipg, IpgSettings
+from ipgl.methods.ipg import Ipg
 from ipgl.methods.ipg.augment import adversarial, augmented
 from ipgl.methods.ipg.settings import AdversarialSettings, AugmentSettings
 from ipgl.models import Classifier
@@ -269,7 +270,7 @@ def ipg_step(toys, **settings):
     y = torch.zeros(8, dtype=torch.int64)
     batch = Batch(pairs.a.flip(0), y, y, y, torch.arange(8))
     torch.manual_seed(1)
-    method = Ipg(IpgSettings(adaptivity="off", **settings), make_toolbox(toys, model))
+    method = Ipg(ipg_settings(adaptivity="off", **settings), make_toolbox(toys, model))
     return model, method.step(model, batch, pairs)
 
 
@@ -289,7 +290,7 @@ def test_a_step_corrects_on_the_moved_members(toys):
     moved = adversarial(pairs, rationale_of(model), settings, LOW, HIGH)  # judged before the step
     y = torch.zeros(8, dtype=torch.int64)
     batch = Batch(pairs.a.flip(0), y, y, y, torch.arange(8))
-    method = Ipg(IpgSettings(adaptivity="off", update="additive"), make_toolbox(toys, model))
+    method = Ipg(ipg_settings(adaptivity="off", update="additive"), make_toolbox(toys, model))
     expected = method.step(model, batch, moved)
     for p, q in zip(found.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ipgl.methods.ipg import invariance_ratio, pair_moments
-from ipgl.methods.ipg.condition import ADAPTIVITIES, collapsed, overshot
+from ipgl.methods.ipg.condition import ADAPTIVITIES, collapsed, joint_moments, joint_ratio, overshot
 
 
 def normal(seed, *shape):
@@ -173,3 +173,40 @@ def test_overshot_is_three_standard_errors_below_guessing():
     assert overshot(logits, labels).item() == 1.0
     labels[:2] = 0
     assert overshot(logits, labels).item() == 0.0
+
+
+class TestLeastSpread:
+    """What is added to the variance over all members, so that noise of a network that says nothing is not judged."""
+
+    def test_by_hand(self):
+        # Centred logits (1, -1) and (-1, 1) of the members of one pair, (2, -2) twice of the other: half the squared
+        # distances are 4 and 0, their mean 2. The members' squares are 2 + 2 + 8 + 8 = 20, less 4 x (1 + 1) of their
+        # mean: 12, over 3.
+        logits = torch.tensor([[1.0, -1.0], [2.0, -2.0], [-1.0, 1.0], [2.0, -2.0]], dtype=torch.float64)
+        plain = 2 / (12 / 3)
+        assert joint_ratio(logits).item() == pytest.approx(plain, rel=1e-12)
+        # 0.5 is added to the variance over all four, 12 / 4.
+        assert joint_ratio(logits, 0.5).item() == pytest.approx(2 * 3 / (12 + 0.5 * 4), rel=1e-12)
+        moments = joint_moments(logits)
+        assert invariance_ratio(moments, 0.5).item() == pytest.approx(2 * 3 / 14, rel=1e-12)
+
+    @pytest.mark.parametrize("size", [1e-6, 1e-2])
+    def test_a_network_that_says_nothing_counts_as_invariant(self, size):
+        generator = torch.Generator().manual_seed(0)
+        logits = size * torch.randn(64, 3, generator=generator)
+        assert joint_ratio(logits).item() > 0.5
+        assert joint_ratio(logits, 0.1).item() < 0.003
+
+    def test_one_that_decides_is_judged_as_before(self):
+        generator = torch.Generator().manual_seed(0)
+        logits = 10 * torch.randn(64, 3, generator=generator)
+        assert joint_ratio(logits, 0.1).item() == pytest.approx(joint_ratio(logits).item(), rel=1e-2)
+
+    def test_of_a_stack_and_of_workers(self):
+        generator = torch.Generator().manual_seed(0)
+        logits = torch.randn(2, 8, 3, generator=generator)
+        found = joint_ratio(logits, 0.1)
+        assert found.tolist() == pytest.approx([joint_ratio(one, 0.1).item() for one in logits], rel=1e-6)
+        assert invariance_ratio(joint_moments(logits), 0.1).tolist() == pytest.approx(
+            found.tolist(), rel=1e-6
+        )

@@ -10,13 +10,16 @@ from torch import nn
 
 from ipgl.methods.ipg.discrepancy import (
     DISCREPANCIES,
+    ConstantHead,
     centred_rationale,
     feature,
     hidden_difference,
     logit,
+    mean_distance,
     probability,
     rationale,
 )
+from ipgl.models.stacked import StackedLinear
 
 PAIRS, CLASSES, FEATURES = 7, 4, 11
 
@@ -32,24 +35,24 @@ class Head:
 
 
 def naive_rationale(z_a, z_b, head):
-    """The definition: the matrices `R[p, k, j] = W[k, j] z[p, j]`, their Frobenius distance, the mean."""
+    """The definition: the matrices `R[p, k, j] = W[k, j] z[p, j]`, their squared Frobenius distance, `[P]`."""
     matrices_a = torch.einsum("kj,pj->pkj", head.weight, z_a)
     matrices_b = torch.einsum("kj,pj->pkj", head.weight, z_b)
-    return torch.stack([torch.linalg.matrix_norm(m) ** 2 for m in matrices_a - matrices_b]).mean()
+    return torch.stack([torch.linalg.matrix_norm(m) ** 2 for m in matrices_a - matrices_b])
 
 
 def naive_centred_rationale(z_a, z_b, head):
     """The rationale matrices less their mean over classes."""
     matrices = torch.einsum("kj,pj->pkj", head.weight, z_a) - torch.einsum("kj,pj->pkj", head.weight, z_b)
     matrices = matrices - matrices.mean(dim=1, keepdim=True)
-    return torch.stack([torch.linalg.matrix_norm(m) ** 2 for m in matrices]).mean()
+    return torch.stack([torch.linalg.matrix_norm(m) ** 2 for m in matrices])
 
 
 def naive_logit(z_a, z_b, head):
-    """Logits with bias, centred over classes, their squared distance, the mean."""
+    """Logits with bias, centred over classes, their squared distance, `[P]`."""
     u_a, u_b = z_a @ head.weight.T + head.bias, z_b @ head.weight.T + head.bias
     u_a, u_b = u_a - u_a.mean(dim=1, keepdim=True), u_b - u_b.mean(dim=1, keepdim=True)
-    return torch.stack([((a - b) ** 2).sum() for a, b in zip(u_a, u_b, strict=True)]).mean()
+    return torch.stack([((a - b) ** 2).sum() for a, b in zip(u_a, u_b, strict=True)])
 
 
 def naive_probability(z_a, z_b, head):
@@ -59,13 +62,13 @@ def naive_probability(z_a, z_b, head):
     def entropy(distribution):
         return -(distribution * distribution.log()).sum(dim=1)
 
-    return (entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2).mean()
+    return entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
 
 
 def naive_feature(z_a, z_b, head):
     """One less the cosine."""
     cosines = [(a * b).sum() / ((a * a).sum() * (b * b).sum()).sqrt() for a, b in zip(z_a, z_b, strict=True)]
-    return 1 - torch.stack(cosines).mean()
+    return 1 - torch.stack(cosines)
 
 
 NAIVE = {
@@ -93,10 +96,14 @@ def test_value_and_gradients_equal_the_naive_form(name):
     z_a, z_b, weight, bias = random_inputs()
     found = DISCREPANCIES[name](z_a, z_b, Head(weight, bias))
     expected = NAIVE[name](z_a, z_b, Head(weight, bias))
-    assert found.shape == ()
+    assert found.shape == (PAIRS,)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
 
     inputs = (z_a, z_b, weight, bias)
+    weights = torch.arange(
+        1.0, PAIRS + 1, dtype=torch.float64
+    )  # each pair's gradient counts, and counts apart
+    found, expected = found @ weights, expected @ weights
     mine = torch.autograd.grad(found, inputs, allow_unused=True, materialize_grads=True)
     theirs = torch.autograd.grad(expected, inputs, allow_unused=True, materialize_grads=True)
     for number, (found, expected) in enumerate(zip(mine, theirs, strict=True)):
@@ -171,27 +178,113 @@ def test_probability_stays_finite_where_classes_are_certain():
     assert gradient.isfinite().all()
 
 
-def test_it_is_a_mean_over_pairs():
+def test_each_pair_has_its_own():
     weight = torch.eye(2, dtype=torch.float64)
     z_a = torch.tensor([[1.0, 0.0], [3.0, 0.0]], dtype=torch.float64)
     z_b = torch.zeros(2, 2, dtype=torch.float64)
-    assert rationale(z_a, z_b, Head(weight)).item() == 5.0  # (1 + 9) / 2
-    assert logit(z_a, z_b, Head(weight)).item() == 2.5  # half of each is common to both logits
-    assert centred_rationale(z_a, z_b, Head(weight)).item() == 2.5
+    assert rationale(z_a, z_b, Head(weight)).tolist() == [1.0, 9.0]
+    assert logit(z_a, z_b, Head(weight)).tolist() == [0.5, 4.5]  # half of each is common to both logits
+    assert centred_rationale(z_a, z_b, Head(weight)).tolist() == [0.5, 4.5]
+
+
+class TestMeanDistance:
+    def test_by_hand(self):
+        squares = torch.tensor([9.0, 16.0], dtype=torch.float64, requires_grad=True)
+        assert mean_distance(squares, "squared").item() == 12.5
+        plain = mean_distance(squares, "plain")
+        assert plain.item() == 3.5
+        # d/ds sqrt(s) / 2 = 1 / (4 sqrt(s)).
+        (gradient,) = torch.autograd.grad(plain, squares)
+        assert gradient.tolist() == pytest.approx([1 / 12, 1 / 16], rel=1e-12)
+
+    @pytest.mark.parametrize("name", sorted(DISCREPANCIES))
+    def test_plain_equals_the_mean_of_roots(self, name):
+        inputs = random_inputs(4)
+        z_a, z_b, weight, bias = inputs
+        found = mean_distance(DISCREPANCIES[name](z_a, z_b, Head(weight, bias)), "plain")
+        expected = NAIVE[name](z_a, z_b, Head(weight, bias)).sqrt().mean()
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+        mine, theirs = (
+            torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True)
+            for value in (found, expected)
+        )
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("name", sorted(DISCREPANCIES))
+    def test_equal_members_have_a_gradient_of_zero(self, name, dtype):
+        """The root's own derivative at 0 would be infinite."""
+        z, _, weight, bias = (part.detach().to(dtype).requires_grad_() for part in random_inputs(3))
+        value = mean_distance(DISCREPANCIES[name](z, z.detach().clone(), Head(weight, bias)), "plain")
+        found = torch.autograd.grad(value, (z, weight, bias), allow_unused=True, materialize_grads=True)
+        assert all(gradient.isfinite().all() for gradient in found)
+        if name in SQUARES:
+            assert all(not gradient.any() for gradient in found)
+
+    @pytest.mark.parametrize("name", SQUARES)
+    def test_a_plain_distance_keeps_its_gradient_s_length_and_a_squared_one_does_not(self, name):
+        z, apart, weight, bias = random_inputs(3)
+
+        def length(norm: str, distance: float) -> float:
+            other = (z + distance * apart).detach()
+            value = mean_distance(DISCREPANCIES[name](z, other, Head(weight, bias)), norm)
+            (gradient,) = torch.autograd.grad(value, z)
+            return gradient.norm().item()
+
+        assert length("plain", 1e-6) == pytest.approx(length("plain", 1.0), rel=1e-6)
+        assert length("squared", 1e-6) == pytest.approx(1e-6 * length("squared", 1.0), rel=1e-6)
+
+    def test_of_a_stack(self):
+        squares = torch.tensor([[1.0, 4.0], [9.0, 25.0]])
+        assert mean_distance(squares, "plain").tolist() == [1.5, 4.0]
+        assert mean_distance(squares, "squared").tolist() == [2.5, 17.0]
+
+
+@pytest.mark.parametrize("name", sorted(DISCREPANCIES))
+def test_a_constant_head_passes_gradients_to_the_features_alone(name):
+    z_a, z_b, weight, bias = random_inputs(5)
+    through = DISCREPANCIES[name](z_a, z_b, Head(weight, bias)).mean()
+    constant = DISCREPANCIES[name](z_a, z_b, ConstantHead(Head(weight, bias))).mean()
+    assert constant.item() == pytest.approx(through.item(), rel=1e-12)
+    expected = torch.autograd.grad(through, (z_a, z_b))
+    found = torch.autograd.grad(constant, (z_a, z_b, weight, bias), allow_unused=True, materialize_grads=True)
+    for one, other in zip(found[:2], expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
+    assert not found[2].any()
+    assert not found[3].any()
+
+
+@pytest.mark.parametrize("name", sorted(DISCREPANCIES))
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_stack_s_are_those_of_its_models(name, constant):
+    parts = [random_inputs(seed) for seed in (6, 7)]
+    z_a, z_b, weight, bias = (torch.stack(alike) for alike in zip(*parts, strict=True))
+
+    def wrapped(head):
+        return ConstantHead(head) if constant else head
+
+    head = wrapped(StackedLinear(weight, bias))
+    found = DISCREPANCIES[name](z_a, z_b, head)
+    expected = [DISCREPANCIES[name](a, b, wrapped(Head(w, c))) for a, b, w, c in parts]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SQUARES)
 def test_doubling_the_outputs_quadruples_it(name):
     z_a, z_b, weight, _ = random_inputs(2)
-    once = DISCREPANCIES[name](z_a, z_b, Head(weight)).item()
-    assert DISCREPANCIES[name](2 * z_a, 2 * z_b, Head(weight)).item() == pytest.approx(4 * once, rel=1e-12)
-    assert DISCREPANCIES[name](z_a, z_b, Head(2 * weight)).item() == pytest.approx(4 * once, rel=1e-12)
+    once = DISCREPANCIES[name](z_a, z_b, Head(weight))
+    for doubled in (
+        DISCREPANCIES[name](2 * z_a, 2 * z_b, Head(weight)),
+        DISCREPANCIES[name](z_a, z_b, Head(2 * weight)),
+    ):
+        torch.testing.assert_close(doubled, 4 * once, rtol=1e-12, atol=0)
 
 
 def test_feature_does_not_depend_on_scale():
     z_a, z_b, weight, _ = random_inputs(2)
-    once = feature(z_a, z_b, Head(weight)).item()
-    assert feature(2 * z_a, 3 * z_b, Head(weight)).item() == pytest.approx(once, rel=1e-12)
+    once = feature(z_a, z_b, Head(weight))
+    torch.testing.assert_close(feature(2 * z_a, 3 * z_b, Head(weight)), once, rtol=1e-12, atol=0)
 
 
 def test_what_moves_all_logits_alike_counts_for_rationale_alone():
@@ -207,15 +300,16 @@ def test_what_moves_all_logits_alike_counts_for_rationale_alone():
 @pytest.mark.parametrize("name", sorted(DISCREPANCIES))
 def test_equal_members_have_none(name):
     z, _, weight, bias = random_inputs(3)
-    assert DISCREPANCIES[name](z, z.clone(), Head(weight, bias)).item() == pytest.approx(0.0, abs=1e-15)
+    found = DISCREPANCIES[name](z, z.clone(), Head(weight, bias))
+    assert found.tolist() == pytest.approx([0.0] * PAIRS, abs=1e-15)
 
 
 @pytest.mark.parametrize("name", sorted(DISCREPANCIES))
 def test_it_is_symmetric(name):
     z_a, z_b, weight, bias = random_inputs(3)
     head = Head(weight, bias)
-    there, back = DISCREPANCIES[name](z_a, z_b, head).item(), DISCREPANCIES[name](z_b, z_a, head).item()
-    assert there == pytest.approx(back, rel=1e-12)
+    there, back = DISCREPANCIES[name](z_a, z_b, head), DISCREPANCIES[name](z_b, z_a, head)
+    torch.testing.assert_close(there, back, rtol=1e-12, atol=0)
 
 
 def test_hidden_difference_by_hand():

@@ -10,6 +10,7 @@ from ipg_reference import (
     LR,
     assert_equal_to,
     gradient,
+    ipg_settings,
     leaves,
     make_data,
     make_model,
@@ -20,11 +21,11 @@ from ipg_reference import (
 )
 
 from ipgl.data import PairBatch
-from ipgl.methods.ipg import Ipg, IpgSettings
+from ipgl.methods.ipg import Ipg
 
 
 def build(toys, model, lr=LR, **settings):
-    return Ipg(IpgSettings(update="lagrangian", **settings), toys.toolbox(model, lr=lr))
+    return Ipg(ipg_settings(update="lagrangian", **settings), toys.toolbox(model, lr=lr))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 10.0])

@@ -8,6 +8,7 @@ from ipg_reference import (
     LR,
     assert_equal_to,
     gradient,
+    ipg_settings,
     leaves,
     make_data,
     make_model,
@@ -22,7 +23,7 @@ from torch.nn import functional
 from ipgl.config import TrainingSettings
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
 from ipgl.methods.erm import Erm, ErmSettings
-from ipgl.methods.ipg import Ipg, IpgSettings
+from ipgl.methods.ipg import Ipg
 from ipgl.models import MODELS, Classifier
 from ipgl.training import SilentReporter, train
 
@@ -34,7 +35,7 @@ def test_corrective_adam_s_first_step(toys, adapt):
     # Adam's first step has length lr wherever there is a gradient; strength and `a` scale that length.
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
-    settings = IpgSettings(
+    settings = ipg_settings(
         corrective_optimiser="adam", strength=0.4, adaptivity=adapt, invariance_threshold=0.05
     )
     Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
@@ -50,7 +51,7 @@ def test_corrective_adam_s_first_step(toys, adapt):
 def test_the_task_s_own_optimiser_takes_both_steps(toys):
     """Its momentum holds the task's gradient when the corrective one joins it."""
     model = make_model()
-    settings = IpgSettings(corrective_optimiser="task", strength=0.4, adaptivity="off")
+    settings = ipg_settings(corrective_optimiser="task", strength=0.4, adaptivity="off")
     method = Ipg(settings, toys.toolbox(model, lr=LR, momentum=0.9))
     theta, speed = leaves(model.parameters()), [0.0] * 4
     for seed in range(2):
@@ -73,8 +74,8 @@ def test_a_corrective_optimiser_needs_a_second_step(kind, update):
         rf"but got corrective_optimiser={kind}, update={update}"
     )
     with pytest.raises(ValidationError, match=message):
-        IpgSettings(corrective_optimiser=kind, update=update)
-    assert IpgSettings(update=update).corrective_optimiser == "sgd"  # the default is no obstacle
+        ipg_settings(corrective_optimiser=kind, update=update)
+    assert ipg_settings(update=update).corrective_optimiser == "sgd"  # the default is no obstacle
 
 
 # --- when and how strongly ---
@@ -84,7 +85,7 @@ def test_a_corrective_optimiser_needs_a_second_step(kind, update):
 @pytest.mark.parametrize("update", ["sequential", "additive", "projected"])
 def test_warm_up(toys, update, share, warm):
     model = make_model()
-    settings = IpgSettings(update=update, warmup_share=share, strength=3.0, adaptivity="off")
+    settings = ipg_settings(update=update, warmup_share=share, strength=3.0, adaptivity="off")
     method = Ipg(settings, toys.toolbox(model, lr=0.01, total_steps=10))
     found = [method.step(model, *make_data(n)).scalars["multiplier"].item() for n in range(7)]
     assert found == pytest.approx([3 * min(1, n / (warm + 1)) for n in range(1, 8)], rel=1e-12)
@@ -92,7 +93,7 @@ def test_warm_up(toys, update, share, warm):
 
 def test_warm_up_scales_the_step(toys):
     model, (batch, pairs) = make_model(), make_data()
-    settings = IpgSettings(warmup_share=0.4, strength=3.0, adaptivity="off")
+    settings = ipg_settings(warmup_share=0.4, strength=3.0, adaptivity="off")
     theta = leaves(model.parameters())
     Ipg(settings, toys.toolbox(model, lr=LR, total_steps=10)).step(model, batch, pairs)
     first = moved(theta, [LR * g for g in gradient(task_loss(theta, batch), theta)])
@@ -105,7 +106,7 @@ def test_every_so_many_steps(toys, update, every):
     """Between two corrections each step is ERM's, to the bit, and says nothing of the pairs."""
     model = make_model()
     method = Ipg(
-        IpgSettings(update=update, every=every, strength=2.0, adaptivity="off"), toys.toolbox(model, lr=LR)
+        ipg_settings(update=update, every=every, strength=2.0, adaptivity="off"), toys.toolbox(model, lr=LR)
     )
     for number in range(1, 8):
         batch, pairs = make_data(number)
@@ -122,10 +123,10 @@ def test_every_so_many_steps(toys, update, every):
 
 def test_the_count_of_steps_is_kept(toys):
     model = make_model()
-    method = Ipg(IpgSettings(every=3), toys.toolbox(model))
+    method = Ipg(ipg_settings(every=3), toys.toolbox(model))
     for number in range(2):
         method.step(model, *make_data(number))
-    resumed = Ipg(IpgSettings(every=3), toys.toolbox(model))
+    resumed = Ipg(ipg_settings(every=3), toys.toolbox(model))
     resumed.load_state_dict(method.state_dict())
     assert "discrepancy" in resumed.step(model, *make_data(2)).scalars
 
@@ -145,7 +146,7 @@ def test_a_run_that_corrects_every_other_step_averages_over_what_was_seen():
 
     outcome = train(
         make_model().float(),
-        lambda toolbox: Recording(IpgSettings(every=2, strength=0.1), toolbox),
+        lambda toolbox: Recording(ipg_settings(every=2, strength=0.1), toolbox),
         dataset,
         TrainingSettings(epochs=6, batch_size=4, evaluations=4, device="cpu"),
         seed=0,
@@ -174,7 +175,7 @@ def test_the_condition_may_judge_the_discrepancy_itself(toys, update):
     value = rationale(theta, pairs).item()
     assert abs(value - rho(theta, pairs)) > 0.1 * value  # so that one is not taken for the other
     for threshold, corrected in ((0.99 * value, 1.0), (1.01 * value, 0.0)):
-        settings = IpgSettings(update=update, measure="discrepancy", invariance_threshold=threshold)
+        settings = ipg_settings(update=update, measure="discrepancy", invariance_threshold=threshold)
         model = make_model()
         report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
         assert report.scalars["measure"].item() == pytest.approx(value, rel=1e-10)
@@ -249,7 +250,7 @@ def test_hidden_layers_join_the_discrepancy(toys, name, update):
     without = naive_discrepancy(layers_of, theta, pairs, 0.0)
     assert value.item() > 1.05 * without.item()
 
-    settings = IpgSettings(update=update, hidden_weight=0.3, strength=0.2, adaptivity="off")
+    settings = ipg_settings(update=update, hidden_weight=0.3, strength=0.2, adaptivity="off")
     report = Ipg(settings, toys.toolbox(model, lr=lr)).step(model, batch, pairs)
     assert report.scalars["discrepancy"].item() == pytest.approx(value.item(), rel=1e-10)
     if update == "additive":
@@ -283,7 +284,7 @@ def test_recorded_outputs_are_the_layers_and_no_hook_stays_behind(name):
 def test_diagnosis(toys, update):
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
-    settings = IpgSettings(update=update, strength=7.0, invariance_threshold=10.0)  # which do not count here
+    settings = ipg_settings(update=update, strength=7.0, invariance_threshold=10.0)  # which do not count here
     found = Ipg(settings, toys.toolbox(model)).diagnose(model, batch, pairs)
     task = torch.cat([g.flatten() for g in gradient(task_loss(theta, batch), theta)])
     corrective = torch.cat([g.flatten() for g in gradient(rationale(theta, pairs), theta)])
@@ -305,7 +306,7 @@ def test_diagnosis(toys, update):
 
 def test_diagnosis_of_equal_members_is_zero_and_finite(toys):
     model, (batch, pairs) = make_model(), make_data()
-    found = Ipg(IpgSettings(), toys.toolbox(model)).diagnose(
+    found = Ipg(ipg_settings(), toys.toolbox(model)).diagnose(
         model, batch, PairBatch(pairs.a, pairs.a.clone(), pairs.y)
     )
     assert found["corrective_gradient_norm"].item() == 0.0
@@ -319,7 +320,7 @@ def test_diagnosis_changes_nothing(toys, update):
     for diagnosed in (False, True):
         features = make_model().features
         model = Classifier(features, 4, 3, hidden=[features[0]]).double()
-        method = Ipg(IpgSettings(update=update, hidden_weight=0.1), toys.toolbox(model, "adam", lr=0.01))
+        method = Ipg(ipg_settings(update=update, hidden_weight=0.1), toys.toolbox(model, "adam", lr=0.01))
         for seed in range(4):
             batch, pairs = make_data(seed)
             method.step(model, batch, pairs)
