@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,8 +47,24 @@ def test_notebooks_are_committed_without_output(path):
         assert cell.get("execution_count") is None
 
 
-def test_there_are_two():
-    assert [path.stem for path in NOTEBOOKS] == ["01_read_a_study", "02_your_own_method"]
+def test_each_is_executed_here():
+    assert [path.stem for path in NOTEBOOKS] == [
+        "01_read_a_study",
+        "02_your_own_method",
+        "03_how_the_correction_works",
+    ]
+
+
+def test_how_the_correction_works(tmp_path):
+    """The notebook itself asserts that its arrows are the steps that the method took."""
+    printed = "".join(execute(NOTEBOOKS[2], tmp_path))
+    assert "each of the first 20 steps is what the formula says" in printed
+    spurious = {
+        share: float(value) for share, value in re.findall(r"share (\S+): spurious weight (\S+)", printed)
+    }
+    assert spurious["0.33"] < 0.2
+    assert spurious["0.67"] < 0.2
+    assert spurious["1.50"] > 1.5
 
 
 @pytest.mark.slow
