@@ -21,7 +21,7 @@ dataset: {name: colored_mnist, source: digits, pairs: {train: 300, held_out: 200
 model: {name: mlp, width: 64, depth: 1}
 methods:
   erm: {}
-  ipg: {update: additive, discrepancy: logit, adaptivity: "off", strength: 10}
+  ipg: {update: additive, discrepancy: logit, through: both, adaptivity: "off", strength: 10}
 training: {epochs: 6, batch_size: 64, evaluations: 2, optimiser: {lr: 3e-3}}
 search: {final_seeds: 2}
 """
