@@ -37,7 +37,7 @@ def one_thread() -> Iterator[None]:
 def test_erm_follows_the_background_and_composite_pairs_recover_the_worst_group(tmp_path):
     plan = load_plan(STUDY)
     results = {}
-    for label, sampled in (("erm", {}), ("ipg", {"strength": 1.0})):
+    for label, sampled in (("erm", {}), ("ipg", {"discrepancy": "rationale"})):
         config = plan.trial(label, sampled, "final", seed=1)
         dataset = Component.model_validate(config.dataset.model_dump() | {"cache": str(tmp_path / "cache")})
         config = config.model_copy(update={"dataset": dataset})
@@ -46,5 +46,5 @@ def test_erm_follows_the_background_and_composite_pairs_recover_the_worst_group(
     conflicting = [group for group in results["erm"].groups if not group.aligned]
     assert [group.count for group in conflicting] == [100, 100]
     assert all(group.accuracy < 0.3 for group in conflicting)
-    # Measured 0.00 and 0.89 for this seed.
+    # Measured 0.00 and 0.86 for this seed.
     assert results["ipg"].metrics["worst_group"] > results["erm"].metrics["worst_group"] + 0.15
