@@ -23,9 +23,9 @@ from torch import Tensor
 
 from ipgl.data import Dataset, PairBatch
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
+from ipgl.evaluation.invariance import joint_ratio
 from ipgl.methods.base import cross_entropy
 from ipgl.methods.ipg.augment import drawn_moves, moved
-from ipgl.methods.ipg.condition import joint_ratio
 from ipgl.methods.ipg.discrepancy import DISCREPANCIES, ConstantHead, hidden_difference, mean_distance
 from ipgl.methods.ipg.settings import AugmentSettings
 from ipgl.models import MODELS, StackedClassifier, shared

@@ -14,7 +14,7 @@ CLUSTER_AND_TRACKING = ("ray", "mlflow", "optuna", "plotly")
 HELP = """
 import sys
 sys.argv = ["ipgl", {arguments}]
-from ipgl.cli import main
+from ipgl.cli.main import main
 try:
     main()
 except SystemExit as end:
@@ -39,7 +39,7 @@ def test_the_check_can_fail():
         loaded("import no_such_module", ("numpy",))
 
 
-@pytest.mark.parametrize("code", ["import ipgl", "import ipgl.config", "import ipgl.cli"])
+@pytest.mark.parametrize("code", ["import ipgl", "import ipgl.config", "import ipgl.cli.main"])
 def test_the_package_and_its_settings_are_light(code):
     assert loaded(code, HEAVY) == []
 
@@ -52,7 +52,7 @@ def test_help_is_light(arguments):
 
 
 def test_training_and_checking_a_study_file_need_neither_cluster_nor_tracking():
-    code = "import ipgl.training, ipgl.methods, ipgl.study.trial, ipgl.study.plan, ipgl.study.schema"
+    code = "import ipgl.training, ipgl.methods, ipgl.trial.run, ipgl.plan.study_plan, ipgl.plan.json_schema"
     assert loaded(code, ("torch", *CLUSTER_AND_TRACKING)) == ["torch"]
 
 
@@ -71,4 +71,4 @@ Predictions(label=whole, attribute=whole, prediction=whole, probability=share).w
 
 
 def test_showing_a_study_loads_no_cluster():
-    assert loaded("import ipgl.study.session", ("plotly", "ray", "mlflow", "optuna")) == ["plotly"]
+    assert loaded("import ipgl.study.runner", ("plotly", "ray", "mlflow", "optuna")) == ["plotly"]

@@ -3,7 +3,6 @@
 from ipgl.config.base import Settings
 from ipgl.config.document import Document, DocumentError, parse_document, read_document
 from ipgl.config.load import check_document, load_study
-from ipgl.config.problems import ConfigError, Problem, dotted, problems_of
 from ipgl.config.ranges import (
     RANGES,
     Choice,
@@ -27,6 +26,7 @@ from ipgl.config.study import (
 )
 from ipgl.config.training import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.config.trial import Phase, TrialConfig, config_hash
+from ipgl.config.validation import ConfigError, Problem, dotted, problems_of
 
 __all__ = [
     "RANGES",

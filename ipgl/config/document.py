@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from ipgl.errors import IpglError
+from ipgl.core.errors import IpglError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ipgl.config.document import Document, read_document
-from ipgl.config.problems import ConfigError, problems_of
 from ipgl.config.study import StudyConfig
+from ipgl.config.validation import ConfigError, problems_of
 
 
 def check_document(document: Document) -> StudyConfig:

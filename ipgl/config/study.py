@@ -1,6 +1,6 @@
 """The study file's schema. Sections that a registry entry defines (data set, model, method) stay open here.
 
-`ipgl.study.plan` checks those sections against the settings class of the entry that they name.
+`ipgl.plan.study_plan` checks those sections against the settings class of the entry that they name.
 """
 
 from __future__ import annotations

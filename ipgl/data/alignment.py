@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from ipgl.errors import DataError
+from ipgl.core.errors import DataError
 
 # Chance must not pass for association: at most one independent sample in 1,000 may.
 SIGNIFICANCE = 1e-3

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from pydantic import Field
 
+from ipgl.core.errors import DataError
+from ipgl.core.registry import suggestion
+from ipgl.data.fault_list import DataProblems
 from ipgl.data.image_cache import Preparation
 from ipgl.data.image_dataset import ImageDatasetSettings, build_image_dataset
 from ipgl.data.layouts import CELEBA_FOLDERS, dataset_root, find_layout, present
 from ipgl.data.manifest import Columns, RawTable, check_table, read_csv
-from ipgl.data.problems import DataProblems
 from ipgl.data.table import ImageTable
 from ipgl.data.types import Dataset
-from ipgl.errors import DataError
-from ipgl.registry import suggestion
 
 ATTRIBUTES = "list_attr_celeba.csv|list_attr_celeba.txt"
 PARTITION = "list_eval_partition.csv|list_eval_partition.txt"

@@ -37,11 +37,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ipgl.config import Settings
+from ipgl.core.errors import DataError
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.digits import Digits, mnist, sklearn_digits
-from ipgl.data.inputs import Changed
-from ipgl.data.order import derive_seed
+from ipgl.data.split_inputs import Changed
 from ipgl.data.types import Dataset, PairSet, Split
-from ipgl.errors import DataError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

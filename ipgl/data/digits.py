@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ipgl.errors import DataError
+from ipgl.core.errors import DataError
 
 # MD5 of the uncompressed content: archives are re-compressed by mirrors, their own checksums differ.
 _MNIST_MD5 = {

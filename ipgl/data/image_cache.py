@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ipgl.data.content import content_of
+from ipgl.core.atomic_files import write_atomically, write_text
+from ipgl.core.errors import DataError
+from ipgl.core.locks import exclusive
+from ipgl.data.fault_list import DataProblems
+from ipgl.data.image_identity import content_of
 from ipgl.data.images import Images, ImageSource, SkippedImage
-from ipgl.data.lock import exclusive
 from ipgl.data.pixel_file import CONTENT_BYTES, PixelFile
-from ipgl.data.problems import DataProblems
-from ipgl.errors import DataError
-from ipgl.files import write_atomically, write_text
 
 _VERSION = 1  # raise it when the same sources would give other pixels
 _DAMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for bad files

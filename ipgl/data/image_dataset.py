@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ipgl.config import Settings
+from ipgl.core.errors import DataError
 from ipgl.data.augment import RandomResizedCrop
 from ipgl.data.digits import data_root
+from ipgl.data.duplicate_images import copy_notes, without_training_copies
 from ipgl.data.groups import group_counts
 from ipgl.data.image_cache import Preparation, build_cache
-from ipgl.data.image_copies import copy_notes, without_training_copies
 from ipgl.data.images import Images, scale_and_shift
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources import ImagePairSettings, background_blend, make_pairs
 from ipgl.data.table import SPLIT_NAMES, TEST, TRAIN, VALIDATION, ImageTable
 from ipgl.data.types import Dataset, Split
-from ipgl.errors import DataError
 
 _NOTED = 20
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipgl.core.errors import DataError
 from ipgl.data.digits import data_root
-from ipgl.errors import DataError
 
 # Waterbirds: as published, at other strengths (GALS: 1.0), GALS' own tree, WILDS, and SubpopBench.
 WATERBIRDS_FOLDERS = (

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ipgl.core.errors import DataError
+from ipgl.core.registry import suggestion
+from ipgl.data.fault_list import DataProblems
 from ipgl.data.paths import as_on_disk, normal_path
-from ipgl.data.problems import DataProblems
 from ipgl.data.table import ImageTable
-from ipgl.errors import DataError
-from ipgl.registry import suggestion
 
 SPLITS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "0": 0, "1": 1, "2": 2}
 ENVIRONMENT = "environment"

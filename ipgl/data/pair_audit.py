@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from ipgl.data.content import contents_of
-from ipgl.data.copies import dataset_copies
-from ipgl.data.inputs import Inputs
-from ipgl.data.pictures import Pictures, pictures, small
+from ipgl.data.duplicates import dataset_copies
+from ipgl.data.image_identity import contents_of
+from ipgl.data.input_images import Pictures, pictures, small
+from ipgl.data.split_inputs import Inputs
 from ipgl.data.types import Dataset, PairSet
 
 _BATCH = 256

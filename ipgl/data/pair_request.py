@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ipgl.data.image_copies import held_contents
+from ipgl.data.duplicate_images import held_contents
 from ipgl.data.images import Images, ImageSource
 from ipgl.data.table import ImageTable
 from ipgl.data.types import PairSet

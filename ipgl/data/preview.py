@@ -10,9 +10,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ipgl.data.alignment import Alignment, find_alignment
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.groups import group_counts, group_index
-from ipgl.data.order import derive_seed
-from ipgl.data.pictures import Pictures, pictures
+from ipgl.data.input_images import Pictures, pictures
 from ipgl.data.types import Dataset, PairSet, Split
 
 NO_KIND = "-"

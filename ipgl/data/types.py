@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipgl.data.augment import RandomResizedCrop
 from ipgl.data.images import Images
-from ipgl.data.inputs import Inputs, Readable, view
+from ipgl.data.split_inputs import Inputs, Readable, view
 
 _T = TypeVar("_T", "Split", "PairSet")
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from pydantic import Field
 
 from ipgl.config import Settings
+from ipgl.core.errors import DataError
+from ipgl.core.locks import exclusive
 from ipgl.data.generate import WaterbirdsPlan, draw_sources, generate_waterbirds
 from ipgl.data.image_dataset import AugmentSettings, cache_folder
-from ipgl.data.lock import exclusive
 from ipgl.data.pair_sources import ImagePairSettings
 from ipgl.data.types import Dataset
 from ipgl.data.waterbirds import WaterbirdsSettings, build_waterbirds
-from ipgl.errors import DataError
 
 _VERSION = 1  # raise it when the same settings would draw other pictures
 _WATERBIRDS = "waterbirds"

@@ -1,12 +1,12 @@
 """Group metrics, robustness curves, intervals, selection rules, results."""
 
 from ipgl.evaluation.aggregate import Comparison, Tested, compare
+from ipgl.evaluation.curve_types import CurveKind, curve_kind
 from ipgl.evaluation.curves import (
     area_under_curve,
     interpolation_axis,
     run_curves,
 )
-from ipgl.evaluation.kinds import CurveKind, curve_kind
 from ipgl.evaluation.metrics import (
     expected_calibration_error,
     group_metrics,
@@ -19,11 +19,11 @@ from ipgl.evaluation.metrics import (
 from ipgl.evaluation.mixture import mixture_remarks, mixture_weights
 from ipgl.evaluation.predict import predict_between, predict_logits
 from ipgl.evaluation.predictions import Predictions, read_predictions
-from ipgl.evaluation.result import CurvePoint, Failure, GroupCount, RunResult
-from ipgl.evaluation.sampling import weighted_accuracy
+from ipgl.evaluation.run_result import CurvePoint, Failure, GroupCount, RunResult
+from ipgl.evaluation.sampling_variance import weighted_accuracy
 from ipgl.evaluation.selection import SELECTION_RULES
 from ipgl.evaluation.significance import paired_permutation_test
-from ipgl.evaluation.summary import (
+from ipgl.evaluation.study_summary import (
     Estimate,
     GroupEstimate,
     MethodSummary,

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from ipgl.config import EvaluationSettings, config_hash
 from ipgl.evaluation.curves import Curve, curve_points, group_of, method_curves
 from ipgl.evaluation.intervals import Differences, Holm, differences, holm, mean_interval
-from ipgl.evaluation.lowest import worst_group
 from ipgl.evaluation.mixture import common_mixture, mixture_weights
 from ipgl.evaluation.predictions import Predictions
-from ipgl.evaluation.result import CurvePoint, GroupCount, RunResult
-from ipgl.evaluation.sampling import OutcomeSample, sample_runs
+from ipgl.evaluation.run_result import CurvePoint, GroupCount, RunResult
+from ipgl.evaluation.sampling_variance import OutcomeSample, sample_runs
 from ipgl.evaluation.significance import paired_permutation_test
-from ipgl.evaluation.summary import Estimate, GroupEstimate, MethodTest
+from ipgl.evaluation.study_summary import Estimate, GroupEstimate, MethodTest
+from ipgl.evaluation.worst_group import worst_group
 
 Array = NDArray[np.float64]
 

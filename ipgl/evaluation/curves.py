@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipgl.config import EvaluationSettings
+from ipgl.evaluation.curve_types import CORRUPTION_PREFIX, MIXTURE
 from ipgl.evaluation.intervals import mean_interval
-from ipgl.evaluation.kinds import CORRUPTION_PREFIX, MIXTURE
-from ipgl.evaluation.lowest import trapezoid_weights, worst_case
 from ipgl.evaluation.mixture import mixture_name, mixture_weights, why_no_mixture
 from ipgl.evaluation.predictions import Predictions
-from ipgl.evaluation.result import CurvePoint, GroupCount
-from ipgl.evaluation.sampling import OutcomeSample, sample_counts, sample_runs
+from ipgl.evaluation.run_result import CurvePoint, GroupCount
+from ipgl.evaluation.sampling_variance import OutcomeSample, sample_counts, sample_runs
 from ipgl.evaluation.worst_case import KULLBACK_LEIBLER, TOTAL_VARIATION, Ball
+from ipgl.evaluation.worst_group import trapezoid_weights, worst_case
 
 Array = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ipgl.evaluation.result import RunResult
-from ipgl.evaluation.summary import MethodSummary
+from ipgl.evaluation.run_result import RunResult
+from ipgl.evaluation.study_summary import MethodSummary
 
 NO_BETTER = "no better than guessing"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ipgl.evaluation.sampling import OutcomeSample, WeightedMeans, unseen_variance
+from ipgl.evaluation.sampling_variance import OutcomeSample, WeightedMeans, unseen_variance
 
 Array = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipgl.data import Alignment, group_counts
+from ipgl.evaluation.invariance import invariance_ratio, pair_moments
 from ipgl.evaluation.kappa import kappa_metrics
-from ipgl.evaluation.result import GroupCount
-from ipgl.methods.ipg import invariance_ratio, pair_moments
+from ipgl.evaluation.run_result import GroupCount
 
 
 def group_results(

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipgl.data import Alignment
-from ipgl.evaluation.kinds import GENERAL_MIXTURE, MIXTURE, MIXTURES
-from ipgl.evaluation.result import GroupCount
+from ipgl.evaluation.curve_types import GENERAL_MIXTURE, MIXTURE, MIXTURES
+from ipgl.evaluation.run_result import GroupCount
 
 Array = NDArray[np.float64]
 

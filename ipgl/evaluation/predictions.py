@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ipgl.files import write_atomically
+from ipgl.core.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ipgl.evaluation.result import RunResult
+from ipgl.evaluation.run_result import RunResult
 
 LOWEST_SCORE = -1.0
 """No rule gives less; what a failed trial, or one without a score, is worth to sampler and scheduler."""

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import LogUniform, Settings
+from ipgl.core.errors import DataError
 from ipgl.data import Batch, PairBatch, derive_seed, group_index, parts
-from ipgl.errors import DataError
 from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
 from ipgl.models import Classifier
 

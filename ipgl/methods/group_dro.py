@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.config import LogUniform, Settings, Uniform
 from ipgl.data import Batch, PairBatch, group_counts, group_index
-from ipgl.methods.balanced import inverse_frequency
+from ipgl.methods.balanced_sampling import inverse_frequency
 from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
 from ipgl.models import Classifier
 

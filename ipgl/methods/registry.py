@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ipgl.config import Range, Settings
-from ipgl.methods.balanced import BalancedSettings, ClassBalanced, GroupBalanced
+from ipgl.methods.balanced_sampling import BalancedSettings, ClassBalanced, GroupBalanced
 from ipgl.methods.base import Method, Needs, Toolbox
 from ipgl.methods.counterfactual import (
     CounterfactualAugmentation,
@@ -22,7 +22,7 @@ from ipgl.methods.group_dro import GroupDro, GroupDroSettings
 from ipgl.methods.ipg import Ipg, IpgSettings
 from ipgl.methods.jtt import Jtt, JttSettings
 from ipgl.methods.lff import Lff, LffSettings
-from ipgl.methods.mixing import Lisa, LisaSettings, Mixup, MixupSettings
+from ipgl.methods.mixup import Lisa, LisaSettings, Mixup, MixupSettings
 from ipgl.methods.ridg import Ridg, RidgSettings
 
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from ipgl.config import Component
+from ipgl.core.atomic_files import write_atomically
+from ipgl.core.errors import DataError
+from ipgl.core.locks import exclusive
+from ipgl.core.registry import lookup
 from ipgl.data import Dataset, Inputs, PairSet, Readable, Split, derive_seed, parts
-from ipgl.data.lock import exclusive
-from ipgl.errors import DataError
-from ipgl.files import write_atomically
 from ipgl.models.classifier import Classifier
 from ipgl.models.registry import MODELS
-from ipgl.registry import lookup
 
 _BATCH = 256
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from ipgl.config import Settings
-from ipgl.errors import DataError
+from ipgl.core.errors import DataError
 from ipgl.models.classifier import Classifier
 
 

@@ -3,10 +3,10 @@
 from ipgl.report.convergence import DiagnosedRun, convergence_figure, diagnosed_runs
 from ipgl.report.export import report_tables, write_tables
 from ipgl.report.figures import invariance_figure, learning_figure, robustness_figure, trials_figure
+from ipgl.report.findings import findings
 from ipgl.report.gallery import Gallery, Mistake, PicturePair
 from ipgl.report.html import render_report, write_report
 from ipgl.report.markdown import markdown_report
-from ipgl.report.text import findings
 from ipgl.report.timeline import timeline_figure
 
 __all__ = [

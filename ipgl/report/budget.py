@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ipgl.config.ranges import width_text
-from ipgl.evaluation.summary import MethodBudget, StudyResults
-from ipgl.report.redact import redacted
+from ipgl.core.redaction import redacted
+from ipgl.evaluation.study_summary import MethodBudget, StudyResults
+from ipgl.report.formatting import listed, setting
 from ipgl.report.tables import DataTable
-from ipgl.report.wording import listed, setting
 
 
 def budget_table(results: StudyResults) -> DataTable:

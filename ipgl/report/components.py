@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ipgl.evaluation.summary import StudyResults, VarianceComponent
-from ipgl.report.reading import target_severity
+from ipgl.evaluation.study_summary import StudyResults, VarianceComponent
+from ipgl.report.formatting import MISSING, finite, listed, mix_phrase, whole_percent
+from ipgl.report.result_queries import target_severity
 from ipgl.report.tables import DataTable
-from ipgl.report.wording import MISSING, finite, listed, mix_phrase, whole_percent
 
 _COLUMNS = (
     ("Shifted accuracy", "shifted_accuracy"),

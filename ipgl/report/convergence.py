@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ipgl.evaluation.summary import MethodSummary, StudyResults
+from ipgl.evaluation.study_summary import MethodSummary, StudyResults
+from ipgl.report.figure_parts import rounded
+from ipgl.report.formatting import finite, number
 from ipgl.report.style import LIGHT, method_styles, template, translucent
 from ipgl.report.tables import DataTable
-from ipgl.report.traces import rounded
-from ipgl.report.wording import finite, number
 
 Rows = Sequence[Mapping[str, float]]
 Value: TypeAlias = Callable[[Mapping[str, float]], float | None]

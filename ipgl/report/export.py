@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ipgl.evaluation.result import RunResult
-from ipgl.evaluation.summary import Estimate, StudyResults
-from ipgl.files import write_atomically, write_text
+from ipgl.core.atomic_files import write_atomically, write_text
+from ipgl.core.redaction import redacted
+from ipgl.evaluation.run_result import RunResult
+from ipgl.evaluation.study_summary import Estimate, StudyResults
+from ipgl.report.explanations import remarks
 from ipgl.report.figures import invariance_places
-from ipgl.report.notes import remarks
-from ipgl.report.reading import (
+from ipgl.report.formatting import setting
+from ipgl.report.result_queries import (
     attribute_name,
     cause_of,
     class_name,
@@ -23,11 +25,9 @@ from ipgl.report.reading import (
     pareto_front,
     winner_keys,
 )
-from ipgl.report.redact import redacted
 from ipgl.report.rule_tables import within_methods
 from ipgl.report.significance import against_baseline, best_baseline
 from ipgl.report.tables import DataTable, Value
-from ipgl.report.wording import setting
 
 Row = dict[str, Value]
 Format = Literal["csv", "parquet"]

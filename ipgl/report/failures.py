@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ipgl.evaluation.result import Failure, RunResult
-from ipgl.evaluation.summary import StudyResults
-from ipgl.report.redact import redacted
-from ipgl.report.wording import shortened
+from ipgl.core.redaction import redacted
+from ipgl.evaluation.run_result import Failure, RunResult
+from ipgl.evaluation.study_summary import StudyResults
+from ipgl.report.formatting import shortened
 
 MAX_FAILURES = 100
 MAX_MESSAGE = 600

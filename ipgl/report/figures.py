@@ -9,27 +9,11 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from ipgl.evaluation.kinds import GENERAL_MIXTURE, MIXTURE, MIXTURES
-from ipgl.evaluation.result import RunResult
+from ipgl.evaluation.curve_types import GENERAL_MIXTURE, MIXTURE, MIXTURES
+from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.selection import INVARIANCE_POWER
-from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
-from ipgl.report.reading import (
-    ACCURACY,
-    ADJUSTED_AVERAGE,
-    FLIP_RATE,
-    KAPPA,
-    curve_points,
-    final_estimate,
-    kind_of,
-    mixture_of,
-    pareto_front,
-    search_runs,
-    training_severity,
-    validation,
-    winner_keys,
-)
-from ipgl.report.style import NEUTRAL, MethodStyle, method_styles
-from ipgl.report.traces import (
+from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudyResults, StudySummary
+from ipgl.report.figure_parts import (
     FEW,
     STATUS_SYMBOLS,
     WINNER_SYMBOL,
@@ -46,7 +30,23 @@ from ipgl.report.traces import (
     say,
     trial_hover,
 )
-from ipgl.report.wording import finite, percent, plotly_text, whole_percent
+from ipgl.report.formatting import finite, percent, plotly_text, whole_percent
+from ipgl.report.result_queries import (
+    ACCURACY,
+    ADJUSTED_AVERAGE,
+    FLIP_RATE,
+    KAPPA,
+    curve_points,
+    final_estimate,
+    kind_of,
+    mixture_of,
+    pareto_front,
+    search_runs,
+    training_severity,
+    validation,
+    winner_keys,
+)
+from ipgl.report.style import NEUTRAL, MethodStyle, method_styles
 
 _HOVERED = {MIXTURE: "bias-conflicting", GENERAL_MIXTURE: "of the way to equal groups"}
 MAX_AXIS_TITLE = 40  # characters beside a small figure; the subtitle says it in full

@@ -13,26 +13,28 @@ import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ipgl.evaluation.summary import StudyResults
-from ipgl.files import write_text
-from ipgl.report import notes
+from ipgl.core.atomic_files import write_text
+from ipgl.evaluation.study_summary import StudyResults
+from ipgl.report import explanations as notes
 from ipgl.report.budget import budget_table
 from ipgl.report.components import component_notes, components_table, components_title
 from ipgl.report.convergence import convergence_figure, convergence_table, diagnosed_runs
 from ipgl.report.failures import MAX_FAILURES, failure_rows
 from ipgl.report.figures import invariance_figure, learning_figure, robustness_figure, trials_figure
+from ipgl.report.findings import findings
+from ipgl.report.formatting import finite, listed
 from ipgl.report.gallery import Gallery, shown_gallery
-from ipgl.report.insight import (
+from ipgl.report.method_table import method_rows, result_columns
+from ipgl.report.plotly_library import compressed_plotly
+from ipgl.report.result_queries import curve_names, mixture_of
+from ipgl.report.rule_tables import choices_table, rules_table, within_table
+from ipgl.report.search_insight import (
     axes_of,
     parallel_figure,
     searched_methods,
     settings_table,
     slice_figure,
 )
-from ipgl.report.library import compressed_plotly
-from ipgl.report.method_table import method_rows, result_columns
-from ipgl.report.reading import curve_names, mixture_of
-from ipgl.report.rule_tables import choices_table, rules_table, within_table
 from ipgl.report.significance import best_baseline
 from ipgl.report.style import DARK, FONT, LIGHT, legend_mark, method_styles, template
 from ipgl.report.tables import (
@@ -43,9 +45,7 @@ from ipgl.report.tables import (
     learning_table,
     trials_table,
 )
-from ipgl.report.text import findings
 from ipgl.report.timeline import timeline_figure, timeline_table
-from ipgl.report.wording import finite, listed
 
 _FOLDER = Path(__file__).parent
 

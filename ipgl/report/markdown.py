@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ipgl.evaluation.summary import StudyResults
+from ipgl.evaluation.study_summary import StudyResults
 from ipgl.report.budget import budget_table
 from ipgl.report.components import component_notes, components_table, components_title
-from ipgl.report.failures import failure_rows
-from ipgl.report.method_table import Cell, MethodRow, method_rows, result_columns
-from ipgl.report.notes import (
+from ipgl.report.explanations import (
     as_yaml,
     commands,
     configurations,
@@ -20,7 +18,11 @@ from ipgl.report.notes import (
     provenance,
     remarks,
 )
-from ipgl.report.reading import curve_names, kind_of
+from ipgl.report.failures import failure_rows
+from ipgl.report.findings import findings
+from ipgl.report.formatting import counted
+from ipgl.report.method_table import Cell, MethodRow, method_rows, result_columns
+from ipgl.report.result_queries import curve_names, kind_of
 from ipgl.report.rule_tables import choices_table, rules_table, within_table
 from ipgl.report.tables import (
     DataTable,
@@ -28,8 +30,6 @@ from ipgl.report.tables import (
     groups_table,
     invariance_table,
 )
-from ipgl.report.text import findings
-from ipgl.report.wording import counted
 
 
 def markdown_report(results: StudyResults) -> str:

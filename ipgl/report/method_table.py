@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ipgl.core.redaction import redacted
 from ipgl.evaluation.guessing import guessing_words
-from ipgl.evaluation.summary import MethodSummary, StudyResults
-from ipgl.report.reading import (
-    AVERAGE,
-    WORST_GROUP,
-    WORST_NONEMPTY_GROUP,
-    curve_points,
-    estimate,
-    mixture_of,
-    point_at,
-    severities,
-)
-from ipgl.report.redact import redacted
-from ipgl.report.significance import against_baseline, best_baseline
-from ipgl.report.style import method_styles
-from ipgl.report.wording import (
+from ipgl.evaluation.study_summary import MethodSummary, StudyResults
+from ipgl.report.formatting import (
     EMPTY,
     MISSING,
     finite,
@@ -33,6 +21,18 @@ from ipgl.report.wording import (
     signed_points,
     whole_percent,
 )
+from ipgl.report.result_queries import (
+    AVERAGE,
+    WORST_GROUP,
+    WORST_NONEMPTY_GROUP,
+    curve_points,
+    estimate,
+    mixture_of,
+    point_at,
+    severities,
+)
+from ipgl.report.significance import against_baseline, best_baseline
+from ipgl.report.style import method_styles
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ipgl.evaluation.summary import RuleAudit, StudyResults
+from ipgl.evaluation.study_summary import RuleAudit, StudyResults
+from ipgl.report.formatting import MISSING, finite, number, percent, points
 from ipgl.report.tables import DataTable
-from ipgl.report.wording import MISSING, finite, number, percent, points
 
 
 def rules_table(results: StudyResults) -> DataTable:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ipgl.evaluation.summary import Estimate, MethodSummary, MethodTest, StudySummary
-from ipgl.report.reading import shifted_accuracy
-from ipgl.report.wording import finite
+from ipgl.evaluation.study_summary import Estimate, MethodSummary, MethodTest, StudySummary
+from ipgl.report.formatting import finite
+from ipgl.report.result_queries import shifted_accuracy
 
 OWN_METHOD = "ipg"  # registry name of what the project proposes; everything else is a baseline
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from ipgl.tracking.colours import PALETTE
+from ipgl.core.colours import PALETTE
 
 # The tracking server's colours, so that a method looks the same there; symbol and dash tell apart what colour
 # alone would not.

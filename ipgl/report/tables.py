@@ -6,12 +6,23 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ipgl.core.redaction import redacted
+from ipgl.evaluation.curve_types import MIXTURE, MIXTURES
 from ipgl.evaluation.guessing import NO_BETTER, guesses
-from ipgl.evaluation.kinds import MIXTURE, MIXTURES
-from ipgl.evaluation.result import RunResult
-from ipgl.evaluation.summary import Estimate, StudyResults
+from ipgl.evaluation.run_result import RunResult
+from ipgl.evaluation.study_summary import Estimate, StudyResults
 from ipgl.report.figures import invariance_places, score_path
-from ipgl.report.reading import (
+from ipgl.report.formatting import (
+    EMPTY,
+    MISSING,
+    finite,
+    number,
+    percent,
+    percent_range,
+    setting,
+    whole_percent,
+)
+from ipgl.report.result_queries import (
     ACCURACY,
     FLIP_RATE,
     KAPPA,
@@ -26,17 +37,6 @@ from ipgl.report.reading import (
     severities,
     validation,
     winner_keys,
-)
-from ipgl.report.redact import redacted
-from ipgl.report.wording import (
-    EMPTY,
-    MISSING,
-    finite,
-    number,
-    percent,
-    percent_range,
-    setting,
-    whole_percent,
 )
 
 Value: TypeAlias = str | int | float | bool | None

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from ipgl.evaluation.result import RunResult
-from ipgl.evaluation.summary import StudyResults
-from ipgl.report.reading import cause_of
-from ipgl.report.redact import redacted
+from ipgl.core.durations import duration
+from ipgl.core.redaction import redacted
+from ipgl.evaluation.run_result import RunResult
+from ipgl.evaluation.study_summary import StudyResults
+from ipgl.report.figure_parts import MAX_HOVER, base_figure, rounded, say
+from ipgl.report.formatting import counted, finite, number, plotly_text, shortened
+from ipgl.report.result_queries import cause_of
 from ipgl.report.style import NEUTRAL, method_styles
 from ipgl.report.tables import DataTable
-from ipgl.report.traces import MAX_HOVER, base_figure, rounded, say
-from ipgl.report.wording import counted, duration, finite, number, plotly_text, shortened
 
 # A bar's fill says how the run ended, its colour which method it was.
 STATUS_PATTERNS = {"completed": "", "stopped": "/", "failed": "x"}

@@ -1,0 +1,1 @@
+"""A whole study: run, resume, read, compare, show in MLflow."""

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipgl.config import EvaluationSettings
-from ipgl.errors import StudyStateError
+from ipgl.core.errors import StudyStateError
+from ipgl.core.flatten import flatten
 from ipgl.evaluation import MethodSummary, RunResult, StudyResults, StudySummary, Tested, compare
 from ipgl.evaluation.aggregate import NOTHING_COMPARED
-from ipgl.evaluation.audit import audit_rules
-from ipgl.study.axis import on_one_axis
-from ipgl.study.collect import missing_curves, read_ended, results_of, study_environment
-from ipgl.study.folder import StudyFolder
-from ipgl.study.plan import StudyPlan
-from ipgl.tracking import flatten
+from ipgl.evaluation.selection_audit import audit_rules
+from ipgl.plan.study_plan import StudyPlan
+from ipgl.storage.study_folder import StudyFolder
+from ipgl.study.mixture_axis import on_one_axis
+from ipgl.study.results import missing_curves, read_ended, results_of, study_environment
 
 _CURVE_AXES = {
     "mixture": "severities",

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from ipgl.config import TrialConfig
+from ipgl.core.errors import IpglError
 from ipgl.data import Dataset, pictures
-from ipgl.errors import IpglError
 from ipgl.evaluation import MethodSummary, StudyResults, Tested
+from ipgl.plan.study_plan import StudyPlan
 from ipgl.report import Gallery, Mistake, PicturePair
-from ipgl.study.collect import read_ended
-from ipgl.study.folder import StudyFolder
-from ipgl.study.plan import StudyPlan
-from ipgl.study.trial_data import cached_dataset
+from ipgl.storage.study_folder import StudyFolder
+from ipgl.study.results import read_ended
+from ipgl.trial.datasets import cached_dataset
 
 _PAIRS = 8
 _MISTAKES = 6

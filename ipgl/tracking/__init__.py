@@ -1,8 +1,6 @@
 """Results in a tracking server; the only room that imports mlflow, and only once a tracker is used."""
 
 from ipgl.tracking.base import DataView, ModelView, RunView, StudyView, Tracker
-from ipgl.tracking.colours import PALETTE, STUDY_COLOUR, method_colours
-from ipgl.tracking.entries import flatten
 from ipgl.tracking.fetch import FetchedStudy, fetch_study
 from ipgl.tracking.mlflow_tracker import MlflowTracker
 from ipgl.tracking.none_tracker import NoneTracker
@@ -11,8 +9,6 @@ from ipgl.tracking.store import Store, locate
 from ipgl.tracking.ui import run_ui, ui_command
 
 __all__ = [
-    "PALETTE",
-    "STUDY_COLOUR",
     "TRACKERS",
     "DataView",
     "FetchedStudy",
@@ -24,10 +20,8 @@ __all__ = [
     "StudyView",
     "Tracker",
     "fetch_study",
-    "flatten",
     "locate",
     "make_tracker",
-    "method_colours",
     "run_ui",
     "ui_command",
 ]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ipgl.config import Phase
-from ipgl.evaluation.result import RunResult
-from ipgl.evaluation.summary import StudyResults
+from ipgl.evaluation.run_result import RunResult
+from ipgl.evaluation.study_summary import StudyResults
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipgl.errors import TrackingError
+from ipgl.core.errors import TrackingError
 from ipgl.tracking.store import Store
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ipgl.evaluation.result import RunResult
+from ipgl.core.flatten import flatten
+from ipgl.evaluation.run_result import RunResult
 from ipgl.tracking.base import DataView
-from ipgl.tracking.entries import flatten, parameter_texts
-from ipgl.tracking.groups import name_of
+from ipgl.tracking.group_table import name_of
+from ipgl.tracking.mlflow_values import parameter_texts
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ipgl.errors import TrackingError
+from ipgl.core.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults, StudySummary, Tested, read_predictions
 from ipgl.tracking.client import connect, probe, tracking_errors
 from ipgl.tracking.store import Store, locate

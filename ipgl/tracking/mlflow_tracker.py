@@ -17,14 +17,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ipgl.evaluation.result import RunResult
-from ipgl.evaluation.summary import StudyResults
+from ipgl.core.colours import method_colours
+from ipgl.evaluation.run_result import RunResult
+from ipgl.evaluation.study_summary import StudyResults
 from ipgl.tracking.base import DataView, ModelView, RunView, StudyView
 from ipgl.tracking.client import http_limits, probe, tracking_errors
-from ipgl.tracking.colours import method_colours
-from ipgl.tracking.cursor import Cursor, RunCursor, load_cursor, save_cursor
 from ipgl.tracking.datasets import dataset_input
-from ipgl.tracking.entries import (
+from ipgl.tracking.group_table import group_table
+from ipgl.tracking.machine_metrics import Machine
+from ipgl.tracking.mlflow_values import (
     ROW_MARKER,
     Point,
     bunches,
@@ -37,11 +38,10 @@ from ipgl.tracking.entries import (
     study_parameters,
     summary_points,
 )
-from ipgl.tracking.groups import group_table
-from ipgl.tracking.machine import Machine
 from ipgl.tracking.models import ModelError, legal_aliases
-from ipgl.tracking.note import study_note
+from ipgl.tracking.recorded_state import Cursor, RunCursor, load_cursor, save_cursor
 from ipgl.tracking.store import Store
+from ipgl.tracking.study_description import study_note
 from ipgl.tracking.tags import (
     end_tags,
     environment_tags,
@@ -51,7 +51,7 @@ from ipgl.tracking.tags import (
     run_tags,
     study_tags,
 )
-from ipgl.tracking.views import artifact_link, models_link, shared_views, study_links
+from ipgl.tracking.ui_links import artifact_link, models_link, shared_views, study_links
 from ipgl.tracking.writer import Writer
 
 _STATES = {"completed": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}

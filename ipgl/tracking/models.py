@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipgl.tracking.base import ModelView
 from ipgl.tracking.client import http_limits
-from ipgl.tracking.entries import Point
+from ipgl.tracking.mlflow_values import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

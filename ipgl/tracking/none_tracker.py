@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ipgl.evaluation.summary import StudyResults
+from ipgl.evaluation.study_summary import StudyResults
 from ipgl.tracking.base import ModelView, RunView, StudyView
 
 

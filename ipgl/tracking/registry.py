@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ipgl.config import TrackingSettings
-from ipgl.registry import lookup
+from ipgl.core.registry import lookup
 from ipgl.tracking.base import Tracker
 from ipgl.tracking.mlflow_tracker import MlflowTracker
 from ipgl.tracking.none_tracker import NoneTracker

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ipgl.errors import TrackingError
+from ipgl.core.errors import TrackingError
+from ipgl.core.redaction import MASK, QUERY_SECRET, USERINFO, without_credentials
 
 _SERVERS = ("http", "https")
 _DATABASES = ("postgresql", "mysql", "mssql")
-_HIDDEN = "***"
-# A password may hold anything but @, as SQLAlchemy reads it; without one, the name alone may be a token.
-_USERINFO = re.compile(r"(?<=://)(?:[^\s'\"/:@]*:[^\s'\"@]*|[^\s'\"/?#@]+)@")
-_QUERY_SECRET = re.compile(r"(?i)([?&][\w-]*(?:password|passwd|pwd|token|secret)[\w-]*=)[^&\s'\"#]+")
 
 
 @dataclass(frozen=True)
@@ -51,13 +47,12 @@ class Store:
 
     def redact(self, text: str) -> str:
         """Text without the credentials of any URL, and without this store's own wherever they stand."""
-        text = self.remove_own_credentials(text)
-        return _QUERY_SECRET.sub(rf"\g<1>{_HIDDEN}", _USERINFO.sub(f"{_HIDDEN}@", text))
+        return without_credentials(self.remove_own_credentials(text))
 
     def remove_own_credentials(self, text: str) -> str:
         """Text without this store's credentials; everything else stays exactly as it is."""
         for secret in self._secrets:
-            text = text.replace(secret, _HIDDEN)
+            text = text.replace(secret, MASK)
         return text
 
     @property
@@ -65,14 +60,14 @@ class Store:
         if self.database:
             return []
         secrets = set()
-        for match in _USERINFO.finditer(self.uri):
+        for match in USERINFO.finditer(self.uri):
             user, colon, password = match.group(0)[:-1].partition(":")
             # A short password, or a name alone, would blot out ordinary words; within a URL both are hidden anyway.
             if colon:
                 secrets |= {f"{user}:{password}", *([password] if len(password) >= 4 else [])}
             elif self.is_server and len(user) >= 8:
                 secrets.add(user)
-        secrets |= {match.group(0).partition("=")[2] for match in _QUERY_SECRET.finditer(self.uri)}
+        secrets |= {match.group(0).partition("=")[2] for match in QUERY_SECRET.finditer(self.uri)}
         secrets |= {unquote(secret) for secret in secrets}
         return sorted(secrets, key=len, reverse=True)
 
@@ -97,7 +92,7 @@ def locate(storage: Path, uri: str | None) -> Store:
     if separator and rest and (backend in _SERVERS or backend in _DATABASES):
         artifact_root = None if backend in _SERVERS else storage.resolve() / "mlartifacts"
         return Store(uri, artifact_root)
-    shown = Store(uri, None).shown
+    shown = without_credentials(uri)
     raise TrackingError(
         "tracking.uri must be the address of a server or a database (http://host:5000, sqlite:////folder/mlflow.db, "
         f"postgresql://user@host/name), but got {shown!r}; leave it out to keep a local database in the storage folder"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ipgl.evaluation.result import RunResult
+from ipgl.core.colours import STUDY_COLOUR
+from ipgl.evaluation.run_result import RunResult
 from ipgl.tracking.base import ModelView, RunView, StudyView
-from ipgl.tracking.colours import STUDY_COLOUR
-from ipgl.tracking.note import failure_line, failure_note, opening_note
+from ipgl.tracking.study_description import failure_line, failure_note, opening_note
 
 # Older servers refuse longer ones.
 LONGEST_TAG = 5000

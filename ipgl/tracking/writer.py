@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipgl.tracking.base import ModelView
 from ipgl.tracking.client import connect, http_limits
-from ipgl.tracking.entries import (
+from ipgl.tracking.mlflow_values import (
     PARAMETERS_PER_CALL,
     Point,
     bunches,

@@ -3,10 +3,10 @@
 from ipgl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ipgl.training.collective import Collective
 from ipgl.training.device import choose_device, place
+from ipgl.training.lockstep import Pack, PackFailedError
 from ipgl.training.loop import NonFiniteError, Trainer, TrainingOutcome, evaluation_steps, train
-from ipgl.training.pack import Pack, PackFailedError
 from ipgl.training.reporter import Reporter, SilentReporter
-from ipgl.training.system import system_metrics
+from ipgl.training.system_metrics import system_metrics
 
 __all__ = [
     "Checkpoint",

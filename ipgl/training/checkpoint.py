@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 import torch
 
-from ipgl.errors import StudyStateError
-from ipgl.files import write_atomically
+from ipgl.core.atomic_files import write_atomically
+from ipgl.core.errors import StudyStateError
 
 RandomState: TypeAlias = dict[str, Any]  # of the CPU's generator, and of each GPU's
 

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from ipgl.config import TrainingSettings
+from ipgl.core.errors import ResourceError
 from ipgl.data import Dataset
-from ipgl.errors import ResourceError
 
 
 def choose_device(settings: TrainingSettings) -> torch.device:

@@ -28,9 +28,9 @@ from ipgl.training.checkpoint import (
 )
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
-from ipgl.training.feed import Feed
 from ipgl.training.reporter import Reporter
-from ipgl.training.workshop import Workshop
+from ipgl.training.run_optimisers import Workshop
+from ipgl.training.step_batches import Feed
 
 TRACE_ROWS = 200  # of a run: enough to see what happens in it, and small beside its predictions
 

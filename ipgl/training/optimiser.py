@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.training.collective import Collective
-from ipgl.training.fused import FusedStep
+from ipgl.training.fused_step import FusedStep
 
 
 def make_optimiser(settings: OptimiserSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:

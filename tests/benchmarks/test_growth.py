@@ -23,9 +23,9 @@ from ipgl.evaluation import GroupCount, Predictions, run_curves
 from ipgl.methods import METHODS
 from ipgl.methods.ipg.discrepancy import rationale
 from ipgl.models import MODELS
-from ipgl.study.collect import summarise
+from ipgl.study.results import summarise
 from ipgl.training.collective import Collective
-from ipgl.training.workshop import Workshop
+from ipgl.training.run_optimisers import Workshop
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 

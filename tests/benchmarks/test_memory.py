@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
-from ipgl.study.sharing import frozen
+from ipgl.trial.dataset_buffers import frozen
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.mnist, pytest.mark.timeout(1200)]
 

@@ -21,19 +21,19 @@ from unittest import mock
 import pytest
 import ray
 
+from ipgl.core.atomic_files import write_text
 from ipgl.evaluation import RunResult
-from ipgl.files import write_text
-from ipgl.study import ray_pool
-from ipgl.study.events import AllEvents
-from ipgl.study.folder import StudyFolder
-from ipgl.study.plan import StudyPlan, load_plan
-from ipgl.study.ray_engine import Places, RayEngine
-from ipgl.study.ray_orders import Event, Orders
-from ipgl.study.ray_trial import SCORE
-from ipgl.study.sync import TrackerSync
-from ipgl.study.tracked import TrackedStudy
-from ipgl.study.trial import base_result
+from ipgl.execution import pool as ray_pool
+from ipgl.execution.engine import Places, RayEngine
+from ipgl.execution.events import AllEvents
+from ipgl.execution.pack_messages import Event, Orders
+from ipgl.execution.trial_function import SCORE
+from ipgl.plan.study_plan import StudyPlan, load_plan
+from ipgl.storage.study_folder import StudyFolder
+from ipgl.study.background_sync import TrackerSync
+from ipgl.study.tracker_view import TrackedStudy
 from ipgl.tracking import make_tracker
+from ipgl.trial.run import base_result
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3000)]
 

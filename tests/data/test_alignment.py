@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency, norm
 
+from ipgl.core.errors import DataError
 from ipgl.data import Alignment, find_alignment, resolve_alignment
 from ipgl.data.alignment import _gaps, _independence_p_value, _residual_p_values
-from ipgl.errors import DataError
 
 
 def found(counts, names=()):

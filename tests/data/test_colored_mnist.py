@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from ipgl.core.errors import DataError
 from ipgl.data import Split, colored_mnist
 from ipgl.data.colored_mnist import ColoredMnistSettings, fade, paint, turn_hue
 from ipgl.data.digits import sklearn_digits
-from ipgl.errors import DataError
 
 
 def splits(dataset) -> tuple[Split, Split, Split]:

@@ -11,8 +11,8 @@ import pytest
 import torchvision
 from sklearn.datasets import load_digits
 
+from ipgl.core.errors import DataError
 from ipgl.data import digits
-from ipgl.errors import DataError
 
 # Three training and two test images of 2 x 2 pixels, and their labels, as idx files.
 FILES = {

@@ -18,10 +18,10 @@ import torch
 from image_files import picture, save
 from PIL import Image
 
+from ipgl.core.errors import DataError
+from ipgl.core.locks import exclusive
 from ipgl.data.image_cache import Preparation, build_cache
 from ipgl.data.images import FileImage
-from ipgl.data.lock import exclusive
-from ipgl.errors import DataError
 
 SIZE = Preparation(20, 24)
 

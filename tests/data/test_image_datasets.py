@@ -9,10 +9,10 @@ from image_files import CELEBA_VALUES, picture, save, write_celeba, write_csv, w
 from PIL import Image
 
 from ipgl.config import Component
+from ipgl.core.errors import DataError
 from ipgl.data import DATASETS, Images
 from ipgl.data.celeba import read_celeba
 from ipgl.data.image_dataset import cache_folder
-from ipgl.errors import DataError
 
 
 def build(name, **settings):

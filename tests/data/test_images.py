@@ -14,8 +14,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ipgl.data.images import MEAN, STD, Images
-from ipgl.data.inputs import parts, view
 from ipgl.data.pixel_file import Buffers, PixelFile
+from ipgl.data.split_inputs import parts, view
 
 COUNT = 7
 

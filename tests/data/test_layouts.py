@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ipgl.core.errors import DataError
 from ipgl.data.celeba import ATTRIBUTES, IMAGES, PARTITION
 from ipgl.data.layouts import CELEBA_FOLDERS, WATERBIRDS_FOLDERS, dataset_root, find_layout
-from ipgl.errors import DataError
 
 
 def waterbirds(root, folder=None):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from image_files import write_csv
 
+from ipgl.core.errors import DataError
 from ipgl.data.manifest import Columns, check_table, read_csv
-from ipgl.errors import DataError
 
 HEADER = ["path", "label", "attribute", "split"]
 GOOD = [["a/0.png", 0, 0, "train"], ["a/1.png", 1, 1, "val"], ["a/2.png", 1, 0, "test"]]

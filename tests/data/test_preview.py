@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ipgl.data import Alignment, Dataset, PairSet, Split
-from ipgl.data.pictures import pictures, small
+from ipgl.data.input_images import pictures, small
 from ipgl.data.preview import group_sheet, pair_sheet, preview_groups
 
 

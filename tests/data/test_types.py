@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from ipgl.core.registry import UnknownNameError, lookup
 from ipgl.data import DATASETS, PairSet, Split
-from ipgl.registry import UnknownNameError, lookup
 
 SPLIT = Split(
     x=torch.tensor([[1.0], [2.0], [3.0]]),

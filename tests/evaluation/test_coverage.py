@@ -14,9 +14,9 @@ import pytest
 from scipy.stats import norm
 
 from ipgl.evaluation.intervals import differences, mean_interval
-from ipgl.evaluation.lowest import worst_case, worst_group
-from ipgl.evaluation.sampling import sample_outcomes
+from ipgl.evaluation.sampling_variance import sample_outcomes
 from ipgl.evaluation.worst_case import KULLBACK_LEIBLER, worst_case_kl
+from ipgl.evaluation.worst_group import worst_case, worst_group
 
 REPEATS = 2000
 EXAMPLE_SPREAD = 1.5

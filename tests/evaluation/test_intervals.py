@@ -13,7 +13,7 @@ from scipy.stats import ttest_ind
 
 from ipgl.evaluation import wilson_interval
 from ipgl.evaluation.intervals import Differences, differences, holm, mean_interval, student_quantile
-from ipgl.evaluation.sampling import sample_outcomes, sample_runs
+from ipgl.evaluation.sampling_variance import sample_outcomes, sample_runs
 
 ALL = np.ones((1, 1))
 

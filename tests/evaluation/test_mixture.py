@@ -19,7 +19,7 @@ from ipgl.evaluation import (
     mixture_weights,
     run_curves,
 )
-from ipgl.evaluation.kinds import CurveKind, curve_kind
+from ipgl.evaluation.curve_types import CurveKind, curve_kind
 from ipgl.evaluation.mixture import common_mixture, mixture_name, why_no_mixture
 
 NOTHING = np.zeros(0, dtype=np.int32)

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from ipgl.evaluation import SELECTION_RULES, RunResult
-from ipgl.evaluation.audit import audit_rules, best_run
 from ipgl.evaluation.selection import LOWEST_SCORE
+from ipgl.evaluation.selection_audit import audit_rules, best_run
 
 
 @pytest.mark.parametrize(

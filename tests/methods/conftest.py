@@ -13,7 +13,7 @@ from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
 from ipgl.methods import Toolbox
 from ipgl.models import Classifier
 from ipgl.training.collective import Collective
-from ipgl.training.workshop import Workshop
+from ipgl.training.run_optimisers import Workshop
 
 
 @pytest.fixture(autouse=True)

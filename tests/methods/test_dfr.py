@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import OptimiserSettings, TrainingSettings
+from ipgl.core.errors import DataError
 from ipgl.data import Dataset, PairSet, Split
-from ipgl.errors import DataError
 from ipgl.methods.dfr import Dfr, DfrSettings, balanced_subset, logistic_regression
 from ipgl.models import Classifier
 from ipgl.training import SilentReporter, train

@@ -9,8 +9,8 @@ import torch
 from image_rows import image_dataset
 
 from ipgl.config import Component
+from ipgl.core.errors import DataError
 from ipgl.data.augment import RandomResizedCrop
-from ipgl.errors import DataError
 from ipgl.models import MODELS, frozen
 from ipgl.models.frozen import is_frozen, with_frozen_features
 

@@ -7,9 +7,9 @@ import torch
 import torchvision
 from torch import nn
 
-from ipgl.errors import DataError
+from ipgl.core.errors import DataError
+from ipgl.core.registry import UnknownNameError, lookup
 from ipgl.models import MODELS, Classifier
-from ipgl.registry import UnknownNameError, lookup
 
 # name, settings, input shape, features
 CASES = [

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ipgl.evaluation.result import CurvePoint, Failure, RunResult
-from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
+from ipgl.evaluation.run_result import CurvePoint, Failure, RunResult
+from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudyResults, StudySummary
 
 # severity -> (mean, low, high)
 Curve = Mapping[float, tuple[float, float, float]]

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from ipgl.evaluation.summary import MethodBudget, MethodSummary, SearchedSetting
+from ipgl.evaluation.study_summary import MethodBudget, MethodSummary, SearchedSetting
 from ipgl.report import markdown_report, report_tables, write_tables
 from ipgl.report.budget import budget_notes, budget_table
 from ipgl.report.html import render_report

@@ -104,7 +104,7 @@ def test_programs_get_unrounded_numbers(varied):
 
 
 def test_runs_are_counted_by_phase(build):
-    from ipgl.report.notes import facts
+    from ipgl.report.explanations import facts
 
     runs = [
         build.run("ipg", number, phase=phase)

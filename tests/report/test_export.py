@@ -9,7 +9,7 @@ import os
 import pyarrow.parquet as pq
 import pytest
 
-from ipgl.evaluation.summary import Estimate, MethodTest
+from ipgl.evaluation.study_summary import Estimate, MethodTest
 from ipgl.report import report_tables, write_tables
 
 

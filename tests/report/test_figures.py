@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from ipgl.evaluation.summary import Estimate
+from ipgl.evaluation.study_summary import Estimate
 from ipgl.report import invariance_figure, learning_figure, robustness_figure, trials_figure
 from ipgl.report.style import LIGHT, OKABE_ITO
 from ipgl.report.tables import invariance_table

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from plotly.offline import get_plotlyjs
 
-from ipgl.evaluation.result import GroupCount
-from ipgl.evaluation.summary import Estimate, GroupEstimate, MethodTest
+from ipgl.evaluation.run_result import GroupCount
+from ipgl.evaluation.study_summary import Estimate, GroupEstimate, MethodTest
 from ipgl.report import Gallery, Mistake, PicturePair, html, render_report, write_report
-from ipgl.report.library import compressed_plotly
+from ipgl.report.plotly_library import compressed_plotly
 
 XSS = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 

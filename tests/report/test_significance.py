@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ipgl.evaluation.summary import Estimate, MethodTest
+from ipgl.evaluation.study_summary import Estimate, MethodTest
 from ipgl.report.significance import against_baseline, best_baseline, is_significant
 
 NAN = math.nan

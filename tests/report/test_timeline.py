@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipgl.evaluation.result import Failure
+from ipgl.evaluation.run_result import Failure
 from ipgl.report.timeline import timeline, timeline_figure, timeline_table
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 from small_study import finished_study, study_text
 
-from ipgl.errors import StudyStateError
+from ipgl.core.errors import StudyStateError
 from ipgl.evaluation.guessing import NO_BETTER
 from ipgl.study.compare import compare_studies
 

@@ -5,9 +5,9 @@ import pytest
 from small_study import finished_study, study_text
 
 from ipgl.study import gallery as gallery_module
-from ipgl.study.collect import summarise
 from ipgl.study.gallery import make_gallery
-from ipgl.study.trial_data import forget_datasets
+from ipgl.study.results import summarise
+from ipgl.trial.datasets import forget_datasets
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ import pytest
 from rich.console import Console
 from small_study import finished_study, study_text
 
+from ipgl.cli.live_display import audit_line, print_results
 from ipgl.config import read_document
-from ipgl.errors import DataError
+from ipgl.core.errors import DataError
+from ipgl.plan.preflight import check_by_building
+from ipgl.plan.study_plan import make_plan
 from ipgl.report import findings, markdown_report, render_report
-from ipgl.study.check import check_by_building
-from ipgl.study.collect import summarise
 from ipgl.study.compare import compare_studies
-from ipgl.study.display import audit_line, print_results
-from ipgl.study.plan import make_plan
-from ipgl.tracking.entries import headlines, scalar_points
-from ipgl.tracking.note import study_note
+from ipgl.study.results import summarise
+from ipgl.tracking.mlflow_values import headlines, scalar_points
+from ipgl.tracking.study_description import study_note
 
 ROLES = re.compile(r"agree|aligned|conflicting", re.IGNORECASE)
 REMARK = (

@@ -12,18 +12,18 @@ import torch
 from image_files import write_waterbirds
 from small_study import finished_study
 
+from ipgl.cli.data_views import write_features
 from ipgl.config import Document, parse_document
+from ipgl.core.errors import DataError, IpglError
 from ipgl.data import DATASETS
-from ipgl.errors import DataError, IpglError
-from ipgl.study import trial_data
-from ipgl.study.check import check_by_building
-from ipgl.study.collect import summarise
-from ipgl.study.data_commands import write_features
+from ipgl.plan.preflight import check_by_building
+from ipgl.plan.study_plan import load_plan, make_plan, skipping_bad
 from ipgl.study.gallery import make_gallery
-from ipgl.study.plan import load_plan, make_plan, skipping_bad
-from ipgl.study.session import stored_plan
-from ipgl.study.trial import load_model
-from ipgl.study.trial_data import trial_dataset
+from ipgl.study.results import summarise
+from ipgl.study.runner import stored_plan
+from ipgl.trial import datasets as trial_data
+from ipgl.trial.datasets import trial_dataset
+from ipgl.trial.run import load_model
 
 TINY = """\
 name: birds
@@ -164,7 +164,7 @@ def test_skipping_survives_a_resume(tmp_path, waterbirds):
     (folder / "study.yaml").write_text(study.read_text())
     for skip_bad in (True, False):
         (folder / "study.json").write_text(json.dumps({"phase": "search", "skip_bad": skip_bad}))
-        from ipgl.study.folder import StudyFolder
+        from ipgl.storage.study_folder import StudyFolder
 
         assert bool(stored_plan(StudyFolder(folder)).config.dataset.settings.get("skip_bad")) is skip_bad
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from ipgl.config import Component
-from ipgl.study.folder import TrialFolder
-from ipgl.study.plan import load_plan
-from ipgl.study.trial import run_trial
-from ipgl.study.trial_data import forget_datasets
+from ipgl.plan.study_plan import load_plan
+from ipgl.storage.study_folder import TrialFolder
+from ipgl.trial.datasets import forget_datasets
+from ipgl.trial.run import run_trial
 
 STUDY = Path(__file__).parents[2] / "studies" / "waterbirds_tiny.yaml"
 

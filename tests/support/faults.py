@@ -12,7 +12,7 @@ import torch
 from mlflow import MlflowClient
 
 from ipgl.evaluation import RunResult
-from ipgl.study.folder import StudyFolder
+from ipgl.storage.study_folder import StudyFolder
 
 STUDY = """
 name: small

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from ipgl.config import read_document
-from ipgl.study.collect import choose_winners
-from ipgl.study.components import component_trials, final_trials
-from ipgl.study.folder import StudyFolder
-from ipgl.study.imports import copy_imports
-from ipgl.study.plan import StudyPlan, make_plan
-from ipgl.study.session import finish, storage_folder, stored_plan
-from ipgl.study.trial import run_trial
+from ipgl.plan.final_runs import component_trials, final_trials
+from ipgl.plan.study_plan import StudyPlan, make_plan
+from ipgl.storage.study_folder import StudyFolder
+from ipgl.study.results import choose_winners
+from ipgl.study.runner import finish, storage_folder, stored_plan
 from ipgl.training import SilentReporter
+from ipgl.trial.run import run_trial
+from ipgl.trial.user_code import copy_imports
 
 STUDY = """\
 name: {name}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ipgl.evaluation.result import CurvePoint, Failure, RunResult
-from ipgl.evaluation.summary import Estimate, MethodSummary, StudyResults, StudySummary
+from ipgl.evaluation.run_result import CurvePoint, Failure, RunResult
+from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.tracking import RunView, StudyView, locate
 from ipgl.tracking.client import connect
 

@@ -11,7 +11,7 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 from ipgl.config import TrackingSettings
-from ipgl.evaluation.result import RunResult
+from ipgl.evaluation.run_result import RunResult
 from ipgl.tracking import RunView, StudyView, make_tracker
 
 storage, name = Path(sys.argv[1]), sys.argv[2]

@@ -9,7 +9,7 @@ import traceback
 import pytest
 
 from ipgl.config import TrackingSettings
-from ipgl.errors import TrackingError
+from ipgl.core.errors import TrackingError
 from ipgl.tracking import make_tracker
 
 

@@ -7,10 +7,10 @@ import pytest
 from mlflow import MlflowClient
 from small_study import finished_study, study_text
 
-from ipgl.errors import TrackingError
+from ipgl.core.errors import TrackingError
 from ipgl.evaluation import compare
-from ipgl.study.collect import read_ended, summarise
-from ipgl.study.track import sync_study
+from ipgl.study.replay import sync_study
+from ipgl.study.results import read_ended, summarise
 from ipgl.tracking import fetch_study
 
 

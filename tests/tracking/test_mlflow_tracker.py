@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 import pytest
 
 from ipgl.config import TrackingSettings
-from ipgl.tracking import PALETTE, make_tracker
+from ipgl.core.colours import PALETTE
+from ipgl.tracking import make_tracker
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND, INTERNAL_ERROR, PER
 from torch import nn
 
 from ipgl.config import TrackingSettings
-from ipgl.errors import TrackingError
+from ipgl.core.errors import TrackingError
 from ipgl.tracking import ModelView, make_tracker
 from ipgl.tracking.models import legal_aliases
 

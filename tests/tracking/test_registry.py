@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from ipgl.config import TrackingSettings
-from ipgl.errors import TrackingError
-from ipgl.registry import UnknownNameError
+from ipgl.core.errors import TrackingError
+from ipgl.core.registry import UnknownNameError
 from ipgl.tracking import MlflowTracker, NoneTracker, make_tracker
 
 

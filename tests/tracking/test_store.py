@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ipgl.errors import TrackingError
+from ipgl.core.errors import TrackingError
 from ipgl.tracking import locate
 
 

@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from ipgl.errors import TrackingError
+from ipgl.core.errors import TrackingError
 from ipgl.tracking import run_ui, ui_command
 
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from ipgl.errors import StudyStateError
+from ipgl.core.errors import StudyStateError
 from ipgl.training import Checkpoint, load_checkpoint, save_checkpoint
 from ipgl.training.checkpoint import random_state, restore_random_state
 

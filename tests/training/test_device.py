@@ -7,7 +7,7 @@ import torch
 from image_rows import image_dataset
 
 from ipgl.config import TrainingSettings
-from ipgl.errors import ResourceError
+from ipgl.core.errors import ResourceError
 from ipgl.training import choose_device, place
 from ipgl.training.device import autocast
 

@@ -17,8 +17,8 @@ from ipgl.data import Dataset, PairSet, ShuffledOrder, Split
 from ipgl.methods import METHODS
 from ipgl.models import Classifier
 from ipgl.training import Collective, train
-from ipgl.training.feed import Feed
-from ipgl.training.workshop import Workshop
+from ipgl.training.run_optimisers import Workshop
+from ipgl.training.step_batches import Feed
 
 WORKERS = 2
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
+from ipgl.core.errors import StudyStateError
 from ipgl.data import ShuffledOrder, derive_seed
-from ipgl.errors import StudyStateError
 from ipgl.methods import METHODS as REGISTRY
 from ipgl.methods import MethodBase, StepReport
 from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
@@ -841,7 +841,7 @@ def test_mixed_precision_is_for_steps_alone(toys):
 
 def test_the_second_step_sees_the_first_in_mixed_precision(toys):
     """With strength 0 the parameters stay where the task step left them, so rho can be measured again there."""
-    from ipgl.methods.ipg import invariance_ratio, pair_moments
+    from ipgl.evaluation.invariance import invariance_ratio, pair_moments
 
     dataset = toys.dataset()
     model, outcome, _ = fit(

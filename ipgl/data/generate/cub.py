@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from ipgl.data.problems import DataProblems
-from ipgl.errors import DataError
+from ipgl.core.errors import DataError
+from ipgl.data.fault_list import DataProblems
 
 # Sagawa et al. 2020: seabirds and waterfowl; a species counts if one of these is part of its lower-case name.
 WATER_BIRDS = (

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.generate.drawn_birds import draw_bird
 from ipgl.data.generate.drawn_places import PAINTERS, draw_place
-from ipgl.data.order import derive_seed
 
 # Names that the published list of species sorts as it does real ones; `Drawn` says what they are.
 _SPECIES = (

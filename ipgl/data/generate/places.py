@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from ipgl.errors import DataError
+from ipgl.core.errors import DataError
 
 # Sagawa et al. 2020, in the order of the attribute's values: 0 land, 1 water.
 LAND = ("bamboo_forest", "forest/broadleaf")

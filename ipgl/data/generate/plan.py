@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ipgl.config import Settings
+from ipgl.core.errors import DataError
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.generate.cub import Cub, Species, is_water_bird
 from ipgl.data.generate.places import LAND, WATER, place_files
-from ipgl.data.order import derive_seed
 from ipgl.data.table import TEST, TRAIN, VALIDATION
-from ipgl.errors import DataError
 
 
 class WaterbirdsPlan(Settings):

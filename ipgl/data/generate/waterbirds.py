@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from ipgl.core.atomic_files import write_atomically, write_text
+from ipgl.core.errors import DataError
+from ipgl.data.fault_list import DataProblems
 from ipgl.data.generate.blend import blend_files
 from ipgl.data.generate.cub import Cub, read_cub
 from ipgl.data.generate.places import place_path
@@ -27,9 +30,6 @@ from ipgl.data.generate.plan import (
     plan_hash,
     plan_waterbirds,
 )
-from ipgl.data.problems import DataProblems
-from ipgl.errors import DataError
-from ipgl.files import write_atomically, write_text
 
 RECORD = "generation.json"
 COUNTERFACTUAL = "counterfactual"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ipgl.core.errors import DataError
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.images import ImageSource
-from ipgl.data.order import derive_seed
 from ipgl.data.pair_sources.settings import ImagePairSettings
-from ipgl.errors import DataError
 
 # One side of all pairs: rows of the table, whose pixels are cached already, or pictures to decode.
 Side = NDArray[np.int64] | Sequence[ImageSource]

@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ipgl.core.errors import DataError
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.digits import data_root
+from ipgl.data.fault_list import DataProblems
 from ipgl.data.generate.blend import blend_files
 from ipgl.data.generate.cub import cub_folders, mask_path
 from ipgl.data.generate.places import place_files, place_path
 from ipgl.data.images import FileImage
-from ipgl.data.inputs import Blended, Readable
-from ipgl.data.order import derive_seed
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates
 from ipgl.data.pair_sources.settings import ImagePairSettings
-from ipgl.data.problems import DataProblems
+from ipgl.data.split_inputs import Blended, Readable
 from ipgl.data.table import TEST, TRAIN
-from ipgl.errors import DataError
 
 
 @dataclass(frozen=True)

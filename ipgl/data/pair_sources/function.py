@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ipgl.core.errors import DataError
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.images import FileImage
-from ipgl.data.order import derive_seed
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates
 from ipgl.data.pair_sources.settings import ImagePairSettings
 from ipgl.data.table import TRAIN
-from ipgl.errors import DataError
 
 
 @dataclass(frozen=True)

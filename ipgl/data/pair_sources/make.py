@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ipgl.data.fault_list import DataProblems
 from ipgl.data.images import Images
 from ipgl.data.pair_request import MadePairs, PairRequest
 from ipgl.data.pair_sources.candidates import Candidates, Side, choose
@@ -19,7 +20,6 @@ from ipgl.data.pair_sources.matched import matched_pairs
 from ipgl.data.pair_sources.recolour import recolour_pairs
 from ipgl.data.pair_sources.same_pictures import joined_units, note_held, without_held
 from ipgl.data.pair_sources.settings import ImagePairSettings
-from ipgl.data.problems import DataProblems
 from ipgl.data.types import PairSet
 
 PAIR_SOURCES: dict[str, Callable[[ImagePairSettings, PairRequest], Candidates]] = {

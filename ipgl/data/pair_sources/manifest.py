@@ -9,15 +9,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from ipgl.data.image_copies import held_row, same_pixels
+from ipgl.core.errors import DataError
+from ipgl.data.duplicate_images import held_row, same_pixels
+from ipgl.data.fault_list import DataProblems
 from ipgl.data.images import FileImage
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates, Side, units_of
 from ipgl.data.pair_sources.settings import ImagePairSettings
 from ipgl.data.paths import KnownFiles, as_on_disk, normal_path
-from ipgl.data.problems import DataProblems
 from ipgl.data.table import TRAIN, ImageTable
-from ipgl.errors import DataError
 
 _COLUMNS = ("image_a", "image_b", "label")
 

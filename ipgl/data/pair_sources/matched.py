@@ -12,13 +12,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ipgl.data.order import derive_seed
+from ipgl.core.errors import DataError
+from ipgl.core.registry import suggestion
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates
 from ipgl.data.pair_sources.settings import ImagePairSettings
 from ipgl.data.table import TRAIN, ImageTable
-from ipgl.errors import DataError
-from ipgl.registry import suggestion
 
 _NEIGHBOURS = 32
 

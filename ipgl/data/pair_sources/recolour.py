@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ipgl.data.batch_order import derive_seed
 from ipgl.data.images import FileImage
-from ipgl.data.order import derive_seed
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates
 from ipgl.data.pair_sources.settings import ImagePairSettings

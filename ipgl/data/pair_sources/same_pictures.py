@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ipgl.data.copies import listed
-from ipgl.data.image_copies import same_pixels
+from ipgl.data.duplicate_images import same_pixels
+from ipgl.data.duplicates import listed
+from ipgl.data.fault_list import DataProblems
 from ipgl.data.images import Images
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates, Side, units_of
-from ipgl.data.problems import DataProblems
 from ipgl.data.table import TRAIN
 
 

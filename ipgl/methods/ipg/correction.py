@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ipgl.data import PairBatch
-from ipgl.methods.ipg.condition import ADAPTIVITIES, invariance_ratio, joint_moments, joint_ratio
+from ipgl.evaluation.invariance import invariance_ratio, joint_moments, joint_ratio
+from ipgl.methods.ipg.condition import ADAPTIVITIES
 from ipgl.methods.ipg.discrepancy import DISCREPANCIES, ConstantHead, hidden_difference, mean_distance
 from ipgl.methods.ipg.settings import IpgSettings, Strengths
 from ipgl.models import Head, Network, joined

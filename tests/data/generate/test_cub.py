@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from ipgl.core.errors import DataError
 from ipgl.data.generate.cub import cub_folders, is_water_bird, mask_path, read_cub
-from ipgl.errors import DataError
 
 
 @pytest.mark.parametrize(

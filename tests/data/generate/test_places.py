@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from ipgl.core.errors import DataError
 from ipgl.data.generate.places import LAND, WATER, place_files, place_path
-from ipgl.errors import DataError
 
 
 @pytest.fixture(params=["data_large/f/forest/broadleaf", "f/forest/broadleaf", "forest/broadleaf"])

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
+from ipgl.core.errors import DataError
 from ipgl.data.generate.cub import Bird, Cub
 from ipgl.data.generate.plan import WaterbirdsPlan, metadata_csv, plan_hash, plan_waterbirds
-from ipgl.errors import DataError
 
 
 @pytest.fixture

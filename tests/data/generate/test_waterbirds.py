@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from ipgl.core.errors import DataError
 from ipgl.data.generate import WaterbirdsPlan, folder_name, generate_waterbirds
 from ipgl.data.generate.cub import read_cub
 from ipgl.data.generate.places import place_path
-from ipgl.errors import DataError
 
 PLAN = WaterbirdsPlan(strength=1.0, pairs=6, seed=3)
 

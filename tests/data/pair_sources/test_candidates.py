@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipgl.core.errors import DataError
 from ipgl.data.pair_sources import ImagePairSettings
 from ipgl.data.pair_sources.candidates import Candidates, choose, units_of
-from ipgl.errors import DataError
 
 
 def candidates(unit):

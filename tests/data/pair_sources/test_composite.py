@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ipgl.core.errors import DataError
 from ipgl.data.generate.blend import blend_files
 from ipgl.data.images import FileImage
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
 from ipgl.data.pair_sources.composite import CompositeImage, composite_pairs
 from ipgl.data.table import TRAIN
-from ipgl.errors import DataError
 
 
 def settings(root, **values):

@@ -5,8 +5,8 @@ import textwrap
 import pytest
 import torch
 
+from ipgl.core.errors import DataError
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
-from ipgl.errors import DataError
 
 ROWS = [(0, 0, 0)] * 6 + [(1, 1, 0)] * 4 + [(0, 0, 1), (0, 0, 2)]
 MODULE = """

@@ -5,9 +5,9 @@ import os
 import pytest
 from PIL import Image
 
+from ipgl.core.errors import DataError
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
 from ipgl.data.pair_sources.manifest import manifest_pairs
-from ipgl.errors import DataError
 
 # Rows 0 to 5 train, 6 validates, 7 tests.
 ROWS = [(0, 0, 0), (1, 1, 0), (0, 1, 0), (1, 0, 0), (0, 0, 0), (1, 1, 0), (0, 0, 1), (1, 1, 2)]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ipgl.core.errors import DataError
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
 from ipgl.data.pair_sources.matched import matched_pairs
-from ipgl.errors import DataError
 
 # label, attribute, then three binary columns; rows 0 to 7 train, 8 validates, 9 tests.
 FACES = [

@@ -7,13 +7,13 @@ import shutil
 import pytest
 from PIL import Image
 
+from ipgl.core.errors import DataError
 from ipgl.data.manifest import check_table, read_csv
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
 from ipgl.data.pair_sources.recolour import recolour_pairs
 from ipgl.data.pair_sources.same_pictures import joined_units, without_held
 from ipgl.data.table import TEST, TRAIN
 from ipgl.data.waterbirds import COLUMNS
-from ipgl.errors import DataError
 
 # Rows 0 to 5 train, 6 validates, 7 tests.
 ROWS = [(0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0), (0, 0, 1), (1, 1, 2)]

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from ipgl.methods.ipg import invariance_ratio, pair_moments
-from ipgl.methods.ipg.condition import ADAPTIVITIES, collapsed, joint_moments, joint_ratio, overshot
+from ipgl.evaluation.invariance import invariance_ratio, joint_moments, joint_ratio, pair_moments
+from ipgl.methods.ipg.condition import ADAPTIVITIES, collapsed, overshot
 
 
 def normal(seed, *shape):

@@ -1,0 +1,143 @@
+"""The doctor's eyes on the nodes of a cluster: one short-lived actor on each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ipgl.cluster.doctor.node import Finding, NodeFacts, Probe
+from ipgl.core.errors import ResourceError
+from ipgl.execution.loopback import choose_interface
+from ipgl.execution.trial_function import quiet_environment
+
+ANSWER_SECONDS = 90
+CONNECT_SECONDS = 5
+
+
+class _Observer:
+    """Runs on a node."""
+
+    def facts(self, probe: Probe, node: str) -> NodeFacts:
+        return probe.facts(node)
+
+    def clock(self) -> float:
+        return time.time()
+
+
+def look_around(address: str, probe: Probe) -> tuple[list[NodeFacts], list[Finding]]:
+    """Ask every node of the cluster.
+
+    Returns:
+        What the nodes that answered say, and findings about the cluster and those that did not.
+
+    Raises:
+        ResourceError: The cluster cannot be reached.
+    """
+    _require_listening(address)
+    for name, value in quiet_environment().items():
+        os.environ.setdefault(name, value)
+    choose_interface(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise ResourceError(
+            f"cannot use Ray at {address!r}: {' '.join(str(error).split())[:600]}; run the doctor on a node of the "
+            "cluster, with its RAY_AUTH_MODE and token, or correct the address"
+        ) from None
+    try:
+        return _ask_all(probe)
+    finally:
+        ray.shutdown()
+
+
+def _require_listening(address: str) -> None:
+    """Ray itself tries an address at which nobody listens for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        return  # `auto`, or a kind of address that Ray has to resolve
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ResourceError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); check that it runs (`ray status` on its "
+            "head) and that the port is the cluster's own (6379), or leave the address out to look at this machine"
+        ) from None
+
+
+def _ask_all(probe: Probe) -> tuple[list[NodeFacts], list[Finding]]:
+    alive = sorted(
+        (node for node in ray.nodes() if node["Alive"]),
+        key=lambda node: ("node:__internal_head__" not in node["Resources"], node["NodeManagerAddress"]),
+    )
+    gone = sum(not node["Alive"] for node in ray.nodes())
+    total = ray.cluster_resources()
+    findings = [
+        Finding(
+            "cluster",
+            "warning" if gone else "ok",
+            f"{len(alive)} nodes with {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+            + (f"; {gone} nodes have died since it started" if gone else ""),
+            "see why in the dashboard, or `ray status`; trials on them were started again" if gone else "",
+        )
+    ]
+    names = _names(alive)
+    observers = {
+        names[node["NodeID"]]: ray.remote(_Observer)
+        .options(
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        )
+        .remote()
+        for node in alive
+    }
+    asked = {name: observer.facts.remote(probe, name) for name, observer in observers.items()}
+    facts = []
+    until = time.monotonic() + ANSWER_SECONDS
+    for name, answer in asked.items():
+        try:
+            found = ray.get(answer, timeout=max(1.0, until - time.monotonic()))
+            facts.append(replace(found, skew_seconds=_skew(observers[name])))
+        except (RayError, GetTimeoutError) as error:
+            cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            findings.append(
+                Finding(
+                    "cluster",
+                    "error",
+                    f"{name} does not run what it is asked: {cause[:300]}",
+                    "install the driver's ipgl and Ray there, and look at the node's logs in the dashboard",
+                )
+            )
+    return facts, findings
+
+
+def _names(nodes: list[dict[str, Any]]) -> dict[str, str]:
+    """Node id -> a name that tells it apart from the others: several may share a machine."""
+    addresses = [node["NodeManagerAddress"] for node in nodes]
+    return {
+        node["NodeID"]: f"node {address}"
+        if addresses.count(address) == 1
+        else f"node {address} ({node['NodeID'][:6]})"
+        for node, address in zip(nodes, addresses, strict=True)
+    }
+
+
+def _skew(observer: Any) -> float:
+    """The least skew that explains the answers, in seconds: half of the way there and back is given away."""
+    least = float("inf")
+    for _ in range(3):
+        before = time.time()
+        there = ray.get(observer.clock.remote(), timeout=ANSWER_SECONDS)
+        after = time.time()
+        skew = there - (before + after) / 2
+        excess = max(0.0, abs(skew) - (after - before) / 2)
+        if excess < abs(least):
+            least = excess if skew > 0 else -excess
+    return least

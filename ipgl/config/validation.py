@@ -1,0 +1,116 @@
+"""From pydantic's error list to messages that name file, line, dotted path, rule, value and nearest name."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ipgl.config.document import Document, KeyPath
+from ipgl.core.errors import IpglError
+from ipgl.core.registry import suggestion
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One broken rule at one place of a document."""
+
+    path: KeyPath
+    message: str
+
+
+class ConfigError(IpglError):
+    """A study file that breaks one or more rules; `problems` holds them all."""
+
+    def __init__(self, document: Document, problems: Iterable[Problem]) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("\n".join(_located(document, problem) for problem in self.problems))
+
+
+def _located(document: Document, problem: Problem) -> str:
+    where = dotted(problem.path)
+    return f"{document.source}:{document.line_of(problem.path)}: {where + ': ' if where else ''}{problem.message}"
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """`('search', 'seeds', 0)` as `search.seeds[0]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], prefix: KeyPath = ()) -> list[Problem]:
+    """Translate a pydantic error; `prefix` is where `model`'s mapping stands in the document."""
+    problems = []
+    items = error.errors(include_url=False)
+    for item in items:
+        if item["type"] == "too_short" and any(
+            len(other["loc"]) > len(item["loc"]) and other["loc"][: len(item["loc"])] == item["loc"]
+            for other in items
+        ):
+            continue  # pydantic counts the items that are good: what is wrong with the others is said already
+        path = tuple(part for part in item["loc"] if not _is_union_tag(part))
+        if item["type"] == "extra_forbidden":
+            name, known = str(path[-1]), _fields_at(model, path[:-1])
+            message = f"unknown key {name!r}: {suggestion(name, known)}"
+        elif item["type"] == "missing":
+            message = f"this key is required but missing; add `{path[-1]}: ...`"
+        else:
+            message = _value_message(item["msg"], item["input"])
+        problems.append(Problem(prefix + path, message))
+    return problems
+
+
+def _value_message(rule: str, value: Any) -> str:
+    rule = rule.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if ", but got" in rule or isinstance(value, BaseModel):
+        return rule
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    hint = ""
+    if isinstance(value, dict) and len(value) == 1:
+        from ipgl.config.ranges import RANGES
+
+        key = str(next(iter(value)))
+        hint = (
+            "; this key takes one value, not a search range (ranges stand under `methods`)"
+            if key in RANGES
+            else f"; if this is meant as a search range, {key!r} is not one: {suggestion(key, RANGES)}"
+        )
+    return f"{rule[:1].lower()}{rule[1:]}, but got {shown}{hint}"
+
+
+def _is_union_tag(part: str | int) -> bool:
+    # Pydantic puts the tried branch of a union into the location; it is no key of the file.
+    return isinstance(part, str) and (
+        part in {"str", "int", "float", "bool", "none"}
+        or "[" in part
+        or part.startswith(("function-", "constrained-"))
+    )
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys that the settings class at `path` below `model` knows."""
+    current: Any = model
+    for part in path:
+        candidates = [
+            cls for cls in _models_in(current) if isinstance(part, str) and part in cls.model_fields
+        ]
+        if candidates:
+            current = candidates[0].model_fields[str(part)].annotation
+        else:  # a dict's value or a list's element: its model is among the annotation's arguments
+            current = list(typing.get_args(current)) or current
+    return [name for cls in _models_in(current) for name in cls.model_fields]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, list):
+        return [cls for item in annotation for cls in _models_in(item)]
+    if inspect.isclass(annotation) and not typing.get_args(annotation):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [cls for item in typing.get_args(annotation) for cls in _models_in(item)]

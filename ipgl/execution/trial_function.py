@@ -1,0 +1,102 @@
+"""What the processes of a cluster are told of their trials, and what they tell."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ipgl.config import Phase, TrialConfig
+from ipgl.evaluation import Failure, RunResult
+from ipgl.evaluation.selection import LOWEST_SCORE
+from ipgl.execution.shared_data import take_datasets
+from ipgl.plan.study_plan import StudyPlan
+from ipgl.storage.study_folder import StudyFolder
+from ipgl.trial.user_code import load_imports
+
+SCORE = "score"
+
+
+@dataclass(frozen=True)
+class TrialFunction:
+    """The trials of one phase, as their processes know them.
+
+    Attributes:
+        plan: The study.
+        folder: The study's folder, as seen from every node.
+        phase: `search` draws hyperparameters for `label`; the others run the configurations in `finals`.
+        finals: Configuration of each final or component run.
+        datasets: What `ipgl.execution.shared_data.put_datasets` gave.
+    """
+
+    plan: StudyPlan
+    folder: StudyFolder
+    phase: Phase
+    label: str = ""
+    finals: tuple[TrialConfig, ...] = ()
+    datasets: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self, parameters: dict[str, Any]) -> TrialConfig:
+        """The trial that Tune's parameters stand for."""
+        if self.phase != "search":
+            return self.finals[int(parameters["final"])]
+        return self.plan.trial(self.label, parameters, "search", self.plan.config.search.seed)
+
+    def prepare(self) -> None:
+        """Load what the study imports into this process, before `config` is asked, and the data that it shares."""
+        self.load_imports()
+        take_datasets(self.datasets)
+
+    def load_imports(self) -> None:
+        """Load what the study imports into this process."""
+        if self.plan.config.imports:
+            self.folder.fetch()
+        load_imports(self.plan.config.imports, self.folder.path)
+
+
+def last_row(config: TrialConfig, result: RunResult) -> dict[str, float]:
+    """What Tune is told once the result is on storage, so that a scheduler that ends the trial on it finds it there.
+
+    A failed trial scores the least that any rule gives, so that the search learns to stay away.
+    """
+    score = LOWEST_SCORE if result.status == "failed" else told(result.score)
+    return {SCORE: score, "training_iteration": config.training.evaluations}
+
+
+def told(score: float) -> float:
+    """What searcher and scheduler are told: Optuna would wait for ever on a trial whose score is NaN."""
+    return score if math.isfinite(score) else LOWEST_SCORE
+
+
+class RowReporter:
+    """Tells Tune every row but the last, counted from the run's beginning, not from the last restart."""
+
+    def __init__(self, epochs: int, tell: Callable[[dict[str, float]], object]) -> None:
+        """Tell `tell`, of a run of so many epochs."""
+        self._epochs, self._tell = epochs, tell
+
+    def report(self, row: dict[str, float]) -> None:
+        """Pass on the score and which evaluation it is."""
+        if row["epoch"] < self._epochs:
+            self._tell({SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])})
+
+
+def failure_of(cause: BaseException, traceback: str) -> Failure:
+    """The record of a trial that could not make its own."""
+    message = next((line for line in reversed(str(cause).splitlines()) if line.strip()), repr(cause))
+    return Failure(kind=type(cause).__name__, message=message.strip(), traceback=traceback)
+
+
+def quiet_environment() -> dict[str, str]:
+    """Switches that keep Ray's own output out of the study's display."""
+    return {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore"),
+    }

@@ -1,0 +1,142 @@
+"""What a study file's check can only know by building: are data and weights there, and do they fit the methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ipgl.config import TrialConfig, dotted
+from ipgl.config.document import KeyPath
+from ipgl.core.errors import DataError, IpglError
+from ipgl.data import Alignment, Dataset, group_counts
+from ipgl.evaluation import SELECTION_RULES, group_results, mixture_remarks
+from ipgl.methods import METHODS
+from ipgl.plan.study_plan import MethodPlan, StudyPlan
+from ipgl.trial.datasets import cached_dataset, training_counts, trial_alignment, trial_dataset
+from ipgl.trial.run import build_model
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What building found.
+
+    Attributes:
+        fingerprint: Of the data that the first method trains on.
+        notes: What the user should know about the data, a sentence each.
+    """
+
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+def check_by_building(plan: StudyPlan) -> Checked:
+    """Build data and model of every method once, so that what is wrong with them is known before Ray starts.
+
+    Raises:
+        IpglError: Data or weights are missing or damaged, or a method's needs are not met.
+    """
+    datasets = []
+    for method in plan.methods:
+        first = {key: found.probes[0] for key, found in method.space.items()}
+        # Every value that a search could give the data set; models and methods are checked by their settings.
+        varied = [
+            first | {key: probe}
+            for key, found in method.space.items()
+            if key.startswith("dataset.")
+            for probe in found.probes
+        ]
+        for sampled in varied or [first]:
+            config = plan.trial(method.label, sampled, "search", plan.config.search.seed)
+            datasets.append(_build(plan, method, config))
+    if "pairs" in plan.config.search.vary and not any(len(d.held_out_pairs) for d in datasets):
+        raise IpglError(
+            f"{_place(plan, ('search', 'vary'))}: the data set has no pairs to draw; set dataset.pairs, or leave "
+            "'pairs' out of search.vary"
+        )
+    notes = tuple(
+        dict.fromkeys(
+            note for dataset in datasets for note in (*dataset.notes, *_mixture_notes(plan, dataset))
+        )
+    )
+    return Checked(datasets[0].fingerprint, notes)
+
+
+def study_alignment(plan: StudyPlan, dataset: Dataset) -> Alignment:
+    """Which attribute value agrees with each class, as the study states or the training counts show.
+
+    Raises:
+        DataError: What the study states does not fit the data set; the message says where it stands.
+    """
+    try:
+        return trial_alignment(plan.config.evaluation, dataset)
+    except DataError as error:
+        raise DataError(f"{_place(plan, ('evaluation', 'alignment'))}: {error}") from None
+
+
+def _mixture_notes(plan: StudyPlan, dataset: Dataset) -> tuple[str, ...]:
+    alignment, test = study_alignment(plan, dataset), dataset.test
+    groups = group_results(
+        test.y,
+        test.y,
+        test.attribute,
+        alignment,
+        dataset.num_classes,
+        dataset.num_attributes,
+        training_counts(dataset),
+    )
+    return mixture_remarks(alignment, groups)
+
+
+def _build(plan: StudyPlan, method: MethodPlan, config: TrialConfig) -> Dataset:
+    path: KeyPath = ("methods", method.label, "dataset")
+    path = path if path in plan.document.lines else ("dataset",)
+    try:
+        dataset = cached_dataset(config.dataset.model_dump_json())
+    except DataError as error:
+        raise DataError(f"{_place(plan, path)}: {error}") from None
+    _check_needs(plan, method, dataset)
+    try:
+        build_model(config.model, trial_dataset(config), config.seed)
+    except ValueError as error:
+        raise IpglError(f"{_place(plan, ('model',))}: {error}") from None
+    return dataset
+
+
+def _place(plan: StudyPlan, path: KeyPath) -> str:
+    return f"{plan.document.source}:{plan.document.line_of(path)}: {dotted(path)}"
+
+
+def _check_needs(plan: StudyPlan, method: MethodPlan, dataset: Dataset) -> None:
+    """Refuse a method whose groups or environments the training data does not have, and a rule without its groups."""
+    needs = METHODS[method.method].needs
+    where = f"{_place(plan, ('methods', method.label))}: {method.method}"
+    if needs.pairs and not len(dataset.pairs):
+        raise IpglError(
+            f"{where} needs invariance pairs, but dataset.pairs gives none for training; "
+            "set dataset.pairs.train to 2 or more"
+        )
+    if needs.groups and dataset.num_attributes < 2:
+        raise IpglError(
+            f"{where} needs group labels, but the data set has one attribute value; leave the method out"
+        )
+    environments = len(torch.unique(dataset.train.environment))
+    if needs.environments and environments < 2:
+        raise IpglError(
+            f"{where} needs at least 2 training environments, but the data set has {environments}; "
+            "leave the method out"
+        )
+    rule = plan.config.search.selection
+    if SELECTION_RULES[rule].needs_pairs and not len(dataset.held_out_pairs):
+        raise IpglError(
+            f"{_place(plan, ('search', 'selection'))}: {rule} needs held-out pairs, but the data set has none; "
+            "set dataset.pairs, or search.selection: average"
+        )
+    validation = dataset.validation
+    counts = group_counts(validation.y, validation.attribute, dataset.num_classes, dataset.num_attributes)
+    if SELECTION_RULES[rule].needs_groups and not counts.min():
+        empty = [divmod(int(i), dataset.num_attributes) for i in (counts.flatten() == 0).nonzero()]
+        raise IpglError(
+            f"{_place(plan, ('search', 'selection'))}: {rule} needs validation examples of every group, but "
+            f"(label, attribute) {', '.join(map(str, empty))} has none; use pair_robust, which needs no groups"
+        )

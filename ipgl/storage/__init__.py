@@ -1,0 +1,1 @@
+"""Where studies and trials are kept, on a disk or behind a URI."""

@@ -1,0 +1,256 @@
+"""Storage at a URI (`s3://bucket/studies`, any file system that fsspec knows), worked on through local copies.
+
+Each process has a folder of copies. What is written there is put to the URI at once; what is read is fetched first if
+it has changed. An object is replaced whole, so that readers see the old content or the new, as with a local file.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cached_property, lru_cache, partial, update_wrapper
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from ipgl.core.errors import StudyStateError
+from ipgl.core.redaction import without_credentials
+from ipgl.core.retry import patiently
+
+_R = TypeVar("_R")
+_P = ParamSpec("_P")
+# Object stores replace an object in one step; elsewhere a file is put beside its place and renamed.
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
+_SIGNATURE = (
+    "size",
+    "ETag",
+    "etag",
+    "md5Hash",
+    "generation",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "ino",
+)
+
+
+def _guarded(method: Callable[Concatenate[Remote, _P], _R]) -> Callable[Concatenate[Remote, _P], _R]:
+    def guarded(remote: Remote, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with remote.guard:
+            return method(remote, *args, **kwargs)
+
+    update_wrapper(guarded, method)
+    return guarded
+
+
+def is_uri(storage: str) -> bool:
+    """Whether a study's `storage` is a URI rather than a folder."""
+    return "://" in storage
+
+
+@lru_cache
+def remote_at(uri: str) -> Remote:
+    """This process's view of a storage URI."""
+    return Remote(uri)
+
+
+class Remote:
+    """A storage URI and this process's copies of what lies there."""
+
+    def __init__(self, uri: str) -> None:
+        """Remember the URI; nothing is contacted yet."""
+        self.uri = uri.rstrip("/")
+        self.shown = without_credentials(self.uri)
+        # Threads of one process share the copies: none may fetch what another has written but not yet put.
+        self.guard = threading.RLock()
+        self._known: dict[str, tuple[object, ...]] = {}
+        self._sent: dict[str, tuple[int, int]] = {}
+
+    @cached_property
+    def local(self) -> Path:
+        """The folder of copies. It goes with the process, or, if that is killed, when the next one begins."""
+        parent = _private_folder()
+        for path in parent.glob("copies-*"):
+            process = path.name.split("-")[1]
+            if process.isdigit() and not Path(f"/proc/{process}").exists():
+                shutil.rmtree(path, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"copies-{os.getpid()}-", dir=parent))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def lock(self, name: str) -> Path:
+        """A file that the processes of this machine that work on the study `name` have in common."""
+        digest = hashlib.sha256(f"{self.uri}/{name}".encode()).hexdigest()[:16]
+        return _private_folder() / f"{digest}.lock"
+
+    @cached_property
+    def system(self) -> Any:
+        """The fsspec file system.
+
+        Raises:
+            StudyStateError: The scheme is unknown, or its package is not installed.
+        """
+        return self._opened[0]
+
+    @cached_property
+    def root(self) -> str:
+        """The URI's path as the file system wants it."""
+        return str(self._opened[1]).rstrip("/")
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs  # for few studies
+
+        try:
+            system, root = url_to_fs(self.uri, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise StudyStateError(
+                f"storage {self.shown}: this URI cannot be used ({error}); install the package for it on all nodes "
+                "(s3fs for s3://, gcsfs for gs://, adlfs for abfs://), or give a folder"
+            ) from None
+        return system, root
+
+    @_guarded
+    def pull(self, *paths: Path) -> None:
+        """Make these files' copies what lies at the URI; a copy of a file that is not there is removed.
+
+        Raises:
+            OSError: The storage cannot be read.
+        """
+        for path in paths:
+            name = self._name(path)
+            try:
+                info = self._ask(partial(self.system.info, self._at(name)))
+            except (FileNotFoundError, NotADirectoryError):
+                self._known.pop(name, None)
+                path.unlink(missing_ok=True)
+                continue
+            self._fetch(path, info)
+
+    @_guarded
+    def pull_below(self, folder: Path, names: Iterable[str] = ()) -> None:
+        """Fetch every file below a folder that has changed, or those of the given file names; one listing in all.
+
+        Raises:
+            OSError: The storage cannot be read.
+        """
+        wanted = set(names)
+        below = self._at(self._name(folder))
+        try:
+            found = self._ask(lambda: self.system.find(below, detail=True))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for place, info in found.items():
+            name = str(place)[len(self.root) :].lstrip("/")
+            parts = name.split("/")
+            # What a storage lists must not lead out of the folder of copies.
+            if any(part in ("", ".", "..") for part in parts) or parts[-1].startswith("."):
+                continue
+            if not wanted or parts[-1] in wanted:
+                self._fetch(self.local / name, info)
+
+    @_guarded
+    def push(self, *paths: Path) -> None:
+        """Put these files to the URI unless they are there as they are.
+
+        Raises:
+            OSError: The storage does not take them; what was there stays.
+        """
+        for path in paths:
+            name, state = self._name(path), _state(path)
+            if self._sent.get(name) == state:
+                continue
+            self._ask(partial(self._put, path, self._at(name)))
+            self._known[name] = _signature(self._ask(partial(self.system.info, self._at(name))))
+            self._sent[name] = state
+
+    @_guarded
+    def push_below(self, folder: Path) -> None:
+        """Put every file below a folder, but for hidden ones.
+
+        Raises:
+            OSError: The storage does not take them.
+        """
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                self.push(path)
+
+    @_guarded
+    def remove(self, path: Path) -> None:
+        """Remove a file here and there, if it is there.
+
+        Raises:
+            OSError: The storage refuses.
+        """
+        path.unlink(missing_ok=True)
+        name = self._name(path)
+        self._known.pop(name, None)
+        self._sent.pop(name, None)
+        with suppress(FileNotFoundError):
+            self._ask(partial(self.system.rm_file, self._at(name)))
+
+    def _fetch(self, path: Path, info: dict[str, Any]) -> None:
+        name, signature = self._name(path), _signature(info)
+        if self._known.get(name) == signature and path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            self._ask(partial(self.system.get_file, self._at(name), str(temporary)))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._known[name], self._sent[name] = signature, _state(path)
+
+    def _put(self, path: Path, place: str) -> None:
+        protocol = self.system.protocol
+        if _OBJECT_STORES & {protocol, *(() if isinstance(protocol, str) else protocol)}:
+            self.system.put_file(str(path), place)
+            return
+        folder, _, name = place.rpartition("/")
+        self.system.makedirs(folder, exist_ok=True)
+        temporary = f"{folder}/.{name}.{secrets.token_hex(4)}"
+        try:
+            self.system.put_file(str(path), temporary)
+            self.system.mv(temporary, place)
+        except BaseException:
+            if self.system.exists(temporary):
+                self.system.rm_file(temporary)
+            raise
+
+    def _ask(self, action: Callable[[], _R]) -> _R:
+        self.system.invalidate_cache()
+        return patiently(action, any_error=True)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.local).as_posix()
+
+    def _at(self, name: str) -> str:
+        return self.root if name == "." else f"{self.root}/{name}"
+
+
+def _private_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"ipgl-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise StudyStateError(
+            f"{folder}: the folder of copies must be yours alone, but others own it or can write to it; remove it"
+        )
+    return folder
+
+
+def _signature(info: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(str(info.get(name)) for name in _SIGNATURE)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size

@@ -1,0 +1,164 @@
+"""Keeps the tracker's copy of a study up to date, beside the study and without ever holding it up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from ipgl.config import TrialConfig
+from ipgl.core.errors import TrackingError
+from ipgl.evaluation import RunResult, StudyResults
+from ipgl.storage.study_folder import StudyFolder
+from ipgl.study.tracker_view import TrackedStudy
+
+_PERIOD_SECONDS = 2.0
+# Showing takes at most one part in so many of a core, which trials want: the pause is that much longer.
+_SHARE = 20
+_LONGEST_PAUSE_SECONDS = 30.0
+# How long the study's end waits for a tracker that has gone, which is what a server takes to restart.
+_PATIENCE_SECONDS = 20.0
+
+
+class TrackerSync:
+    """A thread that shows the tracker what stands on storage; use as a context manager.
+
+    Storage comes first: what the tracker cannot take now it is shown again later, at the latest when the
+    study closes, is resumed, or is synchronised by hand. No trouble with the tracker is ever raised, except at
+    the beginning if `must_open` says so.
+    """
+
+    def __init__(self, study: TrackedStudy, *, must_open: bool = True) -> None:
+        """Remember the study; nothing is contacted yet.
+
+        Args:
+            study: The study and what shows it.
+            must_open: Raise if the tracker cannot be used at the beginning: right for a new study, where a mistyped
+                address is likelier than a server that is away.
+        """
+        self._study = study
+        self._must_open = must_open
+        self._opened = self._away = self._closed = False
+        self._trouble = ""
+        self._waiting: dict[str, None] = {}
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ipgl-tracker", daemon=True)
+
+    def __enter__(self) -> TrackerSync:
+        if self._must_open:
+            self._study.open()
+            self._opened = True
+        self._want_all()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._end_thread() and kind is not None and self._opened:
+            self._attempt(self._study.tracker.interrupt)
+
+    def began(self, config: TrialConfig) -> None:
+        """Show the trial soon."""
+        self._want(config.key)
+
+    def reported(self, config: TrialConfig, score: float) -> None:
+        """Show the trial's new row soon."""
+        self._want(config.key)
+
+    def ended(self, result: RunResult) -> None:
+        """Show the trial's end soon."""
+        self._want(result.trial)
+
+    def close(self, results: StudyResults) -> None:
+        """Show everything that is still waiting, then the outcome; waits a little for a tracker that has gone."""
+        if not self._end_thread():
+            return
+        self._want_all()
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            self._show_waiting()
+            if self._reachable() and self._attempt(partial(self._study.close, results)):
+                self._closed = True
+                return
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_PERIOD_SECONDS)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the tracker lacks, and how it gets that; trouble that has been made up for is not among it."""
+        warnings = self._study.warnings
+        if not self._closed or self._waiting:
+            how = f"`{sync_command(self._study.folder)}` brings MLflow up to date from the study's files"
+            warnings.append(f"{self._trouble} Nothing is lost: {how}.".lstrip())
+        return warnings
+
+    def _want(self, key: str) -> None:
+        with self._guard:
+            self._waiting[key] = None
+
+    def _want_all(self) -> None:
+        for key in self._study.trials():
+            self._want(key)
+
+    def _end_thread(self) -> bool:
+        """Whether the thread has ended; one that hangs in a request dies with the process."""
+        self._stop.set()
+        self._thread.join(_PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            self._trouble = "The tracking server does not answer."
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        pause = _PERIOD_SECONDS
+        while not self._stop.wait(pause):
+            begun = time.thread_time()
+            self._show_waiting()
+            if not self._away:
+                self._attempt(self._study.tracker.observe_machine)
+            wanted = 2 * pause if self._away else _SHARE * (time.thread_time() - begun)
+            pause = min(max(wanted, _PERIOD_SECONDS), _LONGEST_PAUSE_SECONDS)
+
+    def _reachable(self) -> bool:
+        if not self._opened:
+            self._opened = self._attempt(self._study.open)
+            return self._opened
+        return not self._away or self._attempt(self._study.tracker.check)
+
+    def _show_waiting(self) -> None:
+        if not self._reachable():
+            return
+        with self._guard:
+            keys, self._waiting = list(self._waiting), {}
+        if not keys:
+            return
+        # Read once for all of them: every listing reads one file per trial of the study.
+        begun = self._study.trials()
+        # A trial that the cluster announced but that has not begun on storage comes again with its first row.
+        trials = [begun[key] for key in keys if key in begun]
+        for number, trial in enumerate(trials):
+            if not self._reachable():
+                for later in trials[number:]:
+                    self._want(later.path.name)
+                return
+            if not self._attempt(partial(self._study.show, trial)):
+                self._want(trial.path.name)
+
+    def _attempt(self, action: Callable[[], object]) -> bool:
+        try:
+            action()
+        except TrackingError as error:
+            self._trouble = str(error)
+        except Exception as error:  # whatever it is, the study's results matter more
+            self._trouble = f"Tracking failed unexpectedly ({type(error).__name__}: {error})."
+        else:
+            self._away = False
+            return True
+        self._away = True
+        return False
+
+
+def sync_command(folder: StudyFolder) -> str:
+    """What to type to bring the tracker up to date by hand."""
+    return folder.command("sync", group="track")

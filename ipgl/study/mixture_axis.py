@@ -1,0 +1,111 @@
+"""Puts studies that are compared on one mixture axis: which groups agree must be the same for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ipgl.evaluation import GroupCount, Tested
+from ipgl.evaluation.mixture import mixture_weights
+from ipgl.report.formatting import listed
+
+Studies: TypeAlias = Mapping[str, Mapping[str, Sequence[Tested]]]
+_Roles: TypeAlias = tuple[bool | None, ...]
+_TRAINING_MIX = 0.01  # seeds of the data move the training mix by less
+
+
+@dataclass(frozen=True)
+class OneAxis:
+    """Final runs of several studies under one alignment.
+
+    Attributes:
+        studies: Study -> label -> completed final runs.
+        problems: What had to be changed, or cannot be compared, a sentence each.
+        realigned: Whether a study's runs are read under another alignment than its own.
+        apart: Studies whose points lie at other mixes than the first one's, so that no difference to them is told.
+    """
+
+    studies: Studies
+    problems: tuple[str, ...] = ()
+    realigned: bool = False
+    apart: frozenset[str] = frozenset()
+
+    def holds(self, first: str, second: str) -> bool:
+        """Whether accuracies of labels `study/label` at one severity are accuracies on one mix."""
+        one, other = (label.partition("/")[0] for label in (first, second))
+        return one == other or not {one, other} & self.apart
+
+
+def on_one_axis(studies: Studies, class_names: Sequence[str], attribute_names: Sequence[str]) -> OneAxis:
+    """The studies' final runs with the same groups aligned, and what had to be changed for that.
+
+    Mixtures are exact from group accuracies, so a run can be read under another study's alignment: that of the first
+    study that has one is used for all. Without any, the general mixtures of studies differ where their training mixes
+    do.
+
+    Args:
+        studies: Study -> label -> completed final runs, all with the same groups.
+        class_names: Names of the classes.
+        attribute_names: Names of the attribute's values.
+    """
+    firsts = {name: run for name, by_label in studies.items() if (run := _first(by_label)) is not None}
+    roles = {name: _roles(run.run.groups) for name, run in firsts.items()}
+    used = next((name for name, found in roles.items() if None not in found), None)
+    if used is None:
+        return _general(studies, firsts)
+    moved = [name for name, found in roles.items() if found != roles[used]]
+    if not moved:
+        return OneAxis(studies)
+    problem = (
+        f"{'Study' if len(moved) == 1 else 'Studies'} {listed(moved)} "
+        f"{'has' if len(moved) == 1 else 'have'} no alignment or another one: accuracies of all are shown where "
+        f"{_said(firsts[used].run.groups, class_names, attribute_names)}, as in {used}, and no "
+        "selection rule is looked back at; give all the same `evaluation.alignment`."
+    )
+    alike = {
+        name: {label: [_realigned(run, roles[used]) for run in runs] for label, runs in by_label.items()}
+        for name, by_label in studies.items()
+    }
+    return OneAxis(alike, (problem,), realigned=True)
+
+
+def _first(by_label: Mapping[str, Sequence[Tested]]) -> Tested | None:
+    return next((runs[0] for runs in by_label.values() if runs), None)
+
+
+def _roles(groups: Sequence[GroupCount]) -> _Roles:
+    return tuple(group.aligned for group in groups)
+
+
+def _realigned(tested: Tested, roles: _Roles) -> Tested:
+    groups = tuple(
+        group.model_copy(update={"aligned": aligned})
+        for group, aligned in zip(tested.run.groups, roles, strict=True)
+    )
+    return Tested(tested.run.model_copy(update={"groups": groups}), tested.predictions)
+
+
+def _said(groups: Sequence[GroupCount], classes: Sequence[str], attributes: Sequence[str]) -> str:
+    return listed(
+        [
+            f"{attributes[group.attribute] if attributes else f'attribute {group.attribute}'} agrees with "
+            f"{classes[group.label] if classes else f'label {group.label}'}"
+            for group in groups
+            if group.aligned
+        ]
+    )
+
+
+def _general(studies: Studies, firsts: Mapping[str, Tested]) -> OneAxis:
+    """The studies as they are; those are apart whose general mixture starts elsewhere than the first one's."""
+    starts = {name: mixture_weights(run.run.groups, [0.0])[0] for name, run in firsts.items()}
+    first, *others = starts or [""]
+    apart = [name for name in others if abs(starts[name] - starts[first]).max() > _TRAINING_MIX]
+    if not apart:
+        return OneAxis(studies)
+    problem = (
+        f"The general mixture starts from each study's own training mix, and that of {listed(apart)} is another than "
+        f"{first}'s: differences between them are not told."
+    )
+    return OneAxis(studies, (problem,), apart=frozenset(apart))

@@ -1,0 +1,82 @@
+"""Bring MLflow up to date from a study's files, by hand and at any address."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipgl.core.errors import StudyStateError, TrackingError
+from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_lock import locked
+from ipgl.study.runner import require_state, stored_plan
+from ipgl.study.tracker_view import TrackedStudy
+from ipgl.tracking import locate, make_tracker
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What `sync_study` did: addresses to open, the number of runs shown, and what is not shown."""
+
+    links: dict[str, str]
+    runs: int
+    warnings: list[str]
+
+
+def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
+    """Show a study that does not run now, finished or not, as it stands on storage.
+
+    Args:
+        folder: The study.
+        uri: Server or database to show it in; None is the one that the study file names.
+
+    Raises:
+        StudyStateError: There is no such study, it is running, or all of it is unreadable.
+        TrackingError: The study has no tracker and `uri` is None, or the tracker cannot be used.
+    """
+    state, plan = require_state(folder), stored_plan(folder)
+    settings = plan.config.tracking
+    if uri is not None:
+        settings = settings.model_copy(update={"name": "mlflow", "uri": uri})
+    elif settings.name == "none":
+        raise TrackingError(
+            f"{folder.source}: the study is not tracked (`tracking: {{name: none}}`); "
+            "name a server or database with --uri"
+        )
+    with locked(folder):
+        tracker = make_tracker(
+            settings, folder.path.parent, _cursor(folder, plan.config.tracking.uri, settings.uri)
+        )
+        study = TrackedStudy(
+            tracker, plan, folder, str(state["execution"]), float(state["created_at"]), _fingerprint(folder)
+        )
+        study.open()
+        trials = study.trials()
+        for trial in trials.values():
+            study.show(trial)
+        results = study.outcome()
+        if results is not None and state["phase"] == "finished":
+            study.close(results)
+        else:
+            tracker.interrupt()
+    return Synced(tracker.links, len(trials), study.warnings)
+
+
+def _cursor(folder: StudyFolder, own: str | None, uri: str | None) -> Path:
+    """One file per address, because each says how far *that* copy is."""
+    if uri == own:
+        return folder.tracking
+    shown = locate(folder.path.parent, uri).shown  # without a password, of which even a hash tells something
+    digest = hashlib.sha256(shown.encode()).hexdigest()[:12]
+    return folder.tracking.with_stem(f"{folder.tracking.stem}-{digest}")
+
+
+def _fingerprint(folder: StudyFolder) -> str:
+    """The data's fingerprint as the first run that can be read says it."""
+    for path in sorted(folder.path.glob("trials/*/result.json")):
+        with suppress(StudyStateError):
+            result = folder.trial(path.parent.name).read_result()
+            if result is not None and result.data_fingerprint:
+                return result.data_fingerprint
+    return ""

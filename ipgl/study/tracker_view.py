@@ -1,0 +1,222 @@
+"""What a study's folder holds, told to a tracker: the one way from storage to MLflow, live or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ipgl.config import TrialConfig
+from ipgl.core.errors import IpglError, StudyStateError
+from ipgl.core.flatten import flatten
+from ipgl.evaluation import RunResult, StudyResults
+from ipgl.plan.final_runs import run_title
+from ipgl.plan.study_plan import StudyPlan
+from ipgl.report import (
+    convergence_figure,
+    diagnosed_runs,
+    findings,
+    invariance_figure,
+    learning_figure,
+    robustness_figure,
+    trials_figure,
+)
+from ipgl.storage.study_folder import StudyFolder, TrialFolder
+from ipgl.study.results import study_environment
+from ipgl.tracking import DataView, ModelView, RunView, StudyView, Tracker
+from ipgl.trial.datasets import dataset_facts, trial_dataset
+from ipgl.trial.run import load_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+_EXAMPLES = 2  # an exported model takes batches of any size only if it was shown more than one
+
+
+class TrackedStudy:
+    """One study and the tracker that shows it; every method may be called again."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        plan: StudyPlan,
+        folder: StudyFolder,
+        execution: str,
+        created_at: float,
+        fingerprint: str = "",
+    ) -> None:
+        """Remember both; nothing is contacted yet."""
+        self.tracker, self.folder = tracker, folder
+        self._plan = plan
+        self._execution, self._created_at, self._fingerprint = execution, created_at, fingerprint
+        self._unreadable: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Show that the study runs.
+
+        Raises:
+            TrackingError: The tracker cannot be used; an unreachable one says so within seconds.
+        """
+        self.tracker.check()
+        self.tracker.open_study(
+            StudyView(
+                study=self._plan.config.name,
+                execution=self._execution,
+                question=self._plan.config.question,
+                config=self._plan.config.model_dump(mode="json"),
+                config_hash=self._plan.hash,
+                data_fingerprint=self._fingerprint,
+                environment=study_environment() | (self.folder.read_state() or {}).get("environment", {}),
+                started_at=self._created_at,
+            )
+        )
+
+    def trials(self) -> dict[str, TrialFolder]:
+        """Every run that has begun on storage, by key; one that cannot be read becomes a warning."""
+        damaged: list[str] = []
+        found = {trial.path.name: trial for trial in self.folder.trials(damaged)}
+        self._unreadable |= {message: message for message in damaged}
+        return found
+
+    def show(self, trial: TrialFolder) -> None:
+        """Show one run as it stands on storage; one whose files are damaged becomes a warning.
+
+        Raises:
+            TrackingError: The tracker cannot be used.
+        """
+        key = trial.path.name
+        try:
+            config, result, rows = trial.read_start(), trial.read_result(), trial.read_history()
+        except StudyStateError as error:
+            self._unreadable[key] = str(error)
+            return
+        self._unreadable.pop(key, None)
+        if config is None:
+            return
+        if result:
+            trial.fetch()
+        files = [trial.result, trial.model, trial.predictions, trial.pair_predictions]
+        tested = result is not None and result.status == "completed" and config.phase == "final"
+        self.tracker.record(
+            RunView(
+                key=key,
+                label=config.label,
+                method=config.method.name,
+                phase=config.phase,
+                number=trial.number,
+                seed=config.seed,
+                title=run_title(self._plan, config),
+                parameters=_flat(config),
+                rows=rows,
+                result=result,
+                artifacts=[path for path in files if path.exists()] if result else (),
+                data=self._data(config) if tested else None,
+            )
+        )
+
+    def outcome(self) -> StudyResults | None:
+        """The outcome as the study's end summarised it, with every readable run; None before that.
+
+        Raises:
+            StudyStateError: The summary is damaged.
+        """
+        summary = self.folder.read_summary()
+        if summary is None:
+            return None
+        runs: list[RunResult] = []
+        histories: dict[str, tuple[dict[str, float], ...]] = {}
+        for key, trial in self.trials().items():
+            try:
+                result, rows = trial.read_result(), trial.read_history()
+            except StudyStateError as error:
+                self._unreadable[key] = str(error)
+                continue
+            if result is not None:
+                runs.append(result)
+                histories[key] = tuple(rows)
+        return StudyResults(summary=summary, runs=tuple(runs), histories=histories)
+
+    def close(self, results: StudyResults) -> None:
+        """Show the outcome: summary, figures, report, the answer in words, and each method's model.
+
+        Raises:
+            TrackingError: The tracker cannot be used.
+        """
+        files = [self.folder.source, self.folder.summary, self.folder.report]
+        self.tracker.close_study(
+            results,
+            [path for path in files if path.exists()],
+            outcome_figures(results),
+            findings(results.summary),
+            list(self._models(results)),
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is not shown: runs whose files are damaged, and what the tracker could not take."""
+        return [*self._unreadable.values(), *self.tracker.warnings]
+
+    def _data(self, config: TrialConfig) -> DataView | None:
+        try:
+            facts = dataset_facts(config.dataset.model_dump_json())
+        except IpglError as error:  # by hand, on a machine without the data's files
+            self._unreadable["data"] = f"the data set is not shown in MLflow: {error}"
+            return None
+        return DataView(
+            name=config.dataset.name,
+            fingerprint=facts.fingerprint,
+            settings=config.dataset.settings,
+            input_shape=facts.input_shape,
+            class_names=facts.class_names,
+            attribute_names=facts.attribute_names,
+        )
+
+    def _models(self, results: StudyResults) -> Iterator[ModelView]:
+        """The model of each method's lowest final seed, so that no test result chooses it."""
+        finals = [run for run in results.runs if run.phase == "final" and run.status == "completed"]
+        for label in dict.fromkeys(run.label for run in finals):
+            run = min((run for run in finals if run.label == label), key=lambda run: run.seed)
+            data = self._data(TrialConfig.model_validate(run.config))
+            if data is not None:
+                yield ModelView(label, run.trial, _loader(self.folder.trial(run.trial)), data.class_names)
+
+
+def outcome_figures(results: StudyResults) -> dict[str, Any]:
+    """Plotly figures of a study's outcome by the name that they have among its files.
+
+    A choice of those in the report, because each file carries plotly.js with it (5 MB).
+    """
+    figures = {
+        "robustness": robustness_figure(results),
+        "worst-case": robustness_figure(results, "worst_case_tv"),
+        "invariance": invariance_figure(results),
+        "trials": trials_figure(results),
+        "learning": learning_figure(results),
+    }
+    for run in diagnosed_runs(results):
+        figures[f"convergence-{run.method.label}"] = convergence_figure(run, f"How {run.key} converged")
+    return figures
+
+
+def _loader(trial: TrialFolder) -> Any:
+    def load() -> tuple[nn.Module, NDArray[np.float32]]:
+        config = TrialConfig.model_validate(trial.require_result().config)
+        inputs = trial_dataset(config).test.x[:_EXAMPLES]
+        return load_model(trial.path), inputs.cpu().numpy().astype(np.float32)
+
+    return load
+
+
+def _flat(config: TrialConfig) -> dict[str, Any]:
+    """A trial's settings by short dotted keys: method, training, model and data set, without what never differs."""
+    flat: dict[str, Any] = {"method": config.method.name, "model": config.model.name, "seed": config.seed}
+    for prefix, values in (
+        ("", config.method.settings),
+        ("training.", config.training.model_dump(mode="json")),
+        ("model.", config.model.settings),
+        ("dataset.", config.dataset.settings),
+    ):
+        flat |= flatten(values, prefix)
+    return flat

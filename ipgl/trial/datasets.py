@@ -1,0 +1,97 @@
+"""The data sets that a process's trials read: built once, or lent by somebody who has them already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from torch import Tensor
+
+from ipgl.config import Component, EvaluationSettings, TrialConfig
+from ipgl.core.registry import lookup
+from ipgl.data import DATASETS, Alignment, Dataset, group_counts, resolve_alignment
+from ipgl.data.image_dataset import cache_folder
+from ipgl.models import is_frozen, with_frozen_features
+
+
+def build_dataset(component: Component) -> Dataset:
+    """Build the data set that a component names, from its complete settings."""
+    entry = lookup("dataset", DATASETS, component.name)
+    return entry.build(entry.settings.model_validate(component.settings))
+
+
+def trial_dataset(config: TrialConfig) -> Dataset:
+    """The data that a trial trains on: of a frozen model its features, else the data set itself; remembered."""
+    dataset = cached_dataset(config.dataset.model_dump_json())
+    if not is_frozen(config.model):
+        return dataset
+    return _cached_features(config.dataset.model_dump_json(), config.model.model_dump_json())
+
+
+def training_counts(dataset: Dataset) -> Tensor:
+    """Training examples per group, int64 `[num_classes, num_attributes]`, on the CPU."""
+    train = dataset.train
+    return group_counts(train.y, train.attribute, dataset.num_classes, dataset.num_attributes).cpu()
+
+
+def trial_alignment(settings: EvaluationSettings, dataset: Dataset) -> Alignment:
+    """The alignment that the study states, or that the training counts show.
+
+    Raises:
+        DataError: What the study states does not fit the data set.
+    """
+    return resolve_alignment(
+        settings.alignment, training_counts(dataset), dataset.class_names, dataset.attribute_names
+    )
+
+
+_lent: dict[str, Dataset] = {}
+
+
+def cached_dataset(component: str) -> Dataset:
+    """`build_dataset` of a component as JSON, remembered: a process runs many trials on one data set."""
+    return _lent[component] if component in _lent else _built_dataset(component)
+
+
+@lru_cache(maxsize=2)
+def _built_dataset(component: str) -> Dataset:
+    return build_dataset(Component.model_validate_json(component))
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a data set is, without its data; the fields are `Dataset`'s."""
+
+    fingerprint: str
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    attribute_names: tuple[str, ...]
+
+
+@lru_cache(maxsize=16)
+def dataset_facts(component: str) -> DatasetFacts:
+    """What the data set of a component as JSON is; remembered even where the data set itself is forgotten."""
+    data = cached_dataset(component)
+    return DatasetFacts(data.fingerprint, data.input_shape, data.class_names, data.attribute_names)
+
+
+def is_lent(component: str) -> bool:
+    """Whether `lend_dataset` has been told of it."""
+    return component in _lent
+
+
+def lend_dataset(component: str, dataset: Dataset) -> None:
+    """Let trials of this process use a data set that somebody else has built; its tensors may be read-only."""
+    _lent[component] = dataset
+
+
+def forget_datasets() -> None:
+    """Free what `cached_dataset` remembers; it builds it again when it is asked."""
+    _built_dataset.cache_clear()
+
+
+@lru_cache(maxsize=2)
+def _cached_features(dataset: str, model: str) -> Dataset:
+    data = Component.model_validate_json(dataset)
+    folder = cache_folder(data.settings.get("cache"))
+    return with_frozen_features(cached_dataset(dataset), Component.model_validate_json(model), folder)

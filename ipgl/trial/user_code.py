@@ -1,0 +1,84 @@
+"""The user's own code: Python files and modules that register methods, models or data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ipgl.core.errors import IpglError
+
+FOLDER = "imports"
+
+
+class ImportFailedError(IpglError):
+    """One entry of `imports` cannot be used; `position` is its place in the list."""
+
+    def __init__(self, position: int, message: str) -> None:
+        self.position = position
+        super().__init__(message)
+
+
+def load_imports(entries: Iterable[str], folder: Path) -> None:
+    """Run every entry once in this process; a file that has changed since is run again.
+
+    Args:
+        entries: `name.py` is a file, anything else a module on the import path.
+        folder: What files are relative to: the study file's folder, or the study's own, which keeps copies.
+
+    Raises:
+        ImportFailedError: A file or module is missing or fails.
+    """
+    for position, entry in enumerate(entries):
+        try:
+            if entry.endswith(".py"):
+                _load_file(_found(entry, folder))
+            else:
+                importlib.import_module(entry)
+        except FileNotFoundError as error:
+            raise ImportFailedError(
+                position,
+                f"no such file: {error}; a file is relative to the study file, a module is written without `.py`",
+            ) from None
+        except Exception as error:  # the user's code may fail in any way
+            raise ImportFailedError(
+                position, f"{entry!r} cannot be imported ({type(error).__name__}: {error}); correct it"
+            ) from error
+
+
+def copy_imports(entries: Iterable[str], source: Path, study: Path) -> None:
+    """Keep the files beside the results, from where resumed studies and all nodes of a cluster read them."""
+    for entry in entries:
+        if entry.endswith(".py"):
+            target = study / FOLDER / Path(entry).name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(_found(entry, source), target)
+
+
+def _found(entry: str, folder: Path) -> Path:
+    for path in (folder / entry, folder / FOLDER / Path(entry).name):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(str(folder / entry))
+
+
+def _load_file(path: Path) -> None:
+    content = path.read_bytes()
+    # The content names the module, so that a copy of a file that is loaded already is not run twice.
+    name = f"_ipgl_{path.stem}_{hashlib.sha256(content).hexdigest()[:12]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

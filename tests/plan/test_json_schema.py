@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from ipgl.config import parse_document, read_document
+from ipgl.data import DATASETS
+from ipgl.evaluation import SELECTION_RULES
+from ipgl.methods import METHODS
+from ipgl.models import MODELS
+from ipgl.plan.json_schema import study_schema
+from ipgl.plan.study_plan import make_plan
+from ipgl.tracking import TRACKERS
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+
+GOOD = """\
+name: s
+dataset: {name: colored_mnist, source: digits, pairs: {train: 30}}
+model: {name: cnn, width: 8}
+methods:
+  erm:
+    training: {optimiser: {weight_decay: {log_uniform: [1e-5, 0.1]}}, epochs: {int: [1, 3]}}
+    dataset: {pairs: {seed: {choice: [1, 2]}}}
+    model: {width: {choice: [8, 16]}}
+  ipg: {strength: {uniform: [1, 2]}, update: {choice: [additive]}, start: [{strength: 1, update: additive}]}
+  strong: {method: ipg, strength: 50, training: {clip_norm: {choice: [null, 1]}}}
+training: {optimiser: {lr: 1e-3}}
+search: {scheduler: {name: asha}, concurrency: null}
+evaluation: {severities: [0, 0.5]}
+"""
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return study_schema()
+
+
+@pytest.fixture(scope="module")
+def validator(schema: dict[str, Any]) -> Draft202012Validator:
+    return Draft202012Validator(schema)
+
+
+def test_is_a_json_schema(schema):
+    Draft202012Validator.check_schema(schema)
+
+
+def test_every_reference_leads_somewhere(schema):
+    def references(node: Any) -> set[str]:
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        found = {node["$ref"]} if isinstance(node, dict) and isinstance(node.get("$ref"), str) else set()
+        return found.union(*map(references, children))
+
+    names = {reference.removeprefix("#/$defs/") for reference in references(schema)}
+    assert names
+    assert names <= schema["$defs"].keys()
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda path: path.name)
+def test_accepts_the_projects_study_files(validator, file):
+    assert [error.message for error in validator.iter_errors(read_document(file).data)] == []
+
+
+def test_accepts_what_the_plan_accepts(validator):
+    make_plan(parse_document(GOOD))
+    assert [error.message for error in validator.iter_errors(parse_document(GOOD).data)] == []
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("\ntraining: {", "\ntrainign: {"),
+        ("{lr: 1e-3}", "{lrr: 1e-3}"),
+        ("{lr: 1e-3}", "{lr: 0}"),
+        ("{lr: 1e-3}", "{lr: {uniform: [1, 2]}}"),
+        ("colored_mnist", "coloured_mnist"),
+        ("source: digits", "sauce: digits"),
+        ("source: digits", "source: no_such_source"),
+        ("pairs: {train: 30}", "pairs: {trian: 30}"),
+        ("name: cnn, width", "name: no_such_model, width"),
+        ("name: cnn, width", "name: cnn, depth"),  # the mlp has one, the cnn has none
+        ("  erm:", "  emr:"),
+        ("weight_decay: {", "weight_decoy: {"),
+        ("log_uniform", "loguniform"),
+        ("[1e-5, 0.1]", "[1e-5, 0.1, 1]"),
+        ("{seed: {choice", "{sead: {choice"),
+        ("    model: {width", "    model: {widht"),
+        ("strength: {uniform", "strenght: {uniform"),
+        ("strength: 50", "strength: -50"),
+        ("choice: [additive]", "choice: []"),
+        ("method: ipg", "method: no_such_method"),
+        ("method: ipg", "method: erm"),  # which has no strength
+        ("name: asha", "name: hyperband"),
+        ("severities: [0, 0.5]", "severities: []"),
+        ("search: {", "search: {selection: no_such_rule, "),
+        ("search: {", "search: {trials: 0, "),
+        ("evaluation:", "tracking: {name: no_such_tracker}\nevaluation:"),
+    ],
+)
+def test_rejects_what_the_plan_rejects(validator, good, bad):
+    assert GOOD.count(good) == 1
+    document = parse_document(GOOD.replace(good, bad))
+    with pytest.raises(Exception, match=":"):
+        make_plan(document)
+    assert not validator.is_valid(document.data)
+
+
+@pytest.mark.parametrize("key", ["name", "dataset", "model", "methods"])
+def test_four_keys_are_required(validator, key):
+    data = parse_document(GOOD).data
+    del data[key]
+    assert not validator.is_valid(data)
+
+
+def test_offers_every_registry_entry(schema):
+    properties, definitions = schema["properties"], schema["$defs"]
+
+    def names(section: str) -> set[str]:
+        return {entry["properties"]["name"]["const"] for entry in properties[section]["anyOf"]}
+
+    assert names("dataset") == DATASETS.keys()
+    assert names("model") == MODELS.keys()
+    assert properties["methods"]["properties"].keys() == METHODS.keys()
+    assert definitions["SearchSettings"]["properties"]["selection"]["enum"] == sorted(SELECTION_RULES)
+    assert definitions["TrackingSettings"]["properties"]["name"]["enum"] == sorted(TRACKERS)
+
+
+def test_does_not_change_from_call_to_call(schema):
+    assert study_schema() == schema

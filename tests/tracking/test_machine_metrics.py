@@ -1,0 +1,40 @@
+"""System metrics of the study's run."""
+
+from __future__ import annotations
+
+from ipgl.config import TrackingSettings
+from ipgl.tracking import make_tracker
+from ipgl.tracking.machine_metrics import Machine
+
+
+def test_sample_has_mlflows_names():
+    sample = Machine().sample()
+    assert 0 <= sample["system/cpu_utilization_percentage"] <= 100
+    assert sample["system/system_memory_usage_megabytes"] > 1
+
+
+def test_a_counter_that_fails_is_left_out():
+    machine = Machine()
+
+    class Broken:
+        def collect_metrics(self):
+            raise OSError("no counters here")
+
+    count = len(machine._monitors)
+    machine._monitors.insert(0, Broken())
+    assert "system/cpu_utilization_percentage" in machine.sample()
+    assert len(machine._monitors) == count
+
+
+def test_seconds_since_the_beginning_are_the_step(storage, make, runs, history, monkeypatch):
+    now = make.started + 100.4
+    monkeypatch.setattr("ipgl.tracking.mlflow_tracker.time.time", lambda: now)
+    tracker = make_tracker(TrackingSettings(), storage, storage / "digits" / "tracking.json")
+    tracker.open_study(make.study())
+    tracker.observe_machine()
+    now += 5  # too soon
+    tracker.observe_machine()
+    now += 5
+    tracker.observe_machine()
+    steps = [step for step, _ in history(runs()["digits"], "system/cpu_utilization_percentage")]
+    assert steps == [100, 110]

@@ -1,0 +1,157 @@
+"""What a step sees of images: the same in a resumed run, for both members of a pair, and over all workers."""
+
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from image_rows import image_dataset
+
+from ipgl.data import ShuffledOrder
+from ipgl.data.augment import RandomResizedCrop
+from ipgl.methods import METHODS
+from ipgl.models import MODELS
+from ipgl.training import train
+from ipgl.training.step_batches import Feed
+
+AUGMENT = RandomResizedCrop(scale=(0.3, 1.0))
+
+
+def feed(dataset, seed=3, rank=0, workers=1, pairs=True):
+    place = (None, rank, workers)
+    order = ShuffledOrder(len(dataset.train), 16, 1, *place)
+    pair_order = ShuffledOrder(len(dataset.pairs), 8, 2, *place) if pairs else None
+    return Feed(dataset, order, pair_order, seed, SimpleNamespace(rank=rank, workers=workers))
+
+
+def test_without_augmentation_training_sees_what_evaluation_does(tmp_path):
+    dataset = image_dataset(tmp_path, None)
+    batch, pairs = feed(dataset)(4)
+    assert torch.equal(batch.x, dataset.train.x[batch.index])
+    assert torch.equal(batch.y, dataset.train.y[batch.index])
+    at = ShuffledOrder(12, 8, 2)(4)
+    assert torch.equal(pairs.a, dataset.pairs.a[at])
+    assert torch.equal(pairs.b, dataset.pairs.b[at])
+
+
+def test_a_method_without_pairs_gets_none(tmp_path):
+    assert feed(image_dataset(tmp_path, AUGMENT), pairs=False)(0)[1] is None
+
+
+def test_tensors_pass_as_they_are(toys):
+    dataset = toys.dataset()
+    batch, pairs = feed(dataset)(2)
+    assert torch.equal(batch.x, dataset.train.x[batch.index])
+    assert torch.equal(pairs.b, dataset.pairs.b[ShuffledOrder(20, 8, 2)(2)])
+
+
+def test_augmentation_is_a_function_of_seed_and_step(tmp_path):
+    dataset = image_dataset(tmp_path, AUGMENT)
+    run = feed(dataset)
+    seen = [run(step) for step in range(5)]
+    again = feed(dataset)(3)
+    assert torch.equal(again[0].x, seen[3][0].x)
+    assert torch.equal(again[1].a, seen[3][1].a)
+    assert not torch.equal(feed(dataset, seed=4)(3)[0].x, seen[3][0].x)
+    assert not torch.equal(seen[3][0].x, dataset.train.x[seen[3][0].index])
+
+
+def test_both_members_of_a_pair_are_cut_alike(tmp_path):
+    dataset = image_dataset(tmp_path, AUGMENT)
+    _, pairs = feed(dataset)(1)
+    plain_a, plain_b = (x[ShuffledOrder(12, 8, 2)(1)] for x in (dataset.pairs.a, dataset.pairs.b))
+    assert not torch.equal(pairs.a, plain_a)
+    # Members differ in green alone, before and after.
+    assert torch.equal(pairs.a[:, [0, 2]], pairs.b[:, [0, 2]])
+    assert not torch.equal(pairs.a[:, 1], pairs.b[:, 1])
+    assert not torch.equal(plain_b[:, 0], pairs.b[:, 0])
+    boxes = [
+        run._boxes(name, dataset.train.x, ShuffledOrder(50, 8, 0), 1)
+        for run in [feed(dataset)]
+        for name in "ab"
+    ]
+    assert not torch.equal(*boxes)
+
+
+def test_workers_together_see_what_one_would(tmp_path):
+    dataset = image_dataset(tmp_path, AUGMENT)
+    whole, pairs = feed(dataset)(5)
+    for rank in range(2):
+        share, pair_share = feed(dataset, rank=rank, workers=2)(5)
+        assert torch.equal(share.index, whole.index[rank::2])
+        assert torch.equal(share.x, whole.x[rank::2])
+        assert torch.equal(pair_share.a, pairs.a[rank::2])
+
+
+class TestRuns:
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        return image_dataset(tmp_path, AUGMENT)
+
+    def fit(self, toys, dataset, name, path=None, **settings):
+        torch.manual_seed(1)
+        model = MODELS["cnn"].build(MODELS["cnn"].settings(width=8), dataset.input_shape, 2)
+
+        def evaluate(model):
+            with torch.inference_mode():
+                hit = model(dataset.validation.x[:]).argmax(dim=1) == dataset.validation.y
+            return {"validation/accuracy": hit.double().mean().item()}
+
+        reporter = toys.Rows()
+        outcome = train(
+            model,
+            toys.method(name, **settings),
+            dataset,
+            toys.settings(),
+            seed=0,
+            evaluate=evaluate,
+            reporter=reporter,
+            checkpoint_path=path,
+        )
+        return model, outcome
+
+    @pytest.mark.parametrize("name", sorted(METHODS))
+    def test_every_method_trains_on_images(self, toys, dataset, name):
+        settings = {"held_out_share": 0.5} if name == "dfr" else {}
+        model, outcome = self.fit(toys, dataset, name, **settings)
+        assert outcome.steps == 12
+        assert all(p.isfinite().all() for p in model.parameters())
+
+    def test_adversarial_pairs_stay_within_black_and_white_of_each_channel(self, toys, dataset, monkeypatch):
+        import ipgl.methods.ipg.method as module
+
+        seen = []
+        original = module.adversarial
+        monkeypatch.setattr(
+            module,
+            "adversarial",
+            lambda pairs, *rest: seen.append((pairs, original(pairs, *rest))) or seen[-1][1],
+        )
+        self.fit(toys, dataset, "ipg", adversarial={"steps": 2, "epsilon": 0.1})
+        low, high = dataset.input_range
+        for before, after in seen:
+            assert (after.a >= low - 1e-6).all()
+            assert (after.a <= high + 1e-6).all()
+            # A tenth of the pixel range, which is wider in the channel whose deviation is smaller.
+            assert ((after.a - before.a).abs() <= 0.1 * (high - low) + 1e-5).all()
+        assert len(seen) == 12
+
+    @pytest.mark.parametrize("name", ["erm", "ipg", "clp"])
+    def test_a_resumed_run_ends_in_the_same_bits(self, toys, dataset, tmp_path, name):
+        path, kept = tmp_path / "checkpoint.pt", []
+
+        class Keep(toys.Rows):
+            def report(self, row):
+                super().report(row)
+                kept.append(shutil.copy(path, tmp_path / f"{len(self.rows)}.pt"))
+
+        toys.Rows, original = Keep, toys.Rows
+        try:
+            model, _ = self.fit(toys, dataset, name, path)
+        finally:
+            toys.Rows = original
+        resumed, _ = self.fit(toys, dataset, name, tmp_path / "2.pt")
+        for expected, found in zip(model.parameters(), resumed.parameters(), strict=True):
+            assert torch.equal(expected, found)
