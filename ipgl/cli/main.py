@@ -9,11 +9,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ipgl import __version__
 from ipgl.cli import cluster, results
 from ipgl.cli.data import data_app, pairs_app
 from ipgl.cli.study import study_app
 from ipgl.core.errors import IpglError
+from ipgl.core.version import __version__
 
 # Exit codes, beside 0 and those of a study that was interrupted (130) or has no tested run (1).
 USER_ERROR, INTERNAL_ERROR = 2, 3
@@ -66,7 +66,4 @@ def main() -> NoReturn:
         traceback.print_exc()
         print("error: this is a fault of ipgl itself; nothing on storage is lost by it", file=sys.stderr)
         sys.exit(INTERNAL_ERROR)
-    finally:
-        # The collection at the interpreter's end would walk all of them once more, for nothing.
-        gc.freeze()
     sys.exit(0)

@@ -118,11 +118,9 @@ class RayEngine:
         record = self._recorder()
         varies = any(key.startswith("dataset.") for key in space)
         rounds = _Rounds(record)
-        while True:
-            history = SearchHistory.read(self.folder, label)
-            left = self.plan.search_trials(label) - len(history.ended)
-            if left <= 0:
-                return
+        history = SearchHistory.read(self.folder, label)
+        left = self.plan.search_trials(label) - len(history.ended)
+        while left > 0:
             rounds.begin(len(history.ended))
             layout = self._layout(probe, left, later_learn=bool(space))
             function = TrialFunction(
@@ -134,6 +132,9 @@ class RayEngine:
             )
             searcher = make_searcher(self.plan, label, history)
             self._run(function, layout, left, record, searcher, make_scheduler(self.plan, history))
+            # A trial that was lost before it had noted its beginning is on no storage.
+            history = SearchHistory.read(self.folder, label).with_lost(record.lost.values())
+            left = len(record.lost)
 
     def final(self, configs: Sequence[TrialConfig]) -> None:
         """Run these configurations, all final runs or all component runs; errors as `search`."""

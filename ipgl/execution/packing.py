@@ -17,8 +17,8 @@ from ipgl.config import TrialConfig
 from ipgl.training import SilentReporter
 from ipgl.training.loop import TrainingRun
 from ipgl.training.stack import stack_key
+from ipgl.trial.build import build_method, build_model
 from ipgl.trial.datasets import trial_dataset
-from ipgl.trial.run import build_method, build_model
 
 MOST_FLOPS = 24e6  # of one pass of one trial, on a CPU
 MOST_TOGETHER = 8

@@ -11,7 +11,7 @@ from ipgl.evaluation import Failure
 from ipgl.execution.events import Events
 from ipgl.execution.trial_function import SCORE, failure_of
 from ipgl.storage.study_folder import StudyFolder
-from ipgl.trial.run import base_result, stopped_result
+from ipgl.trial.records import base_result, stopped_result
 
 
 class TrialRecorder:
@@ -20,12 +20,14 @@ class TrialRecorder:
     Attributes:
         refused: Why the storage takes nothing any more; once it does so for good, no trial can end.
         failures: How often each trial has failed by its own fault, by key.
+        lost: Trials that were lost and have not ended since, by key.
     """
 
     def __init__(self, folder: StudyFolder, events: Events) -> None:
         self._folder, self._events = folder, events
         self.refused: OSError | None = None
         self.failures: Counter[str] = Counter()
+        self.lost: dict[str, TrialConfig] = {}
         self._ended: set[str] = set()
 
     def began(self, config: TrialConfig) -> None:
@@ -57,6 +59,7 @@ class TrialRecorder:
         if charged:
             self.failures[config.key] += 1
         if self.failures[config.key] <= config.resources.max_failures:
+            self.lost[config.key] = config
             return True
         if cause is None:
             failure = Failure(kind="ProcessDied", message="the trial's process ended without a message")
@@ -70,6 +73,7 @@ class TrialRecorder:
         return config.key in self._ended
 
     def _end(self, config: TrialConfig, failure: Failure | None) -> None:
+        self.lost.pop(config.key, None)
         if self.has_ended(config):
             return
         folder = self._folder.trial(config.key)

@@ -7,13 +7,15 @@ rungs (Tune's own restore loses them, ray#30838).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from ipgl.config import TrialConfig
 from ipgl.data import derive_seed
 from ipgl.evaluation import RunResult
 from ipgl.evaluation.selection import LOWEST_SCORE
@@ -54,6 +56,11 @@ class SearchHistory:
                 ended.append(result)
                 histories[result.trial] = trial.read_history()
         return cls(ended, begun, histories)
+
+    def with_lost(self, configs: Iterable[TrialConfig]) -> SearchHistory:
+        """The same, with these trials among those that have begun."""
+        lost = [config.hyperparameters for config in configs]
+        return replace(self, begun=[*self.begun, *(point for point in lost if point not in self.begun)])
 
 
 class TuneSearcher(Searcher):  # type: ignore[misc]

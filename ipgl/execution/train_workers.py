@@ -14,7 +14,8 @@ from ipgl.config import TrialConfig
 from ipgl.evaluation import RunResult
 from ipgl.execution.ray_storage import ray_storage
 from ipgl.execution.trial_function import RowReporter, TrialFunction, failure_of
-from ipgl.trial.run import base_result, run_trial
+from ipgl.trial.records import base_result
+from ipgl.trial.run import run_trial
 
 
 def fit_on_workers(config: TrialConfig, function: TrialFunction) -> RunResult:

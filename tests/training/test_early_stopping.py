@@ -158,7 +158,9 @@ def test_the_verdict_is_given_the_validation_split_s_size_and_classes(tmp_path, 
         return None if metrics["step"] == 30 else "bad"
 
     monkeypatch.setattr(
-        trial_module, "_validation", lambda row: {"step": row.get("step"), "accuracy": 0.5, "collapsed": 0.0}
+        trial_module,
+        "validation_metrics",
+        lambda row: {"step": row.get("step"), "accuracy": 0.5, "collapsed": 0.0},
     )
     monkeypatch.setattr(trial_module, "failure_mode", bad_twice_then_good_then_bad)
     result, folder = run(tmp_path, patience=3, evaluations=12)  # evaluated after 5, 10, ... 60 steps
