@@ -43,7 +43,7 @@ bench: setup
 
 # The documentation's site, in site/; any warning is an error.
 docs: setup
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 ui: setup
 	$(BIN)/ipgl ui

@@ -1,7 +1,7 @@
 """What mkdocs does beyond its own: pages from files that stand elsewhere, generated parts, links out of `docs/`.
 
-Sources keep links that work where the repository is browsed. On the site a link to a file that has a page here becomes a
-link to that page, and one to any other file of the repository becomes the file's name.
+Sources keep links that work where the repository is browsed. On the site a link to a file that has a page here becomes
+a link to that page, and one to any other file of the repository becomes the file's name.
 """
 
 from __future__ import annotations

@@ -124,7 +124,13 @@ def _rows(
             yield from _rows(inner, definitions, nested.get("required", ()), f"{prefix}{name}.")
 
 
-_SECTIONS = ("TrainingSettings", "SearchSettings", "EvaluationSettings", "ResourceSettings", "TrackingSettings")
+_SECTIONS = (
+    "TrainingSettings",
+    "SearchSettings",
+    "EvaluationSettings",
+    "ResourceSettings",
+    "TrackingSettings",
+)
 
 
 def _resolved(schema: Schema, definitions: Schema) -> Schema:
