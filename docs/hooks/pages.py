@@ -30,8 +30,11 @@ GENERATED: dict[str, Callable[[], str]] = {
     "study-file": reference.study_file_reference,
     "methods": reference.methods_reference,
 }
-_FENCE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(([^()\s#]+)(#[^()\s]*)?\)")
+# A link, after what may look like one and is not: a code block, code, a picture. A link's text may hold code.
+_LINK = re.compile(
+    r"^```.*?^```|`[^`\n]*`|!\[[^\[\]]*\]\([^()]*\)|\[([^\[\]]*)\]\(([^()\s#]+)(#[^()\s]*)?\)",
+    re.MULTILINE | re.DOTALL,
+)
 _MARKER = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 
 
@@ -55,16 +58,12 @@ def filled(markdown: str) -> str:
 def linked(markdown: str, page: str) -> str:
     """The text of a page, whose links lead to pages or, where there is none, are a file's name."""
     source = {page: source for source, page in MIRRORED.items()}.get(page, f"docs/{page}")
-    parts = _FENCE.split(markdown)
-    return "".join(
-        part if index % 2 else _LINK.sub(lambda found: _link(found, source, page), part)
-        for index, part in enumerate(parts)
-    )
+    return _LINK.sub(lambda found: _link(found, source, page), markdown)
 
 
 def _link(found: re.Match[str], source: str, page: str) -> str:
     text, target, anchor = found[1], found[2], found[3] or ""
-    if ":" in target or target.startswith("/"):
+    if target is None or ":" in target or target.startswith("/"):
         return found[0]
     file = os.path.normpath(os.path.join(os.path.dirname(source), target))
     if file.startswith("docs/"):
@@ -72,7 +71,9 @@ def _link(found: re.Match[str], source: str, page: str) -> str:
     elif file in PAGES:
         there = PAGES[file]
     elif (ROOT / file).exists():
-        return f"`{file}`" if text.strip("`") in (file, target) else f"{text} (`{file}`)"
+        return (
+            f"`{file}`" if text.strip("`") in (file, target, os.path.basename(file)) else f"{text} (`{file}`)"
+        )
     else:
         return found[0]
     return f"[{text}]({os.path.relpath(there, os.path.dirname(page) or '.')}{anchor})"
