@@ -35,9 +35,9 @@ ROWS = (
     ("__main__",),
 )
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
-# package -> the rooms in which it may be imported
+# package -> the rooms, or the module, in which it may be imported
 HOMES = {
-    "ray": ("execution", "cluster"),
+    "ray": ("execution", "cluster", "core.private_apis"),
     "mlflow": ("tracking",),
     "optuna": ("search",),
     "plotly": ("report",),
@@ -147,9 +147,8 @@ def strays(package: Path) -> list[str]:
     for module in read_modules(package).values():
         for found in module.imports():
             top = _heavy(found.target)
-            if top in HOMES:
-                if module.room not in HOMES[top]:
-                    broken.append(f"{module.name}:{found.line} imports {top}")
+            if top in HOMES and not {module.room, module.name.partition(".")[2]} & set(HOMES[top]):
+                broken.append(f"{module.name}:{found.line} imports {top}")
     return broken
 
 
@@ -211,7 +210,7 @@ def test_every_room_exists_and_is_looked_at():
 
 def test_every_heavy_package_is_found_in_its_home():
     tops = {(m.room, i.target.partition(".")[0]) for m in read_modules(PACKAGE).values() for i in m.imports()}
-    assert {(room, package) for package, rooms in HOMES.items() for room in rooms} <= tops
+    assert {(room, package) for package, rooms in HOMES.items() for room in rooms if "." not in room} <= tops
 
 
 class TestTheChecksCanFail:
@@ -265,7 +264,7 @@ class TestTheChecksCanFail:
             ),
             (
                 arrows_back,
-                "errors.py",
+                "core/errors.py",
                 "from ipgl.config import A",
                 ["ipgl.core.errors:1 imports ipgl.config"],
             ),

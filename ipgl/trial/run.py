@@ -38,7 +38,7 @@ from ipgl.evaluation import (
     run_curves,
     weighted_accuracy,
 )
-from ipgl.methods import METHODS, Toolbox
+from ipgl.methods import METHODS, MethodContext
 from ipgl.methods.base import Method
 from ipgl.models import MODELS, Classifier
 from ipgl.storage.study_folder import TrialFolder
@@ -54,7 +54,7 @@ from ipgl.training import (
     train,
 )
 from ipgl.training.checkpoint import saved_bytes
-from ipgl.training.early_stopping import hopeless, verdict
+from ipgl.training.early_stopping import failure_mode, stop_reason
 from ipgl.trial.datasets import training_counts, trial_alignment, trial_dataset
 from ipgl.trial.user_code import FOLDER as IMPORTS
 from ipgl.trial.user_code import load_imports
@@ -69,10 +69,10 @@ def build_model(component: Component, dataset: Dataset, seed: int) -> Classifier
     )
 
 
-def build_method(component: Component, toolbox: Toolbox) -> Method:
-    """Build the method with what the trainer lends it."""
+def build_method(component: Component, context: MethodContext) -> Method:
+    """Build the method that a component names."""
     entry = lookup("method", METHODS, component.name)
-    return entry.build(entry.settings.model_validate(component.settings), toolbox)
+    return entry.build(entry.settings.model_validate(component.settings), context)
 
 
 def run_trial(
@@ -111,7 +111,7 @@ def run_trial(
         )
     except _StoppedByReporterError as stop:
         raise stop.reason from None
-    except _HopelessError as stop:
+    except _StoppedEarlyError as stop:
         result = stopped_result(base, folder.read_history(), str(stop))
     except OSError:
         raise
@@ -178,7 +178,7 @@ def _validation(row: dict[str, float]) -> dict[str, float]:
     }
 
 
-class _HopelessError(Exception):
+class _StoppedEarlyError(Exception):
     """The run will not recover; the message says why."""
 
 
@@ -221,10 +221,10 @@ class _Recorder:
             return  # a winner's retraining is tested, however it turns out
         training = self._config.training
         size, classes = self._judged
-        verdicts = [verdict(_validation(row), size, classes) for row in self._rows]
-        reason = hopeless(verdicts, training.hopeless_after)
+        failure_modes = [failure_mode(_validation(row), size, classes) for row in self._rows]
+        reason = stop_reason(failure_modes, training.hopeless_after)
         if reason and self._rows[-1]["epoch"] < training.epochs:
-            raise _HopelessError(reason)
+            raise _StoppedEarlyError(reason)
 
     def judge_by(self, examples: int, num_classes: int) -> None:
         """Say how large the validation split is and how many classes it has."""
@@ -267,7 +267,7 @@ def _train_and_test(
     folder.fetch_checkpoints()
     outcome: TrainingOutcome = trainer(
         model,
-        lambda toolbox: build_method(config.method, toolbox),
+        lambda context: build_method(config.method, context),
         dataset,
         settings,
         seed=config.seed,
