@@ -71,7 +71,7 @@ class BalancedUpdate(_Stateless):
 
     which any optimiser can take: neither a short corrective gradient stops training, nor do steps change their size
     by orders of magnitude as the condition comes to hold. Momentum and Adam see this one gradient. Holding the *steps*
-    of two adaptive optimisers to the share instead works worse (docs/balanced.md).
+    of two adaptive optimisers to the share instead works worse (docs/results/balanced.md).
 
     With `strength * a` other than 1 the corrective gradient is multiplied by it, so that warm-up and adaptivity mean
     what they mean elsewhere.
