@@ -114,10 +114,47 @@ def check_table(
         raise DataError(
             f"{raw.file}: the column {columns.label!r} must hold at least 2 classes, but holds {len(classes.names)}"
         )
-    environments = _Environments(raw)
+    paths, kept = _faultless_rows(raw, root, columns, (classes, attributes, _Environments(raw)))
+    if not skip_bad:
+        raw.problems.check("Correct these rows, or leave them out with --skip-bad.")
+    if not kept:
+        raise DataError(f"{raw.file}: no row can be used; write one line per image below the header")
+    position, split, label, attribute, environment = np.array(kept, dtype=np.int64).T
+    own = {columns.path, columns.split}
+    table = ImageTable(
+        raw.file,
+        root,
+        tuple(paths),
+        label,
+        attribute,
+        split,
+        environment,
+        np.array(raw.line, dtype=np.int64)[position],
+        classes.names,
+        attributes.names,
+        {name: np.array(values)[position] for name, values in raw.columns.items() if name not in own},
+    )
+    return table, tuple(f"row left out: {raw.file}, {where}: {what}" for where, what in raw.problems.found)
+
+
+def _faultless_rows(
+    raw: RawTable, root: Path, columns: Columns, coded: tuple[_Names, _Names, _Environments]
+) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Check every row, and add the faults that are found to `raw.problems`.
+
+    Args:
+        raw: What the file says.
+        root: The folder that paths are relative to.
+        columns: Where to find what.
+        coded: The columns of classes, attributes and environments, whose values become integers.
+
+    Returns:
+        Of every row without a fault: its path, and (position, split, class, attribute, environment).
+    """
     seen: dict[str, int] = {}
-    kept: list[tuple[int, int, int, int, int]] = []
-    paths = []
+    paths: list[str] = []
+    kept: list[tuple[int, ...]] = []
+    classes, attributes, environments = coded
     for position, (line, text, split) in enumerate(
         zip(raw.line, raw.columns[columns.path], raw.columns[columns.split], strict=True)
     ):
@@ -136,35 +173,8 @@ def check_table(
         seen.setdefault(path, line)
         if not any(faults):
             paths.append(path)
-            kept.append(
-                (
-                    position,
-                    classes.number(position),
-                    attributes.number(position),
-                    SPLITS[split.lower()],
-                    environments.number(position),
-                )
-            )
-    if not skip_bad:
-        raw.problems.check("Correct these rows, or leave them out with --skip-bad.")
-    if not kept:
-        raise DataError(f"{raw.file}: no row can be used; write one line per image below the header")
-    position, label, attribute, split_number, environment = np.array(kept, dtype=np.int64).T
-    own = {columns.path, columns.split}
-    table = ImageTable(
-        raw.file,
-        root,
-        tuple(paths),
-        label,
-        attribute,
-        split_number,
-        environment,
-        np.array(raw.line, dtype=np.int64)[position],
-        classes.names,
-        attributes.names,
-        {name: np.array(values)[position] for name, values in raw.columns.items() if name not in own},
-    )
-    return table, tuple(f"row left out: {raw.file}, {where}: {what}" for where, what in raw.problems.found)
+            kept.append((position, SPLITS[split.lower()], *(column.number(position) for column in coded)))
+    return paths, kept
 
 
 def _require_columns(raw: RawTable, columns: Columns) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -58,34 +59,7 @@ def timeline_figure(results: StudyResults) -> go.Figure:
     for label, style in method_styles([method.label for method in summary.methods]).items():
         own = [p for p in placed if p.run.label == label]
         if own:
-            figure.add_trace(
-                go.Bar(
-                    orientation="h",
-                    base=[rounded(p.start / unit_seconds) for p in own],
-                    x=[rounded((p.end - p.start) / unit_seconds) for p in own],
-                    y=[p.lane + 1 for p in own],
-                    width=0.74,
-                    name=plotly_text(label),
-                    legendgroup=label,
-                    marker={
-                        "color": style.colour,
-                        "pattern": {
-                            "shape": [STATUS_PATTERNS[p.run.status] for p in own],
-                            "fillmode": "overlay",
-                            "fgcolor": "white",
-                            "size": 6,
-                            "solidity": 0.35,
-                        },
-                        "line": {
-                            "color": NEUTRAL,
-                            "width": [2 if p.run.phase == "final" else 0 for p in own],
-                        },
-                    },
-                    text=[_hover(p.run) for p in own],
-                    textposition="none",
-                    hovertemplate="%{text}<extra></extra>",
-                )
-            )
+            figure.add_trace(_bars(own, label, style.colour, unit_seconds))
     for place, seconds in pauses:
         figure.add_vline(
             x=place / unit_seconds,
@@ -140,6 +114,33 @@ def timeline(results: StudyResults) -> tuple[list[Placed], list[tuple[float, flo
         places.append((begun - first - before, length))
         before += length
     return placed, places
+
+
+def _bars(placed: Sequence[Placed], label: str, colour: str, unit_seconds: float) -> go.Bar:
+    """One method's runs."""
+    return go.Bar(
+        orientation="h",
+        base=[rounded(p.start / unit_seconds) for p in placed],
+        x=[rounded((p.end - p.start) / unit_seconds) for p in placed],
+        y=[p.lane + 1 for p in placed],
+        width=0.74,
+        name=plotly_text(label),
+        legendgroup=label,
+        marker={
+            "color": colour,
+            "pattern": {
+                "shape": [STATUS_PATTERNS[p.run.status] for p in placed],
+                "fillmode": "overlay",
+                "fgcolor": "white",
+                "size": 6,
+                "solidity": 0.35,
+            },
+            "line": {"color": NEUTRAL, "width": [2 if p.run.phase == "final" else 0 for p in placed]},
+        },
+        text=[_hover(p.run) for p in placed],
+        textposition="none",
+        hovertemplate="%{text}<extra></extra>",
+    )
 
 
 def _pauses(runs: list[RunResult]) -> list[tuple[float, float]]:

@@ -106,17 +106,8 @@ def generate_waterbirds(
     problems = _missing(pictures, sources, places)
     if not skip_bad:
         problems.check(_SKIP_HINT)
-
-    bad: set[tuple[int, bool]] = set()
     jobs = ((picture, sources, places) for picture in pictures)
-    for done, (picture, problem) in enumerate(_in_threads(_make, jobs, workers), start=1):
-        if problem:
-            bad.add((picture.row.img_id, picture.pair))
-            # What is missing has been recorded before any picture was made.
-            if problem not in problems.found:
-                problems.add(*problem)
-        if progress:
-            progress(done, len(pictures))
+    bad = _make_all(jobs, problems, workers, lambda done: progress and progress(done, len(pictures)))
     if not skip_bad:
         problems.check(_SKIP_HINT)
 
@@ -134,6 +125,28 @@ def generate_waterbirds(
 
 
 _SKIP_HINT = "Restore the files, or leave these birds out with --skip-bad."
+
+
+def _make_all(
+    jobs: Iterator[tuple[_Picture, Cub, Path]],
+    problems: DataProblems,
+    workers: int | None,
+    done: Callable[[int], object],
+) -> set[tuple[int, bool]]:
+    """Make all images, and add the faults of those that cannot be made to `problems`.
+
+    Returns:
+        (image id, whether it belongs to a pair) of those that cannot be made.
+    """
+    bad: set[tuple[int, bool]] = set()
+    for count, (picture, problem) in enumerate(_in_threads(_make, jobs, workers), start=1):
+        if problem:
+            bad.add((picture.row.img_id, picture.pair))
+            # What is missing has been recorded before any picture was made.
+            if problem not in problems.found:
+                problems.add(*problem)
+        done(count)
+    return bad
 
 
 def _claim(folder: Path, plan: WaterbirdsPlan, digest: str) -> None:
