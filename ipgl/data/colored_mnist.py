@@ -40,7 +40,7 @@ from ipgl.config import Settings
 from ipgl.core.errors import DataError
 from ipgl.data.batch_order import derive_seed
 from ipgl.data.digits import Digits, mnist, sklearn_digits
-from ipgl.data.split_inputs import Changed
+from ipgl.data.split_inputs import LazyTransform
 from ipgl.data.types import Dataset, PairSet, Split
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -146,12 +146,15 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         fingerprint=_fingerprint(settings, digits, label, colour, pair_order),
         corruptions={}
         if settings.greyscale
-        else {"hue": partial(_changed, tested, turn_hue), "saturation": partial(_changed, tested, fade)},
+        else {
+            "hue": partial(_lazily_transformed, tested, turn_hue),
+            "saturation": partial(_lazily_transformed, tested, fade),
+        },
     )
 
 
-def _changed(x: Tensor, change: Callable[..., Tensor], strength: float) -> Changed:
-    return Changed(x, partial(change, strength=strength))
+def _lazily_transformed(x: Tensor, transform: Callable[..., Tensor], strength: float) -> LazyTransform:
+    return LazyTransform(x, partial(transform, strength=strength))
 
 
 def _image(settings: ColoredMnistSettings, grey: Tensor, colour: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ipgl.data.duplicates import Copies, Match, find_copies, listed
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.images import Images
 from ipgl.data.table import SPLIT_NAMES, TRAIN, VALIDATION, ImageTable
 
@@ -34,17 +34,17 @@ def without_training_copies(
     """
     copies = _find(table, images).training
     count = len(table.rows_of(TRAIN))
-    problems = DataProblems(
+    faults = DataFaults(
         f"{table.file}: {len(copies)} of {count} training images are also in validation or test"
     )
     for row, held in copies:
-        problems.add(table.where(row), same_pixels(table, held))
+        faults.add(table.where(row), same_pixels(table, held))
     if not skip_bad:
-        problems.check(_NEXT_STEP)
+        faults.check(_NEXT_STEP)
     if not copies:
         return table, images, ()
     kept = np.delete(np.arange(len(table)), [row for row, _ in copies])
-    notes = tuple(f"image left out: {where}: {what}" for where, what in problems.found)
+    notes = tuple(f"image left out: {where}: {what}" for where, what in faults.found)
     return table.take(kept), images.take(torch.from_numpy(kept)), notes
 
 

@@ -7,7 +7,7 @@ from ipgl.core.errors import DataError
 _SHOWN = 20
 
 
-class DataProblems:
+class DataFaults:
     """Places and what is wrong there; the message shows the first 20 and how many more there are."""
 
     def __init__(self, heading: str) -> None:

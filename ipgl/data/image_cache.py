@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.errors import DataError
 from ipgl.core.locks import exclusive
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.image_identity import content_of
 from ipgl.data.images import Images, ImageSource, SkippedImage
 from ipgl.data.pixel_file import CONTENT_BYTES, PixelFile
@@ -115,10 +115,10 @@ def build_cache(
             "free some space, or set `cache` to a folder that can be written"
         ) from None
     if record.skipped and not skip_bad:
-        problems = DataProblems(f"{len(record.skipped)} of {len(sources)} images cannot be read")
+        faults = DataFaults(f"{len(record.skipped)} of {len(sources)} images cannot be read")
         for skipped in record.skipped:
-            problems.add(skipped.where, skipped.reason)
-        problems.check("Replace or remove them, or leave them out with --skip-bad.")
+            faults.add(skipped.where, skipped.reason)
+        faults.check("Replace or remove them, or leave them out with --skip-bad.")
     return Images(
         PixelFile(file),
         torch.arange(len(sources)),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ipgl.core.errors import DataError
 from ipgl.core.registry import suggestion
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.paths import as_on_disk, normal_path
 from ipgl.data.table import ImageTable
 
@@ -47,19 +47,19 @@ class RawTable:
     file: Path
     columns: Mapping[str, Sequence[str]]
     line: Sequence[int]
-    problems: DataProblems
+    faults: DataFaults
 
     def __len__(self) -> int:
         return len(self.line)
 
 
 def read_csv(file: Path) -> RawTable:
-    """Read a CSV file with a header; rows of another length are noted in `problems` and left out.
+    """Read a CSV file with a header; rows of another length are noted in `faults` and left out.
 
     Raises:
         DataError: The file is missing, is not UTF-8 text, or has no header or names a column twice.
     """
-    problems = DataProblems(f"{file}: some rows cannot be used")
+    faults = DataFaults(f"{file}: some rows cannot be used")
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
             reader = csv.reader(text, strict=True)
@@ -71,7 +71,7 @@ def read_csv(file: Path) -> RawTable:
                     rows.append([one.setdefault(value, value) for value in map(str.strip, row)])
                     line.append(reader.line_num)
                 elif row:
-                    problems.add(
+                    faults.add(
                         f"line {reader.line_num}", f"{len(row)} values, but the header has {len(header)}"
                     )
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def read_csv(file: Path) -> RawTable:
         what = f"the header names {', '.join(twice)} twice" if twice else "the file is empty"
         raise DataError(f"{file}: {what}; its first line must name each column once")
     columns = {name: [row[n] for row in rows] for n, name in enumerate(header)}
-    return RawTable(file, columns, line, problems)
+    return RawTable(file, columns, line, faults)
 
 
 def check_table(
@@ -116,7 +116,7 @@ def check_table(
         )
     paths, kept = _faultless_rows(raw, root, columns, (classes, attributes, _Environments(raw)))
     if not skip_bad:
-        raw.problems.check("Correct these rows, or leave them out with --skip-bad.")
+        raw.faults.check("Correct these rows, or leave them out with --skip-bad.")
     if not kept:
         raise DataError(f"{raw.file}: no row can be used; write one line per image below the header")
     position, split, label, attribute, environment = np.array(kept, dtype=np.int64).T
@@ -134,13 +134,13 @@ def check_table(
         attributes.names,
         {name: np.array(values)[position] for name, values in raw.columns.items() if name not in own},
     )
-    return table, tuple(f"row left out: {raw.file}, {where}: {what}" for where, what in raw.problems.found)
+    return table, tuple(f"row left out: {raw.file}, {where}: {what}" for where, what in raw.faults.found)
 
 
 def _faultless_rows(
     raw: RawTable, root: Path, columns: Columns, coded: tuple[_Names, _Names, _Environments]
 ) -> tuple[list[str], list[tuple[int, ...]]]:
-    """Check every row, and add the faults that are found to `raw.problems`.
+    """Check every row, and add the faults that are found to `raw.faults`.
 
     Args:
         raw: What the file says.
@@ -169,7 +169,7 @@ def _faultless_rows(
             environments.fault(position),
         ]
         for fault in filter(None, faults):
-            raw.problems.add(f"line {line}", fault)
+            raw.faults.add(f"line {line}", fault)
         seen.setdefault(path, line)
         if not any(faults):
             paths.append(path)

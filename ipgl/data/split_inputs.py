@@ -13,7 +13,7 @@ from ipgl.data.images import Images
 
 
 @dataclass(frozen=True)
-class Blended:
+class LazyBlend:
     """Two sets of images, mixed when they are read: `(1 - share) * a + share * b`."""
 
     a: Images
@@ -28,9 +28,9 @@ class Blended:
         """As of the tensor that these images stand for."""
         return self.a.shape
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Blended:
+    def to(self, device: torch.device, non_blocking: bool = False) -> LazyBlend:
         """The same images, made on `device`."""
-        return Blended(self.a.to(device), self.b.to(device), self.share)
+        return LazyBlend(self.a.to(device), self.b.to(device), self.share)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Evaluation view of some rows, float32 `[n, 3, height, width]`."""
@@ -38,16 +38,16 @@ class Blended:
 
 
 @dataclass(frozen=True)
-class Changed:
+class LazyTransform:
     """Inputs that a function changes when they are read, so that a whole changed split never lies in memory.
 
     Attributes:
         x: The inputs, `[N, ...]`.
-        change: Of some of them, `[n, ...]`, to as many of the same shape.
+        transform: Of some of them, `[n, ...]`, to as many of the same shape.
     """
 
     x: Tensor
-    change: Callable[[Tensor], Tensor]
+    transform: Callable[[Tensor], Tensor]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -57,18 +57,18 @@ class Changed:
         """As of the tensor that these inputs stand for."""
         return self.x.shape
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Changed:
+    def to(self, device: torch.device, non_blocking: bool = False) -> LazyTransform:
         """The same inputs, made on `device`."""
-        return Changed(self.x.to(device, non_blocking=non_blocking), self.change)
+        return LazyTransform(self.x.to(device, non_blocking=non_blocking), self.transform)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Some rows, changed."""
-        return self.change(self.x[index])
+        return self.transform(self.x[index])
 
 
 Inputs = Tensor | Images
 # What evaluation can read from beginning to end.
-Readable = Inputs | Blended | Changed
+Readable = Inputs | LazyBlend | LazyTransform
 
 _VALUES = 2**24
 # Of inputs that a CPU's cache holds together with what layers make of them, which makes a convolution three times as

@@ -37,8 +37,8 @@ from ipgl.report.result_queries import (
     FLIP_RATE,
     KAPPA,
     curve_points,
+    curve_type_of,
     final_estimate,
-    kind_of,
     mixture_of,
     pareto_front,
     search_runs,
@@ -74,10 +74,10 @@ def robustness_figure(results: StudyResults, curve: str | None = None) -> go.Fig
         return say(figure, "No method has this curve." if tested else "No method has test results.")
     if curve in MIXTURES:
         _mark_mixture(figure, summary)
-    suffix = "%" if kind_of(curve).shares else ""
+    suffix = "%" if curve_type_of(curve).shares else ""
     heading = f"<b>%{{x}}{suffix} {_HOVERED.get(curve, '')}</b>"
     figure.update_xaxes(ticksuffix=suffix, unifiedhovertitle={"text": heading.replace(" </b>", "</b>")})
-    if kind_of(curve).shares:
+    if curve_type_of(curve).shares:
         figure.update_xaxes(range=[-2, 102])
     figure.update_yaxes(ticksuffix="%")
     # One box with every method's value reads well until it covers the figure.
@@ -87,7 +87,7 @@ def robustness_figure(results: StudyResults, curve: str | None = None) -> go.Fig
 
 def scale(curve: str) -> float:
     """What a curve's severity is multiplied by on its axis: shares are shown in percent."""
-    return 100.0 if kind_of(curve).shares else 1.0
+    return 100.0 if curve_type_of(curve).shares else 1.0
 
 
 def _empty_robustness(summary: StudySummary, curve: str) -> go.Figure:
@@ -109,11 +109,11 @@ def _empty_robustness(summary: StudySummary, curve: str) -> go.Figure:
             "Test accuracy (%)",
             summary,
         )
-    kind = kind_of(curve)
-    axis, value = (plotly_text(text[:1].upper() + text[1:]) for text in (kind.axis, kind.value))
-    subtitle = f"{value} against the {plotly_text(kind.axis)}. {intervals}"
+    curve_type = curve_type_of(curve)
+    axis, value = (plotly_text(text[:1].upper() + text[1:]) for text in (curve_type.axis, curve_type.value))
+    subtitle = f"{value} against the {plotly_text(curve_type.axis)}. {intervals}"
     short = value if len(value) <= MAX_AXIS_TITLE else "Share"
-    return base_figure(plotly_text(kind.title), subtitle, axis, short, summary)
+    return base_figure(plotly_text(curve_type.title), subtitle, axis, short, summary)
 
 
 def _mark_mixture(figure: go.Figure, summary: StudySummary) -> None:

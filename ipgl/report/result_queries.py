@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ipgl.config.ranges import Range, RangeError, parse_range
-from ipgl.evaluation.curve_types import MIXTURE, MIXTURES, CurveKind, curve_kind
+from ipgl.evaluation.curve_types import MIXTURE, MIXTURES, CurveType, curve_type
 from ipgl.evaluation.run_result import CurvePoint, GroupCount, RunResult
 from ipgl.evaluation.study_summary import Estimate, GroupEstimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.formatting import finite
@@ -39,12 +39,12 @@ def curve_names(summary: StudySummary) -> list[str]:
     return [name for name in CURVE_ORDER if name in found] + sorted(found - set(CURVE_ORDER))
 
 
-def kind_of(curve: str) -> CurveKind:
+def curve_type_of(curve: str) -> CurveType:
     """How to read the curve; one that this version does not know is shown under its own name."""
     try:
-        return curve_kind(curve)
+        return curve_type(curve)
     except KeyError:
-        return CurveKind(curve, curve.replace("_", " ").capitalize(), "severity", "accuracy", False, curve)
+        return CurveType(curve, curve.replace("_", " ").capitalize(), "severity", "accuracy", False, curve)
 
 
 def point_at(points: Iterable[CurvePoint], severity: float) -> CurvePoint | None:

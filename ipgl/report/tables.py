@@ -29,7 +29,7 @@ from ipgl.report.result_queries import (
     attribute_name,
     class_name,
     curve_points,
-    kind_of,
+    curve_type_of,
     mixture_of,
     pareto_front,
     point_at,
@@ -63,7 +63,7 @@ def curve_table(results: StudyResults, curve: str | None = None) -> DataTable:
     """A robustness figure in numbers; without a name that of the curve that methods are compared on."""
     curve = curve or mixture_of(results.summary)
     methods = results.summary.methods
-    kind = kind_of(curve)
+    curve_type = curve_type_of(curve)
     rows = []
     for severity in severities(results.summary, curve):
         cells = []
@@ -78,12 +78,12 @@ def curve_table(results: StudyResults, curve: str | None = None) -> DataTable:
         if curve == MIXTURE:
             rows.append((whole_percent(severity), whole_percent(1 - severity), *cells))
         else:
-            rows.append((whole_percent(severity) if kind.shares else f"{severity:g}", *cells))
-    value = "Test accuracy" if curve in MIXTURES else f"{kind.value[:1].upper()}{kind.value[1:]}"
+            rows.append((whole_percent(severity) if curve_type.shares else f"{severity:g}", *cells))
+    value = "Test accuracy" if curve in MIXTURES else f"{curve_type.value[:1].upper()}{curve_type.value[1:]}"
     axis = (
         ("Bias-conflicting", "Agreement")
         if curve == MIXTURE
-        else (f"{kind.axis[:1].upper()}{kind.axis[1:]}",)
+        else (f"{curve_type.axis[:1].upper()}{curve_type.axis[1:]}",)
     )
     return DataTable(
         f"{value} with its interval, in percent",

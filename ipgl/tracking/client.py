@@ -87,7 +87,7 @@ def tracking_errors(store: Store, action: str) -> Iterator[None]:
         cause = " ".join(store.redact(str(error)).split()) or type(error).__name__
         if len(cause) > _LONGEST_CAUSE:
             cause = cause[: _LONGEST_CAUSE - 1] + "…"
-        message = f"MLflow at {store.shown}: cannot {action}: {cause.rstrip('.')}. {_next_step(store)}"
+        message = f"MLflow at {store.display_uri}: cannot {action}: {cause.rstrip('.')}. {_next_step(store)}"
         # A chained cause would carry the address with its credentials into tracebacks.
         raise TrackingError(message) from None
 

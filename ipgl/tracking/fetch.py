@@ -112,7 +112,7 @@ def fetch_study(study: str, uri: str | None = None, storage: str | Path = "runs"
             known = (
                 f"finished studies there: {', '.join(names)}" if names else "there is no finished study yet"
             )
-            raise TrackingError(f"MLflow at {store.shown} holds no finished study {study!r}; {known}")
+            raise TrackingError(f"MLflow at {store.display_uri} holds no finished study {study!r}; {known}")
         parent = max(own, key=lambda run: run.info.start_time)
         execution = parent.data.tags["ipgl.execution"]
         children = _search(
@@ -154,7 +154,7 @@ def _fetch(client: MlflowClient, store: Store, parent: Run, children: Sequence[R
         except (ValidationError, json.JSONDecodeError, ValueError, KeyError) as error:
             cause = " ".join(str(error).split())[:300]
             raise TrackingError(
-                f"MLflow at {store.shown}: a file of study {parent.data.tags['ipgl.study']!r} is damaged or of "
+                f"MLflow at {store.display_uri}: a file of study {parent.data.tags['ipgl.study']!r} is damaged or of "
                 f"another version ({cause}); `ipgl track sync` writes it again from the study's files"
             ) from None
     runs.sort(key=lambda run: run.number)

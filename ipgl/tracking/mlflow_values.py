@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ipgl.core.flatten import flatten
-from ipgl.evaluation.curve_types import curve_kind
+from ipgl.evaluation.curve_types import curve_type
 from ipgl.evaluation.run_result import CurvePoint, RunResult
 from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudySummary
 from ipgl.tracking.base import RunView, StudyView
@@ -103,7 +103,7 @@ def bunches(rows: Iterable[Sequence[Point]]) -> Iterator[list[Point]]:
 
 def curve_points(name: str, curve: Sequence[CurvePoint], ended: float) -> list[Point]:
     """A robustness curve as one metric whose step is 100 times the severity: a share's axis runs from 0 to 100."""
-    time, metric = milliseconds(ended), safe_name(curve_kind(name).metric)
+    time, metric = milliseconds(ended), safe_name(curve_type(name).metric)
     return [
         Point(metric, point.accuracy, time, round(100 * point.severity))
         for point in curve

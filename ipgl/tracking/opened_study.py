@@ -76,7 +76,9 @@ def stop_unfinished_runs(writer: Writer, study: OpenedStudy, status: str) -> Non
 def _usable_record(writer: Writer, experiment: str, file: Path, view: StudyView) -> RecordedStudy:
     """The file's content if it belongs to this execution and its run still exists, else an empty record."""
     experiment_id = writer.find_or_create_experiment(experiment)
-    empty = RecordedStudy(store=writer.store.shown, experiment_id=experiment_id, execution=view.execution)
+    empty = RecordedStudy(
+        store=writer.store.display_uri, experiment_id=experiment_id, execution=view.execution
+    )
     recorded = load_recorded(file)
     same = recorded.model_copy(update={"parent": "", "runs": {}}) == empty
     return recorded if same and recorded.parent and writer.exists(recorded.parent, view.execution) else empty

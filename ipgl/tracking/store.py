@@ -18,7 +18,7 @@ class Store:
     """A place that MLflow can read and write.
 
     Attributes:
-        uri: As MLflow takes it, credentials included: show `shown` instead.
+        uri: As MLflow takes it, credentials included: show `display_uri` instead.
         artifact_root: Folder of the artifacts, absolute; None where the server decides.
         database: The SQLite file; None where it is no SQLite.
     """
@@ -33,7 +33,7 @@ class Store:
         return urlsplit(self.uri).scheme in _SERVERS
 
     @property
-    def shown(self) -> str:
+    def display_uri(self) -> str:
         """The address without credentials, fit for screens, files and error messages."""
         return self.redact(self.uri)
 

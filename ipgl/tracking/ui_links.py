@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from ipgl.evaluation.curve_types import MIXTURES, CurveKind, curve_kind
+from ipgl.evaluation.curve_types import MIXTURES, CurveType, curve_type
 from ipgl.evaluation.study_summary import MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
 from ipgl.tracking.mlflow_values import headlines, outcome_name, safe_name
@@ -79,7 +79,7 @@ def shared_views(study: StudyView, parent: str, summary: StudySummary | None = N
         "hideEmptyCharts": True,
         "isAccordionReordered": True,  # or MLflow sorts the sections by name
         "compareRunSections": [_section()],
-        "compareRunCharts": [_chart(curve_kind(name)) for name in _curves(methods)],
+        "compareRunCharts": [_chart(curve_type(name)) for name in _curves(methods)],
     }
     return {_tag(parent, "runs"): _text(runs), _tag(parent, "curves"): _text(curves)}
 
@@ -102,15 +102,15 @@ def _section() -> dict[str, Any]:
     }
 
 
-def _chart(kind: CurveKind) -> dict[str, Any]:
+def _chart(curve: CurveType) -> dict[str, Any]:
     """A line chart with the curve of every run, by the fewest keys that MLflow draws one from.
 
     The whole view must stay below 5000 characters, which older servers take for a tag.
     """
-    metric = safe_name(kind.metric)
+    metric = safe_name(curve.metric)
     return {
         "type": "LINE",
-        "uuid": f"ipgl-{kind.name}",
+        "uuid": f"ipgl-{curve.name}",
         "metricSectionId": _SECTION,
         "deleted": False,
         "isGenerated": False,

@@ -7,7 +7,7 @@ import pytest
 from ipgl.evaluation.study_summary import Estimate, GroupEstimate
 from ipgl.report.result_queries import (
     curve_names,
-    kind_of,
+    curve_type_of,
     mixture_of,
     pareto_front,
     stated,
@@ -78,8 +78,8 @@ def test_curves_come_in_one_order_and_unknown_ones_are_kept(build):
     curves = dict.fromkeys(["new", "corruption_hue", "interpolation", "mixture"], points)
     summary = build.summary(build.method("m", curves=curves), build.method("n", curves={"worst_case_tv": ()}))
     assert curve_names(summary) == ["mixture", "interpolation", "corruption_hue", "new"]
-    assert kind_of("new").title == "New"
-    assert kind_of("worst_case_kl").shares is False
+    assert curve_type_of("new").title == "New"
+    assert curve_type_of("worst_case_kl").shares is False
 
 
 def test_nothing_on_the_front_is_beaten():

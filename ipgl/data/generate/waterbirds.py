@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.errors import DataError
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.generate.blend import blend_files
 from ipgl.data.generate.cub import Cub, read_cub
 from ipgl.data.generate.places import place_path
@@ -103,25 +103,25 @@ def generate_waterbirds(
         _Picture(pair.row, pair.place_filename, folder / COUNTERFACTUAL / pair.row.img_filename, pair=True)
         for pair in pairs
     ]
-    problems = _missing(pictures, sources, places)
+    faults = _missing(pictures, sources, places)
     if not skip_bad:
-        problems.check(_SKIP_HINT)
+        faults.check(_SKIP_HINT)
     jobs = ((picture, sources, places) for picture in pictures)
-    bad = _make_all(jobs, problems, workers, lambda done: progress and progress(done, len(pictures)))
+    bad = _make_all(jobs, faults, workers, lambda done: progress and progress(done, len(pictures)))
     if not skip_bad:
-        problems.check(_SKIP_HINT)
+        faults.check(_SKIP_HINT)
 
     rows = tuple(row for row in rows if (row.img_id, False) not in bad)
     # A pair whose training image is left out has nothing to be compared with.
     pairs = tuple(p for p in pairs if not {(p.row.img_id, True), (p.row.img_id, False)} & bad)
     if not rows:
-        problems.check("Not one picture can be made; restore the files.")
-    if problems.found:
-        _record(folder, plan, plan_hash(rows, pairs), problems.found)
+        faults.check("Not one picture can be made; restore the files.")
+    if faults.found:
+        _record(folder, plan, plan_hash(rows, pairs), faults.found)
     if plan.pairs:
         write_text(folder / "pairs.csv", pairs_csv(pairs, COUNTERFACTUAL))
     write_text(folder / "metadata.csv", metadata_csv(rows))
-    return Generated(folder, rows, pairs, tuple(problems.found))
+    return Generated(folder, rows, pairs, tuple(faults.found))
 
 
 _SKIP_HINT = "Restore the files, or leave these birds out with --skip-bad."
@@ -129,22 +129,22 @@ _SKIP_HINT = "Restore the files, or leave these birds out with --skip-bad."
 
 def _make_all(
     jobs: Iterator[tuple[_Picture, Cub, Path]],
-    problems: DataProblems,
+    faults: DataFaults,
     workers: int | None,
     done: Callable[[int], object],
 ) -> set[tuple[int, bool]]:
-    """Make all images, and add the faults of those that cannot be made to `problems`.
+    """Make all images, and add the faults of those that cannot be made to `faults`.
 
     Returns:
         (image id, whether it belongs to a pair) of those that cannot be made.
     """
     bad: set[tuple[int, bool]] = set()
-    for count, (picture, problem) in enumerate(_in_threads(_make, jobs, workers), start=1):
-        if problem:
+    for count, (picture, fault) in enumerate(_in_threads(_make, jobs, workers), start=1):
+        if fault:
             bad.add((picture.row.img_id, picture.pair))
             # What is missing has been recorded before any picture was made.
-            if problem not in problems.found:
-                problems.add(*problem)
+            if fault not in faults.found:
+                faults.add(*fault)
         done(count)
     return bad
 
@@ -186,15 +186,15 @@ def _record(folder: Path, plan: WaterbirdsPlan, digest: str, skipped: Sequence[t
     write_text(record, json.dumps(content, indent=1) + "\n")
 
 
-def _missing(pictures: Sequence[_Picture], cub: Cub, places: Path) -> DataProblems:
+def _missing(pictures: Sequence[_Picture], cub: Cub, places: Path) -> DataFaults:
     """Bird images and masks that are not there: known in seconds, before hours of work."""
-    problems = DataProblems("some pictures cannot be made")
+    faults = DataFaults("some pictures cannot be made")
     for picture in pictures:
         name = picture.row.img_filename
         for path in (cub.image(name), cub.mask(name)):
             if not picture.pair and not path.is_file():
-                problems.add(_where(picture), f"{path} is missing")
-    return problems
+                faults.add(_where(picture), f"{path} is missing")
+    return faults
 
 
 def _where(picture: _Picture) -> str:

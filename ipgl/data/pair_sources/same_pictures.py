@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ipgl.data.duplicate_images import same_pixels
 from ipgl.data.duplicates import listed
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.images import Images
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates, Side, units_of
@@ -54,7 +54,7 @@ def joined_units(candidates: Candidates, request: PairRequest) -> Candidates:
 
 
 def note_held(
-    side: Side, chosen: NDArray[np.int64], images: Images, request: PairRequest, problems: DataProblems
+    side: Side, chosen: NDArray[np.int64], images: Images, request: PairRequest, faults: DataFaults
 ) -> NDArray[np.int64]:
     """Note the members of one side that were decoded for the pairs and have a validation or test row's pixels.
 
@@ -63,7 +63,7 @@ def note_held(
         chosen: Which of them `images` are, int64 `[n]`.
         images: Their pixels.
         request: The table and its pixels.
-        problems: Where to note them.
+        faults: Where to note them.
 
     Returns:
         Positions in `chosen` of those members, int64.
@@ -75,7 +75,7 @@ def note_held(
         if content in request.held:
             found.append(position)
             where = side[int(chosen[position])].where
-            problems.add(where, same_pixels(request.table, request.held[content]))
+            faults.add(where, same_pixels(request.table, request.held[content]))
     return np.array(found, dtype=np.int64)
 
 
