@@ -37,8 +37,8 @@ def without_training_copies(
     faults = DataFaults(
         f"{table.file}: {len(copies)} of {count} training images are also in validation or test"
     )
-    for row, held in copies:
-        faults.add(table.where(row), same_pixels(table, held))
+    for row, evaluation_row in copies:
+        faults.add(table.where(row), same_pixels(table, evaluation_row))
     if not skip_bad:
         faults.check(_NEXT_STEP)
     if not copies:
@@ -75,24 +75,24 @@ def copy_notes(table: ImageTable, images: Images) -> tuple[str, ...]:
     )
 
 
-def held_row(table: ImageTable, row: int) -> str:
+def describe_evaluation_row(table: ImageTable, row: int) -> str:
     """A row of validation or test for messages: `the test image of line 9 in manifest.csv`."""
     return f"the {SPLIT_NAMES[table.split[row]]} image of line {table.line[row]} in {table.file.name}"
 
 
 def same_pixels(table: ImageTable, row: int) -> str:
     """What is wrong with a picture that equals one of validation or test."""
-    return f"has the pixels of {held_row(table, row)} ({table.paths[row]})"
+    return f"has the pixels of {describe_evaluation_row(table, row)} ({table.paths[row]})"
 
 
-def held_contents(table: ImageTable, images: Images) -> dict[bytes, int]:
+def evaluation_rows_by_content(table: ImageTable, images: Images) -> dict[bytes, int]:
     """Content of each validation and test picture -> its row; a test row before a validation row."""
     contents = images.contents()
     rows = sorted(np.flatnonzero(table.split != TRAIN).tolist(), key=lambda row: -int(table.split[row]))
-    held: dict[bytes, int] = {}
+    rows_by_content: dict[bytes, int] = {}
     for row in rows:
-        held.setdefault(contents[row], row)
-    return held
+        rows_by_content.setdefault(contents[row], row)
+    return rows_by_content
 
 
 def _find(table: ImageTable, images: Images) -> Copies:

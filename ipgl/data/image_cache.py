@@ -35,17 +35,17 @@ _IN_FLIGHT = 256
 
 Progress = Callable[[int, int], None]
 
-_WATCHER: ContextVar[Progress | None] = ContextVar("watcher", default=None)
+_PROGRESS: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
 @contextmanager
-def watching(progress: Progress) -> Iterator[None]:
+def decoding_progress(progress: Progress) -> Iterator[None]:
     """Tell `progress` of every cache that is built within, in this thread."""
-    token = _WATCHER.set(progress)
+    token = _PROGRESS.set(progress)
     try:
         yield
     finally:
-        _WATCHER.reset(token)
+        _PROGRESS.reset(token)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def build_cache(
         preparation: Size of the rows and of the model's inputs.
         folder: Where caches are kept; made if missing, and shared by all studies.
         skip_bad: Note what cannot be read in `Images.skipped`, rather than raise.
-        progress: Called with the number of pictures done and of all; None is whoever is `watching`.
+        progress: Called with the number of pictures done and of all; None takes the function of the
+            `decoding_progress` that surrounds the call, if there is one.
 
     Raises:
         DataError: Pictures cannot be read (all of them, in one message), or the folder cannot hold the cache.
@@ -107,7 +108,7 @@ def build_cache(
             record = _finished(file, (len(sources), *size, 3), sources, preparation)
             if record is None:
                 _check_space(folder, len(sources) * size[0] * size[1] * 3)
-                record = _decode(sources, preparation, file, progress or _WATCHER.get())
+                record = _decode(sources, preparation, file, progress or _PROGRESS.get())
         remove_leftovers(folder)
     except OSError as error:
         raise DataError(

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ipgl.data.duplicates import dataset_copies
 from ipgl.data.image_identity import contents_of
-from ipgl.data.input_images import Pictures, pictures, small
+from ipgl.data.input_images import RgbImages, mean_colours, rgb_images
 from ipgl.data.split_inputs import Inputs
 from ipgl.data.types import Dataset, PairSet
 
@@ -130,7 +130,7 @@ class PairAudit:
 
 
 @dataclass(frozen=True)
-class _Looked:
+class _PixelStatistics:
     """One pass over a set's pixels."""
 
     differences: NDArray[np.float64]
@@ -141,49 +141,51 @@ class _Looked:
 def audit_pairs(dataset: Dataset) -> PairAudit:
     """Look at every pair, and compare every member with every validation and test image."""
     named = {"training": dataset.pairs, "held-out": dataset.held_out_pairs}
-    looked = {name: _look(pairs, dataset) for name, pairs in named.items()}
-    training, held_out = (_set_audit(name, pairs, looked[name], dataset) for name, pairs in named.items())
+    statistics = {name: _pixel_statistics(pairs, dataset) for name, pairs in named.items()}
+    training, held_out = (_set_audit(name, pairs, statistics[name], dataset) for name, pairs in named.items())
     splits = {"validation": dataset.validation, "test": dataset.test}
     copies, identical = {}, {}
     for split, data in splits.items():
         contents = set(contents_of(data.x))
         search = NearestNeighbors(n_neighbors=1, metric="chebyshev").fit(_fields(data.x, dataset))
-        for name, look in looked.items():
-            near = search.kneighbors(look.fields)[0][:, 0] <= _COPY if len(look.fields) else np.zeros(0, bool)
+        for name, found in statistics.items():
+            near = (
+                search.kneighbors(found.fields)[0][:, 0] <= _COPY if len(found.fields) else np.zeros(0, bool)
+            )
             copies[name, split] = int(near.reshape(2, -1).any(axis=0).sum())
             members = zip(*(contents_of(x) for x in (named[name].a, named[name].b)), strict=True)
             identical[name, split] = sum(not contents.isdisjoint(pair) for pair in members)
-    known = {digest for pair in looked["training"].digests for digest in pair}
+    known = {digest for pair in statistics["training"].digests for digest in pair}
     sources = [set(pairs.source[pairs.source >= 0].tolist()) for pairs in named.values()]
     return PairAudit(
         (training, held_out),
         copies,
         identical,
         len(sources[0] & sources[1]),
-        sum(bool(known & set(pair)) for pair in looked["held-out"].digests),
+        sum(bool(known & set(pair)) for pair in statistics["held-out"].digests),
         dataset_copies(dataset).counts(),
     )
 
 
-def _set_audit(name: str, pairs: PairSet, look: _Looked, dataset: Dataset) -> SetAudit:
+def _set_audit(name: str, pairs: PairSet, found: _PixelStatistics, dataset: Dataset) -> SetAudit:
     label, source = pairs.y.cpu(), pairs.source.cpu()
     made = source >= 0
     unlike = label[made] != dataset.train.y.cpu()[source[made]]
     counts = torch.bincount(label, minlength=dataset.num_classes).tolist()
-    d = look.differences
+    d = found.differences
     return SetAudit(
         name,
         len(pairs),
         dict(zip(dataset.class_names, counts, strict=True)),
         Difference(*(float(f(d)) for f in (np.mean, np.min, np.median, np.max))) if len(d) else None,
         int((d < _IDENTICAL).sum()),
-        len(look.digests) - len({frozenset(pair) for pair in look.digests}),
+        len(found.digests) - len({frozenset(pair) for pair in found.digests}),
         int(unlike.sum()),
         int((~made).sum()),
     )
 
 
-def _look(pairs: PairSet, dataset: Dataset) -> _Looked:
+def _pixel_statistics(pairs: PairSet, dataset: Dataset) -> _PixelStatistics:
     differences: list[float] = []
     digests: list[tuple[bytes, bytes]] = []
     fields: tuple[list[NDArray[np.float32]], ...] = ([], [])
@@ -195,15 +197,17 @@ def _look(pairs: PairSet, dataset: Dataset) -> _Looked:
             for x, y in zip(a, b, strict=True)
         ]
         for side, batch in zip(fields, (a, b), strict=True):
-            side.append(small(batch, _FIELDS).reshape(len(batch), -1))
+            side.append(mean_colours(batch, _FIELDS).reshape(len(batch), -1))
     nothing = np.empty((0, _FIELDS * _FIELDS * 3), dtype=np.float32)
-    return _Looked(np.array(differences), digests, np.concatenate([nothing, *fields[0], *fields[1]]))
+    return _PixelStatistics(np.array(differences), digests, np.concatenate([nothing, *fields[0], *fields[1]]))
 
 
 def _fields(x: Inputs, dataset: Dataset) -> NDArray[np.float32]:
-    return np.concatenate([small(batch, _FIELDS).reshape(len(batch), -1) for batch in _batches(x, dataset)])
+    return np.concatenate(
+        [mean_colours(batch, _FIELDS).reshape(len(batch), -1) for batch in _batches(x, dataset)]
+    )
 
 
-def _batches(x: Inputs, dataset: Dataset) -> Iterator[Pictures]:
+def _batches(x: Inputs, dataset: Dataset) -> Iterator[RgbImages]:
     for start in range(0, len(x), _BATCH):
-        yield pictures(x, torch.arange(start, min(start + _BATCH, len(x))), dataset)
+        yield rgb_images(x, torch.arange(start, min(start + _BATCH, len(x))), dataset)

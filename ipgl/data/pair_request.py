@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ipgl.data.duplicate_images import held_contents
+from ipgl.data.duplicate_images import evaluation_rows_by_content
 from ipgl.data.images import Images, ImageSource
 from ipgl.data.table import ImageTable
 from ipgl.data.types import PairSet
@@ -30,9 +30,9 @@ class PairRequest:
     skip_bad: bool
 
     @cached_property
-    def held(self) -> dict[bytes, int]:
+    def evaluation_contents(self) -> dict[bytes, int]:
         """Content of each validation and test picture -> its row; what equals one must not be in a pair."""
-        return held_contents(self.table, self.images)
+        return evaluation_rows_by_content(self.table, self.images)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ Classes = NDArray[np.int32]
 
 _PROBABILITY = "probability_"
 _CORRUPTED = "prediction_{name}={level}"
-_ALONG = "prediction_t={t:g}"
+_INTERPOLATED = "prediction_t={t:g}"
 _DIGEST = b"ipgl.sha256"
 _PAIRS = b"ipgl.pairs"
 
@@ -89,7 +89,7 @@ class Predictions:
         _write(examples, columns, followed)
         if followed:
             points = np.linspace(0, 1, len(self.along))
-            along = {_ALONG.format(t=t): row for t, row in zip(points, self.along, strict=True)}
+            along = {_INTERPOLATED.format(t=t): row for t, row in zip(points, self.along, strict=True)}
             _write(pairs, along, followed)
 
 

@@ -133,7 +133,13 @@ def sample_outcomes(
         degrees = (runs - 1) * (counts - 1)
         rest_variance = np.where(degrees > 0, np.maximum(residual, 0.0) / degrees / runs / counts, 0.0)
     return OutcomeSample(
-        values, counts, _settled(example_variance), _settled(rest_variance), means, group, (examples,) * runs
+        values,
+        counts,
+        _without_rounding_noise(example_variance),
+        _without_rounding_noise(rest_variance),
+        means,
+        group,
+        (examples,) * runs,
     )
 
 
@@ -210,10 +216,10 @@ def _between(of_runs: Array) -> Array:
     """Variance of the mean over runs, `[W]`, from their own means, `[S, W]`."""
     if len(of_runs) < 2:
         return np.zeros(of_runs.shape[1])
-    return _settled(of_runs.var(axis=0, ddof=1) / len(of_runs))
+    return _without_rounding_noise(of_runs.var(axis=0, ddof=1) / len(of_runs))
 
 
-def _settled(variance: Array) -> Array:
+def _without_rounding_noise(variance: Array) -> Array:
     """Variances without what rounding leaves where nothing varies."""
     result: Array = np.where(variance < 1e-18, 0.0, variance)
     return result

@@ -40,7 +40,7 @@ METRICS = ("shifted_accuracy", "average", "worst_group")
 
 
 @dataclass(frozen=True)
-class Redrawn:
+class RedrawnRun:
     """A final run, and the component run that differs from it in one source."""
 
     source: Source
@@ -49,7 +49,7 @@ class Redrawn:
 
 
 def variance_components(
-    finals: Sequence[Tested], redrawn: Sequence[Redrawn], target_severity: float, confidence: float
+    finals: Sequence[Tested], redrawn: Sequence[RedrawnRun], target_severity: float, confidence: float
 ) -> tuple[VarianceComponent, ...]:
     """Each source's total effect on each of `METRICS`, and all sources together by the spread of the final runs.
 

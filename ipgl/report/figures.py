@@ -14,20 +14,20 @@ from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.selection import INVARIANCE_POWER
 from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.figure_parts import (
-    FEW,
+    FEW_METHODS,
     STATUS_SYMBOLS,
     WINNER_SYMBOL,
+    add_message,
     add_score_lines,
     add_status_keys,
     band_trace,
     base_figure,
     curve_trace,
     front_trace,
+    mean_trace,
     method_key,
     path_trace,
-    place_trace,
     rounded,
-    say,
     trial_hover,
 )
 from ipgl.report.formatting import finite, percent, plotly_text, whole_percent
@@ -71,7 +71,7 @@ def robustness_figure(results: StudyResults, curve: str | None = None) -> go.Fig
         figure.add_trace(curve_trace(points, method.label, styles[method.label], scale(curve), len(drawn)))
     if not drawn:
         tested = any(method.final_runs for method in summary.methods)
-        return say(figure, "No method has this curve." if tested else "No method has test results.")
+        return add_message(figure, "No method has this curve." if tested else "No method has test results.")
     if curve in MIXTURES:
         _mark_mixture(figure, summary)
     suffix = "%" if curve_type_of(curve).shares else ""
@@ -81,7 +81,7 @@ def robustness_figure(results: StudyResults, curve: str | None = None) -> go.Fig
         figure.update_xaxes(range=[-2, 102])
     figure.update_yaxes(ticksuffix="%")
     # One box with every method's value reads well until it covers the figure.
-    figure.update_layout(hovermode="x unified" if len(drawn) <= FEW else "closest")
+    figure.update_layout(hovermode="x unified" if len(drawn) <= FEW_METHODS else "closest")
     return figure
 
 
@@ -151,12 +151,12 @@ def invariance_figure(results: StudyResults) -> go.Figure:
     )
     placed = invariance_places(results)
     if not placed:
-        return say(figure, "No method has both numbers.")
+        return add_message(figure, "No method has both numbers.")
     front = pareto_front([(flip.mean, accuracy.mean) for _, flip, accuracy in placed])
     figure.add_trace(front_trace([(placed[i][1].mean, placed[i][2].mean) for i in front]))
     for label, style in _styles(summary).items():
         for _, flip, accuracy in (place for place in placed if place[0].label == label):
-            figure.add_trace(place_trace(label, style, flip, accuracy))
+            figure.add_trace(mean_trace(label, style, flip, accuracy))
     figure.update_xaxes(ticksuffix="%", rangemode="tozero").update_yaxes(ticksuffix="%")
     return figure
 
@@ -218,7 +218,7 @@ def trials_figure(results: StudyResults) -> go.Figure:
         summary,
     )
     if not runs:
-        return say(figure, "No search trial has validation metrics.")
+        return add_message(figure, "No search trial has validation metrics.")
     places = [(validation(run, FLIP_RATE), validation(run, gain.metric)) for run in runs]
     if gain.power:
         add_score_lines(figure, places, gain.scale, gain.power)
@@ -273,7 +273,7 @@ def learning_figure(results: StudyResults) -> go.Figure:
     paths = [(run, score_path(results, run)) for run in search_runs(results) if run.label in styles]
     paths = sorted(((run, path) for run, path in paths if path), key=lambda pair: pair[0].trial in winners)
     if not paths:
-        return say(figure, "No search trial was evaluated.")
+        return add_message(figure, "No search trial was evaluated.")
     for run, path in paths:
         figure.add_trace(path_trace(run, path, styles[run.label], run.trial in winners))
     for label in styles:

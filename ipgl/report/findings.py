@@ -18,7 +18,7 @@ from ipgl.report.formatting import (
 )
 from ipgl.report.result_queries import curve_points, difference_at, mixture_of, point_at, severities
 
-UNTOLD = "no difference between the two can be told"
+INCONCLUSIVE = "no difference between the two can be told"
 
 
 def findings(summary: StudySummary) -> list[str]:
@@ -33,7 +33,7 @@ def findings(summary: StudySummary) -> list[str]:
         return [_capital(f"{_missing(summary) or 'no method has test results'}.")]
     hardest, easiest = measured[-1], measured[0]
     ranking = _ranking(summary, hardest)
-    sentences = [_lead(summary, ranking, hardest)]
+    sentences = [_first_sentence(summary, ranking, hardest)]
     if hardest != easiest:
         sentences.append(_cost(summary, ranking[0], easiest))
     missing = _missing(summary, ranking[0])
@@ -55,7 +55,7 @@ def _ranking(summary: StudySummary, severity: float) -> list[MethodSummary]:
     return [method for _, method in sorted(found, key=lambda pair: -pair[0])]
 
 
-def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) -> str:
+def _first_sentence(summary: StudySummary, ranking: list[MethodSummary], severity: float) -> str:
     leader = ranking[0]
     reached = _reached(summary, leader, severity)
     words = guessing_words(leader)
@@ -73,7 +73,7 @@ def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) 
             f"{start}; {second} is next, and the study holds no difference between the two to judge this by."
         )
     gap = f"{points(difference.accuracy)} above the next, {second}"
-    return f"{start}: {gap} {_verdict(summary, leader, ranking[1], difference, UNTOLD)}."
+    return f"{start}: {gap} {_verdict(summary, leader, ranking[1], difference, INCONCLUSIVE)}."
 
 
 def _cost(summary: StudySummary, leader: MethodSummary, severity: float) -> str:
@@ -110,7 +110,7 @@ def _against_plain_training(
     gap = (
         f"Over plain training ({plain.label}) the lead {mix_phrase(severity, mixture_of(summary))} is {lead}"
     )
-    return [f"{gap} {_verdict(summary, ranking[0], plain, difference, UNTOLD)}."]
+    return [f"{gap} {_verdict(summary, ranking[0], plain, difference, INCONCLUSIVE)}."]
 
 
 def _verdict(

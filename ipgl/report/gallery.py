@@ -49,7 +49,7 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class ShownPicture:
+class EncodedPicture:
     """A picture as the page holds it: `source` is a data address, `crisp` asks for unsmoothed enlargement."""
 
     source: str
@@ -57,7 +57,7 @@ class ShownPicture:
     crisp: bool
 
 
-def shown(picture: Picture, alt: str) -> ShownPicture:
+def encode_picture(picture: Picture, alt: str) -> EncodedPicture:
     """The picture as a PNG in a data address.
 
     Args:
@@ -76,22 +76,25 @@ def shown(picture: Picture, alt: str) -> ShownPicture:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return ShownPicture(f"data:image/png;base64,{encoded}", alt, max(image.size) < CRISP_BELOW)
+    return EncodedPicture(f"data:image/png;base64,{encoded}", alt, max(image.size) < CRISP_BELOW)
 
 
-def shown_gallery(
+def encode_gallery(
     gallery: Gallery,
-) -> tuple[list[tuple[str, list[ShownPicture]]], list[tuple[str, list[tuple[str, ShownPicture]]]]]:
+) -> tuple[list[tuple[str, list[EncodedPicture]]], list[tuple[str, list[tuple[str, EncodedPicture]]]]]:
     """Captioned pairs, and captioned mistakes by method."""
     pairs = [
         (
             pair.caption,
-            [shown(pair.a, f"{pair.caption}: first member"), shown(pair.b, f"{pair.caption}: second member")],
+            [
+                encode_picture(pair.a, f"{pair.caption}: first member"),
+                encode_picture(pair.b, f"{pair.caption}: second member"),
+            ],
         )
         for pair in gallery.pairs
     ]
     mistakes = [
-        (label, [(m.caption, shown(m.image, m.caption)) for m in found])
+        (label, [(m.caption, encode_picture(m.image, m.caption)) for m in found])
         for label, found in gallery.mistakes.items()
     ]
     return pairs, mistakes

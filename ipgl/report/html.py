@@ -23,7 +23,7 @@ from ipgl.report.failures import MAX_FAILURES, failure_rows
 from ipgl.report.figures import invariance_figure, learning_figure, robustness_figure, trials_figure
 from ipgl.report.findings import findings
 from ipgl.report.formatting import finite, listed
-from ipgl.report.gallery import Gallery, shown_gallery
+from ipgl.report.gallery import Gallery, encode_gallery
 from ipgl.report.method_table import method_rows, result_columns
 from ipgl.report.plotly_library import compressed_plotly
 from ipgl.report.result_queries import curve_names, mixture_of
@@ -102,7 +102,7 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
-    pairs, mistakes = shown_gallery(gallery or Gallery())
+    pairs, mistakes = encode_gallery(gallery or Gallery())
     return environment.get_template("template.html").render(
         summary=summary,
         **_tables(results),

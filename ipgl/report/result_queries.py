@@ -103,7 +103,7 @@ def study_configs(summary: StudySummary) -> dict[str, Mapping[str, Any]]:
     return {summary.study: summary.config}
 
 
-def stated(summary: StudySummary, *path: str) -> list[Any]:
+def configured_values(summary: StudySummary, *path: str) -> list[Any]:
     """The distinct values that the studies' configurations hold under `path`, in their order."""
     found: list[Any] = []
     for config in study_configs(summary).values():
@@ -144,7 +144,7 @@ def target_severity(summary: StudySummary) -> float | None:
     # A comparison states the one that was used for all.
     used = summary.config.get("evaluation")
     used = used.get("target_severity") if isinstance(used, Mapping) else None
-    targets = [used] if used is not None else stated(summary, "evaluation", "target_severity")
+    targets = [used] if used is not None else configured_values(summary, "evaluation", "target_severity")
     return float(targets[0]) if len(targets) == 1 and isinstance(targets[0], int | float) else None
 
 
@@ -160,7 +160,7 @@ def training_severity(summary: StudySummary) -> float | None:
     }
     if counted:
         return counted.pop() if len(counted) == 1 else None
-    told = {_training_severity(dataset) for dataset in stated(summary, "dataset")}
+    told = {_training_severity(dataset) for dataset in configured_values(summary, "dataset")}
     return told.pop() if len(told) == 1 else None
 
 

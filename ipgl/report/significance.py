@@ -43,7 +43,7 @@ def against_baseline(summary: StudySummary) -> dict[str, AgainstBaseline]:
     found: dict[str, AgainstBaseline] = {}
     for test in summary.tests if baseline else ():
         if baseline is not None and baseline.label in (test.a, test.b):
-            label, difference = _turned(test, baseline.label)
+            label, difference = _seen_from_baseline(test, baseline.label)
             if finite(difference.mean):
                 p_value = test.corrected_p_value
                 found[label] = AgainstBaseline(
@@ -60,7 +60,7 @@ def is_significant(difference: Estimate, p_value: float, confidence: float) -> b
     return (difference.low > 0 or difference.high < 0) and p_value < round(1 - confidence, 12)
 
 
-def _turned(test: MethodTest, baseline: str) -> tuple[str, Estimate]:
+def _seen_from_baseline(test: MethodTest, baseline: str) -> tuple[str, Estimate]:
     """The other label, and the difference as `other - baseline`."""
     d = test.corrected
     if test.b == baseline:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ipgl.core.redaction import redacted
 from ipgl.evaluation.curve_types import MIXTURE, MIXTURES
-from ipgl.evaluation.guessing import NO_BETTER, guesses
+from ipgl.evaluation.guessing import NO_BETTER, is_guessing
 from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.study_summary import Estimate, StudyResults
 from ipgl.report.figures import invariance_places, score_path
@@ -218,7 +218,7 @@ def _group_text(accuracy: Estimate | None) -> str:
 def outcome(run: RunResult, winners: set[str]) -> str:
     """How the trial ended, whether it is no better than guessing, whether it won."""
     words: list[str] = [run.status]
-    if run.status == "completed" and guesses(run):
+    if run.status == "completed" and is_guessing(run):
         words.append(NO_BETTER)
     if run.trial in winners:
         words.append("winner")

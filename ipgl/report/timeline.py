@@ -11,7 +11,7 @@ from ipgl.core.durations import duration
 from ipgl.core.redaction import redacted
 from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.study_summary import StudyResults
-from ipgl.report.figure_parts import MAX_HOVER, base_figure, rounded, say
+from ipgl.report.figure_parts import MAX_HOVER, add_message, base_figure, rounded
 from ipgl.report.formatting import counted, finite, number, plotly_text, shortened
 from ipgl.report.result_queries import cause_of
 from ipgl.report.style import NEUTRAL, method_styles
@@ -27,7 +27,7 @@ UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "second
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedRun:
     """A run on the timeline; times in seconds since the first start, pauses taken out."""
 
     run: RunResult
@@ -55,7 +55,7 @@ def timeline_figure(results: StudyResults) -> go.Figure:
         summary,
     )
     if not placed:
-        return say(figure, "No run has times.")
+        return add_message(figure, "No run has times.")
     for label, style in method_styles([method.label for method in summary.methods]).items():
         own = [p for p in placed if p.run.label == label]
         if own:
@@ -96,19 +96,19 @@ def timeline_table(results: StudyResults) -> DataTable:
     return DataTable("Runs in the order in which they started", columns, tuple(rows), frozenset({4, 5, 6}))
 
 
-def timeline(results: StudyResults) -> tuple[list[Placed], list[tuple[float, float]]]:
+def timeline(results: StudyResults) -> tuple[list[PlacedRun], list[tuple[float, float]]]:
     """Runs with a place each, and (place, length) in seconds of every pause that was taken out."""
     runs = [run for run in results.runs if finite(run.started_at) and 0 < run.started_at <= run.finished_at]
     runs.sort(key=lambda run: (run.started_at, run.finished_at))
     pauses = _pauses(runs)
     free: list[float] = []  # when each lane's last run ended
-    placed: list[Placed] = []
+    placed: list[PlacedRun] = []
     first = runs[0].started_at if runs else 0.0
     for run in runs:
         lane = next((i for i, end in enumerate(free) if end <= run.started_at), len(free))
         free[lane : lane + 1] = [run.finished_at]
         cut = sum(length for begun, length in pauses if begun < run.started_at)
-        placed.append(Placed(run, run.started_at - first - cut, run.finished_at - first - cut, lane))
+        placed.append(PlacedRun(run, run.started_at - first - cut, run.finished_at - first - cut, lane))
     places, before = [], 0.0
     for begun, length in pauses:
         places.append((begun - first - before, length))
@@ -116,7 +116,7 @@ def timeline(results: StudyResults) -> tuple[list[Placed], list[tuple[float, flo
     return placed, places
 
 
-def _bars(placed: Sequence[Placed], label: str, colour: str, unit_seconds: float) -> go.Bar:
+def _bars(placed: Sequence[PlacedRun], label: str, colour: str, unit_seconds: float) -> go.Bar:
     """One method's runs."""
     return go.Bar(
         orientation="h",

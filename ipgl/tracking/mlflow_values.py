@@ -47,7 +47,7 @@ class Point(NamedTuple):
     step: int
 
 
-def cut(text: str, longest: int) -> str:
+def truncated(text: str, longest: int) -> str:
     """At most `longest` characters, the last one `…` if anything is missing."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -65,7 +65,7 @@ def milliseconds(seconds: float) -> int:
 def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as short text by accepted names; text stays as it is, anything else is written as JSON."""
     return {
-        safe_name(key): cut(
+        safe_name(key): truncated(
             value if isinstance(value, str) else json.dumps(value, default=str), LONGEST_PARAMETER
         )
         for key, value in parameters.items()
@@ -89,16 +89,16 @@ def finite(value: float) -> float:
     return float(value) if math.isfinite(value) else math.nan
 
 
-def bunches(rows: Iterable[Sequence[Point]]) -> Iterator[list[Point]]:
+def point_batches(rows: Iterable[Sequence[Point]]) -> Iterator[list[Point]]:
     """Join rows into calls of at most 1000 points; a row is never divided, so each is logged whole or not at all."""
-    bunch: list[Point] = []
+    batch: list[Point] = []
     for row in rows:
-        if bunch and len(bunch) + len(row) > METRICS_PER_CALL:
-            yield bunch
-            bunch = []
-        bunch.extend(row)
-    if bunch:
-        yield bunch
+        if batch and len(batch) + len(row) > METRICS_PER_CALL:
+            yield batch
+            batch = []
+        batch.extend(row)
+    if batch:
+        yield batch
 
 
 def curve_points(name: str, curve: Sequence[CurvePoint], ended: float) -> list[Point]:

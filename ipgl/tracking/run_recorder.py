@@ -10,7 +10,7 @@ from ipgl.evaluation.run_result import RunResult
 from ipgl.tracking.base import DataView, RunView
 from ipgl.tracking.datasets import dataset_input
 from ipgl.tracking.group_table import group_table
-from ipgl.tracking.mlflow_values import ROW_MARKER, bunches, curve_points, outcome_points, row_points
+from ipgl.tracking.mlflow_values import ROW_MARKER, curve_points, outcome_points, point_batches, row_points
 from ipgl.tracking.opened_study import OpenedStudy
 from ipgl.tracking.recorded_state import RecordedRun
 from ipgl.tracking.tags import end_tags, run_name, run_start, run_tags
@@ -43,9 +43,9 @@ class RunRecorder:
         if known.closed:
             return
         missing = [row for row in run.rows if row["step"] > known.last_step]
-        for bunch in bunches(row_points(row) for row in missing):
-            self._writer.log_points(known.run_id, bunch)
-            known.last_step = max(point.step for point in bunch)
+        for batch in point_batches(row_points(row) for row in missing):
+            self._writer.log_points(known.run_id, batch)
+            known.last_step = max(point.step for point in batch)
         if run.result is not None:
             self._close(known.run_id, run, run.result)
             known.closed = True

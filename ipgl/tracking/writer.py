@@ -13,10 +13,10 @@ from ipgl.tracking.client import connect, http_limits
 from ipgl.tracking.mlflow_values import (
     PARAMETERS_PER_CALL,
     Point,
-    bunches,
-    cut,
     milliseconds,
     parameter_texts,
+    point_batches,
+    truncated,
 )
 from ipgl.tracking.models import register
 from ipgl.tracking.store import Store
@@ -104,7 +104,7 @@ class Writer:
         # A request that is repeated after a lost answer would make a second run; failing here instead lets
         # the next call find the first one.
         with http_limits(retries=0):
-            return self.client.create_run(experiment_id, start, self._clean(tags), name)
+            return self.client.create_run(experiment_id, start, self._redacted(tags), name)
 
     def reopen(self, run_id: str) -> None:
         """Show a run as running again."""
@@ -132,8 +132,8 @@ class Writer:
         """Log metrics; a point that is there already is left alone."""
         from mlflow.entities import Metric
 
-        for bunch in bunches([point] for point in points):
-            metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in bunch]
+        for batch in point_batches([point] for point in points):
+            metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in batch]
             self.client.log_batch(run_id, metrics=metrics)
 
     def log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
@@ -164,7 +164,7 @@ class Writer:
             alias=alias,
             experiment_id=experiment_id,
             run_id=run_id,
-            tags=self._clean(tags),
+            tags=self._redacted(tags),
             description=f"{view.label} as the run {run.info.run_name} trained it. "
             f'Load it with `mlflow.pyfunc.load_model("models:/{name}@{alias}")`: '
             f"it predicts the probabilities of {', '.join(view.class_names)}.",
@@ -177,7 +177,9 @@ class Writer:
         """Set tags in one call; empty ones are left out."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(run_id, tags=[RunTag(name, text) for name, text in self._clean(tags).items()])
+        self.client.log_batch(
+            run_id, tags=[RunTag(name, text) for name, text in self._redacted(tags).items()]
+        )
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Attach text as the artifact `name`."""
@@ -197,5 +199,5 @@ class Writer:
             else:
                 self.client.log_artifact(run_id, str(path))
 
-    def _clean(self, tags: Mapping[str, str]) -> dict[str, str]:
-        return {name: cut(self.store.redact(text), LONGEST_TAG) for name, text in tags.items() if text}
+    def _redacted(self, tags: Mapping[str, str]) -> dict[str, str]:
+        return {name: truncated(self.store.redact(text), LONGEST_TAG) for name, text in tags.items() if text}

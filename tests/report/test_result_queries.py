@@ -6,11 +6,11 @@ import pytest
 
 from ipgl.evaluation.study_summary import Estimate, GroupEstimate
 from ipgl.report.result_queries import (
+    configured_values,
     curve_names,
     curve_type_of,
     mixture_of,
     pareto_front,
-    stated,
     study_configs,
     target_severity,
     training_severity,
@@ -30,7 +30,7 @@ def test_a_mark_needs_the_studies_to_agree(build):
     mix = {"dataset": {"train_agreements": [0.8, 0.9]}}
     assert training_severity(two(build, mix, mix)) == pytest.approx(0.15)
     assert training_severity(two(build, mix, {"dataset": {"train_agreement": 0.5}})) is None
-    assert stated(two(build, mix, {"dataset": 3}), "dataset", "train_agreements") == [[0.8, 0.9]]
+    assert configured_values(two(build, mix, {"dataset": 3}), "dataset", "train_agreements") == [[0.8, 0.9]]
 
 
 def groups_of(aligned, training, count=(30, 10, 40, 20)):

@@ -43,7 +43,7 @@ PairFunction = Callable[[Image.Image, PairContext], Image.Image]
 
 
 @dataclass(frozen=True)
-class ChangedImage:
+class TransformedImage:
     """What a user's function makes of an image when it is read."""
 
     base: FileImage
@@ -95,7 +95,7 @@ def function_pairs(settings: ImagePairSettings, request: PairRequest) -> Candida
     table = request.table
     rows = table.rows_of(TRAIN)
     changed = [
-        ChangedImage(
+        TransformedImage(
             table.source(row),
             function,
             code,

@@ -18,7 +18,11 @@ from ipgl.data.pair_sources.function import function_pairs
 from ipgl.data.pair_sources.manifest import manifest_pairs
 from ipgl.data.pair_sources.matched import matched_pairs
 from ipgl.data.pair_sources.recolour import recolour_pairs
-from ipgl.data.pair_sources.same_pictures import joined_units, note_held, without_held
+from ipgl.data.pair_sources.same_pictures import (
+    joined_units,
+    note_evaluation_images,
+    without_evaluation_images,
+)
 from ipgl.data.pair_sources.settings import ImagePairSettings
 from ipgl.data.types import PairSet
 
@@ -43,10 +47,10 @@ def make_pairs(settings: ImagePairSettings, request: PairRequest) -> MadePairs:
     """
     if settings.source == "none":
         empty = np.empty(0, dtype=np.int64)
-        nobody = Candidates(empty, empty, empty, empty, empty, ())
-        nothing = _pair_set(nobody, empty, request, DataFaults(""))[0]
-        return MadePairs(nothing, nothing)
-    found = without_held(PAIR_SOURCES[settings.source](settings, request), request)
+        no_candidates = Candidates(empty, empty, empty, empty, empty, ())
+        no_pairs = _pair_set(no_candidates, empty, request, DataFaults(""))[0]
+        return MadePairs(no_pairs, no_pairs)
+    found = without_evaluation_images(PAIR_SOURCES[settings.source](settings, request), request)
     candidates = joined_units(found, request)
     training, held_out = choose(candidates, settings)
     faults = DataFaults(f"{request.table.file}: some pairs show pictures of validation or test")
@@ -67,7 +71,7 @@ def _pair_set(
     """The chosen pairs with their pixels, but for those that cannot be read (notes say which), or must not be."""
     a, b = (_images(side, chosen, request) for side in (candidates.a, candidates.b))
     refused = [
-        note_held(side, chosen, images, request, faults)
+        note_evaluation_images(side, chosen, images, request, faults)
         for side, images in ((candidates.a, a), (candidates.b, b))
     ]
     good = np.setdiff1d(np.intersect1d(a.good.numpy(), b.good.numpy()), np.concatenate(refused))

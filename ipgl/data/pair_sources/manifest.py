@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipgl.core.errors import DataError
-from ipgl.data.duplicate_images import held_row, same_pixels
+from ipgl.data.duplicate_images import describe_evaluation_row, same_pixels
 from ipgl.data.fault_list import DataFaults
 from ipgl.data.images import FileImage
 from ipgl.data.pair_request import PairRequest
@@ -121,9 +121,13 @@ def _member(request: PairRequest, files: KnownFiles, contents: list[bytes], text
         raise _RefusedError(f"{table.root / path} is missing") from None
     if row is None:
         return _Member(path, None)
-    held = row if table.split[row] != TRAIN else request.held.get(contents[row])
-    if held is not None:
-        how = f"is {held_row(table, held)}" if held == row else same_pixels(table, held)
+    evaluation_row = row if table.split[row] != TRAIN else request.evaluation_contents.get(contents[row])
+    if evaluation_row is not None:
+        how = (
+            f"is {describe_evaluation_row(table, evaluation_row)}"
+            if evaluation_row == row
+            else same_pixels(table, evaluation_row)
+        )
         raise _RefusedError(f"{text!r} {how}; pairs may use training images, and images outside the table")
     return _Member(table.paths[row], row)
 
