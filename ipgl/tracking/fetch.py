@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ipgl.core.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults, StudySummary, Tested, read_predictions
-from ipgl.tracking.client import connect, probe, tracking_errors
+from ipgl.tracking.client import connect, probe, set_environment, tracking_errors
 from ipgl.tracking.store import Store, locate
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def fetch_study(study: str, uri: str | None = None, storage: str | Path = "runs"
             it holds), or one of its files is damaged.
     """
     store = locate(Path(storage).expanduser(), uri)
+    set_environment()
     with tracking_errors(store, f"fetch study {study!r}"):
         if store.database and not store.database.exists():
             raise TrackingError(

@@ -17,7 +17,7 @@ from typing import Any
 
 from ipgl.evaluation.study_summary import StudyResults
 from ipgl.tracking.base import ModelView, RunView, StudyView
-from ipgl.tracking.client import http_limits, probe, tracking_errors
+from ipgl.tracking.client import forbid_retries, probe, set_environment, tracking_errors
 from ipgl.tracking.machine_metrics import MachineSampler
 from ipgl.tracking.opened_study import OpenedStudy, open_study, stop_unfinished_runs
 from ipgl.tracking.run_recorder import RunRecorder
@@ -31,8 +31,6 @@ from ipgl.tracking.study_outcome import (
 from ipgl.tracking.ui_links import models_link, study_links
 from ipgl.tracking.writer import Writer
 
-_INTERRUPT_TIMEOUT_SECONDS = 5
-
 
 class MlflowTracker:
     """Records one study through `MlflowClient`; no active run, no global tracking address."""
@@ -40,11 +38,16 @@ class MlflowTracker:
     def __init__(self, store: Store, experiment: str, recorded: Path) -> None:
         """Remember where to record; nothing is contacted or imported yet.
 
+        Sets MLflow's environment variables for the whole process, so make the tracker in the main thread; its methods
+        may then be called from another one.
+
         Args:
             store: Server or database.
             experiment: Name of the experiment that holds the study; created if missing.
             recorded: File that holds what has been recorded of the study.
         """
+        set_environment()
+        forbid_retries()
         self._store = store
         self._experiment = experiment
         self._file = recorded
@@ -136,10 +139,10 @@ class MlflowTracker:
         if self._opened is None:
             return
         study, _ = self._opened
-        with (
-            tracking_errors(self._store, "mark the study as interrupted"),
-            http_limits(retries=0, timeout_seconds=_INTERRUPT_TIMEOUT_SECONDS),
-        ):
+        with tracking_errors(self._store, "mark the study as interrupted"):
+            probe(
+                self._store
+            )  # gives up sooner on a server that does not answer: somebody waits for the prompt
             self._stop_unfinished_runs("interrupted")
             self._writer.finish(study.run_id, "KILLED", {"ipgl.status": "interrupted"})
 

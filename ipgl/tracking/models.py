@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipgl.tracking.base import ModelView
-from ipgl.tracking.client import http_limits
 from ipgl.tracking.mlflow_values import Point
 
 if TYPE_CHECKING:
@@ -130,10 +129,9 @@ def _logged_model(
         if found:
             model = found[0]
         else:
-            with http_limits(retries=0):
-                model = client.create_logged_model(
-                    experiment_id, view.label, run_id, dict(tags), dict(parameters), "classifier"
-                )
+            model = client.create_logged_model(
+                experiment_id, view.label, run_id, dict(tags), dict(parameters), "classifier"
+            )
         _name_in_description(path, model.model_id, run_id)
         client.log_model_artifacts(model.model_id, str(path))
     outputs = client.get_run(run_id).outputs
@@ -170,16 +168,15 @@ def _create_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    with http_limits(retries=0):
-        return client.create_model_version(
-            name,
-            # Not `models:/<id>`, which the client would look up at the process's default address.
-            model.artifact_location,
-            run_id,
-            tags=dict(tags),
-            description=description,
-            model_id=model.model_id,
-        )
+    return client.create_model_version(
+        name,
+        # Not `models:/<id>`, which the client would look up at the process's default address.
+        model.artifact_location,
+        run_id,
+        tags=dict(tags),
+        description=description,
+        model_id=model.model_id,
+    )
 
 
 def _export(view: ModelView, path: Path) -> None:

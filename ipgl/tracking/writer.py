@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipgl.tracking.base import ModelView
-from ipgl.tracking.client import connect, http_limits
+from ipgl.tracking.client import connect
 from ipgl.tracking.mlflow_values import (
     PARAMETERS_PER_CALL,
     Point,
@@ -70,8 +70,7 @@ class Writer:
         location = (root / name.replace("/", "_")).as_posix() if root else None
         # The kind makes MLflow open its pages for runs, not those for language models.
         tags = {"mlflow.experimentKind": "custom_model_development"}
-        with http_limits(retries=0):
-            return str(self.client.create_experiment(name, location, tags))
+        return str(self.client.create_experiment(name, location, tags))
 
     def set_views(self, experiment_id: str, views: Mapping[str, str]) -> None:
         """Store shared views in the experiment's tags."""
@@ -101,10 +100,7 @@ class Writer:
     def create(self, experiment_id: str, name: str, tags: Mapping[str, str], started_at: float | None) -> Run:
         """A new run; `started_at` in seconds since the epoch, None is now."""
         start = milliseconds(time.time() if started_at is None else started_at)
-        # A request that is repeated after a lost answer would make a second run; failing here instead lets
-        # the next call find the first one.
-        with http_limits(retries=0):
-            return self.client.create_run(experiment_id, start, self._redacted(tags), name)
+        return self.client.create_run(experiment_id, start, self._redacted(tags), name)
 
     def reopen(self, run_id: str) -> None:
         """Show a run as running again."""
