@@ -1,4 +1,4 @@
-"""Study files: schema, search ranges, loading with located errors."""
+"""Study files: schema, search ranges, and errors with file, line and key."""
 
 from ipgl.config.base import Settings
 from ipgl.config.document import Document, DocumentError, parse_document, read_document

@@ -1,4 +1,4 @@
-"""The base of every settings class: immutable, and an unknown key is an error."""
+"""`Settings`, the base of every settings class: immutable, and an unknown key is an error."""
 
 import typing
 from typing import Any

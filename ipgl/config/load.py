@@ -1,4 +1,4 @@
-"""Read a study file into a `StudyConfig`, with every error located in the file."""
+"""Load and validate study files as `StudyConfig`."""
 
 from __future__ import annotations
 

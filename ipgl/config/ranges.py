@@ -1,4 +1,4 @@
-"""Search ranges as plain data: `{log_uniform: [0.1, 100]}` in a study file becomes a value object here."""
+"""Search ranges: `{log_uniform: [0.1, 100]}` and the like, parsed into immutable objects."""
 
 from __future__ import annotations
 

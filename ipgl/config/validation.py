@@ -1,4 +1,4 @@
-"""From pydantic's error list to messages that name file, line, dotted path, rule, value and nearest name."""
+"""Validation errors: pydantic's error list as messages with file, line, key, rule, value and nearest name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def violations_of(error: ValidationError, model: type[BaseModel], prefix: KeyPath = ()) -> list[Violation]:
-    """Translate a pydantic error; `prefix` is where `model`'s mapping stands in the document."""
+    """Translate a pydantic error; `prefix` is the path of `model`'s mapping in the document."""
     violations = []
     items = error.errors(include_url=False)
     for item in items:
@@ -53,7 +53,7 @@ def violations_of(error: ValidationError, model: type[BaseModel], prefix: KeyPat
             len(other["loc"]) > len(item["loc"]) and other["loc"][: len(item["loc"])] == item["loc"]
             for other in items
         ):
-            continue  # pydantic counts the items that are good: what is wrong with the others is said already
+            continue  # pydantic counts valid items only, and the faults of the others are reported already
         path = tuple(part for part in item["loc"] if not _is_union_tag(part))
         if item["type"] == "extra_forbidden":
             name, known = str(path[-1]), _fields_at(model, path[:-1])

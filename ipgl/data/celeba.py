@@ -1,4 +1,4 @@
-"""CelebA (Liu et al. 2015): hair colour as the label and sex as the spurious attribute (Sagawa et al. 2020), or others.
+"""CelebA (Liu et al. 2015), by default hair colour as label and sex as spurious attribute (Sagawa et al. 2020).
 
 Reads `list_attr_celeba` and `list_eval_partition` as `.csv` or as the publisher's `.txt`; where both are there, the
 CSV files. Pictures are cut to the middle 178 x 178 and resized.
@@ -67,7 +67,7 @@ def read_celeba(
         folder: Holds `list_attr_celeba`, `list_eval_partition` and the images.
         target: Attribute that is the label.
         attribute: Attribute that is spurious.
-        others: Whether to keep the other thirty-eight attributes, which take a while.
+        others: Whether to keep the other thirty-eight attributes, which takes longer.
         skip_bad: Leave faulty rows out rather than raise.
 
     Returns:

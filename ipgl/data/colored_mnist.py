@@ -1,6 +1,6 @@
-"""ColoredMNIST: digits whose colour agrees with a noisy binary label in training and not afterwards.
+"""ColoredMNIST: digits whose colour correlates with a noisy binary label in training, less so in validation and test.
 
-Two conventions are in use, and both are here:
+Two conventions are in use; both are implemented:
 
 - `irm` (Arjovsky et al. 2019, "Invariant Risk Minimization"): 2 x 14 x 14 (every second pixel); training
   environments in which the colour disagrees with the label with probability 0.2 and 0.1. Both training
@@ -18,7 +18,7 @@ The test split's colour agrees with the label half of the time by default, where
 mixture curve re-weights groups exactly, so its value at severity 0.9 *is* the accuracy at 10% agreement, and
 every group is measured equally well. `test_agreement: 0.1` restores the conventions' split.
 
-No two digits of MNIST are equal, whole or at every second pixel, nor are two of scikit-learn's: no digit stands in two
+No two digits of MNIST are equal, whole or at every second pixel, nor are two of scikit-learn's: no digit is in two
 splits (`tests/data/test_copies.py` compares them all).
 """
 
@@ -174,7 +174,7 @@ def turn_hue(x: Tensor, strength: float) -> Tensor:
     0 is the own colour, 0.5 both channels alike, 1 the other colour; the brightness (Euclidean over channels) stays.
     """
     angle = strength * math.pi / 2
-    # Not from floating point's idea of a right angle: at strength 1 the own channel is exactly 0.
+    # At strength 1 the own channel is exactly 0, which math.cos(math.pi / 2) is not.
     own, other = (math.cos(angle), math.sin(angle)) if strength < 1 else (0.0, 1.0)
     return own * x + other * x.flip(1)
 
@@ -217,7 +217,7 @@ def _bernoulli(count: int, probability: float, generator: torch.Generator) -> Te
 
 
 def _fingerprint(settings: ColoredMnistSettings, digits: Digits, *parts: Tensor) -> str:
-    # Without what is as it was before there was a choice, so that known data keep their fingerprints.
+    # Settings at the values of earlier versions are left out, so that existing fingerprints stay valid.
     choice = settings.model_dump(mode="json", exclude={"split"} if settings.split == "source" else None)
     digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode())
     for array in (digits.images, digits.labels, *(part.numpy() for part in parts)):

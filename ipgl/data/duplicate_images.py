@@ -1,4 +1,4 @@
-"""What is done about pictures that stand more than once in a table of images."""
+"""Handling of duplicate images in a table of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NEXT_STEP = (
 def without_training_copies(
     table: ImageTable, images: Images, *, skip_bad: bool
 ) -> tuple[ImageTable, Images, tuple[str, ...]]:
-    """A table none of whose training pictures is a validation or test picture.
+    """Remove training images that are also validation or test images.
 
     Args:
         table: The checked rows.
@@ -81,7 +81,7 @@ def describe_evaluation_row(table: ImageTable, row: int) -> str:
 
 
 def same_pixels(table: ImageTable, row: int) -> str:
-    """What is wrong with a picture that equals one of validation or test."""
+    """Fault text of an image that equals one of validation or test."""
     return f"has the pixels of {describe_evaluation_row(table, row)} ({table.paths[row]})"
 
 

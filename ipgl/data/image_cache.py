@@ -1,4 +1,4 @@
-"""Decode pictures once into a uint8 file that every trial on the machine maps.
+"""Cache of decoded images: a uint8 file, written once and memory-mapped by all trials on a machine.
 
 A cache is named by what it would hold: the sources' keys and the size. Builders of the same cache take turns on a
 lock, so one decodes while the others wait and find it done; the file gets its name only when it is complete.

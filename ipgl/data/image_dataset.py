@@ -1,4 +1,4 @@
-"""From a checked table of images to a data set: decode once, leave out what is bad, make pairs."""
+"""Build a data set from a checked table of images: decode, drop unreadable images, make pairs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ def build_image_dataset(
         preparation: Size of the cached images and of the model's inputs.
         notes: Sentences that join those on skipped images, copies and empty groups.
         refuse_copies: Whether a training picture that is also in validation or test is an error (with `skip_bad`
-            it is left out); otherwise it stays, and a note says so, since published splits are what they are.
+            it is left out); otherwise it stays, with a note, since
+            published splits are not changed.
 
     Raises:
         DataError: Images cannot be read, training pictures are copies that are refused, a split has no row, or the

@@ -1,4 +1,4 @@
-"""Images on disk as model inputs: sources that decode, and rows of a uint8 cache that behave like a tensor."""
+"""Images as model inputs: sources that decode, and rows of the uint8 cache with a tensor's interface."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """As of the tensor that these rows stand for."""
+        """Shape of the tensor that these rows represent."""
         return len(self), 3, self.height, self.width
 
     @property

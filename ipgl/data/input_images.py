@@ -1,4 +1,4 @@
-"""Model inputs as pictures that people, and comparisons of pixels, can look at."""
+"""Model inputs as RGB images, for previews and for comparisons of pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find a data set's folder among the layouts that people have; ask where there are two."""
+"""Locate a data set's folder among its known layouts; several matches are an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read a table of images from a CSV file, check every row, and name every fault with its line."""
+"""Read and check a CSV table of images; each fault is reported with its line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENVIRONMENT = "environment"
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold what.
+    """Names of the columns.
 
     Attributes:
         path: Image files, relative to the root.
@@ -93,12 +93,12 @@ def check_table(
 ) -> tuple[ImageTable, tuple[str, ...]]:
     """Turn text into a checked table.
 
-    Paths are compared in normal form; that a link below the root may lead elsewhere is the owner's choice.
+    Paths are compared in normal form; symbolic links below the root are not resolved.
 
     Args:
-        raw: What the file says.
+        raw: Content of the file.
         root: The folder that paths are relative to.
-        columns: Where to find what.
+        columns: Names of the columns.
         skip_bad: Leave faulty rows out rather than raise.
 
     Returns:
@@ -143,9 +143,9 @@ def _faultless_rows(
     """Check every row, and add the faults that are found to `raw.faults`.
 
     Args:
-        raw: What the file says.
+        raw: Content of the file.
         root: The folder that paths are relative to.
-        columns: Where to find what.
+        columns: Names of the columns.
         coded: The columns of classes, attributes and environments, whose values become integers.
 
     Returns:
@@ -212,7 +212,7 @@ class _Names:
     def _found(self) -> tuple[str, ...]:
         values = {value for value in self._values if value}
         if all(value.isdecimal() for value in values):
-            # Numbers without gaps, so that one slip of the pen does not become a class.
+            # Consecutive numbers only, so that a mistyped number does not become a class.
             count = 0
             numbers = {int(value) for value in values}
             while count in numbers:

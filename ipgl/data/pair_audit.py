@@ -1,4 +1,4 @@
-"""Are the pairs of a data set what pairs must be? Looked at by their pixels, wherever they came from."""
+"""Audit of invariance pairs by their pixels: differences, duplicates, and overlap with evaluation images."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class PairAudit:
         copies: (set, split) -> pairs with a member that is, but for saving it again, an image of that split.
         identical: (set, split) -> pairs, counted in `copies` too, with a member that is so pixel for pixel.
         shared_sources: Training examples from which pairs of both sets were made.
-        shared_pictures: Held-out pairs with a member that stands in a training pair, too.
+        shared_pictures: Held-out pairs with a member that is also in a training pair.
         repeated: Images that the splits themselves hold twice: what is counted, in words -> count.
     """
 
@@ -131,7 +131,7 @@ class PairAudit:
 
 @dataclass(frozen=True)
 class _PixelStatistics:
-    """One pass over a set's pixels."""
+    """Pixel statistics of a set of pairs."""
 
     differences: NDArray[np.float64]
     digests: list[tuple[bytes, bytes]]
@@ -139,7 +139,7 @@ class _PixelStatistics:
 
 
 def audit_pairs(dataset: Dataset) -> PairAudit:
-    """Look at every pair, and compare every member with every validation and test image."""
+    """Audit every pair, and compare every member with every validation and test image."""
     named = {"training": dataset.pairs, "held-out": dataset.held_out_pairs}
     statistics = {name: _pixel_statistics(pairs, dataset) for name, pairs in named.items()}
     training, held_out = (_set_audit(name, pairs, statistics[name], dataset) for name, pairs in named.items())

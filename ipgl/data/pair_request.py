@@ -1,4 +1,4 @@
-"""What a source of invariance pairs is given, and what it hands back."""
+"""Input and output of the sources of invariance pairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipgl.data.types import PairSet
 
 @dataclass(frozen=True)
 class PairRequest:
-    """What `make_pairs(settings, request)` may use.
+    """Input of `make_pairs(settings, request)`.
 
     Attributes:
         table: The data set's rows; images that could not be read are no longer among them.
@@ -31,7 +31,7 @@ class PairRequest:
 
     @cached_property
     def evaluation_contents(self) -> dict[bytes, int]:
-        """Content of each validation and test picture -> its row; what equals one must not be in a pair."""
+        """Content of each validation and test picture -> its row; no member of a pair may equal one of these."""
         return evaluation_rows_by_content(self.table, self.images)
 
 

@@ -1,4 +1,4 @@
-"""What a data set looks like: how many examples each group has, and a sheet with some of each."""
+"""Preview of a data set: counts per group, and contact sheets of samples and pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs of a split: a tensor in memory, or images that become one batch by batch."""
+"""Inputs of a split: tensors, cached images, and lazily transformed or blended inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LazyBlend:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """As of the tensor that these images stand for."""
+        """Shape of the tensor that these images represent."""
         return self.a.shape
 
     def to(self, device: torch.device, non_blocking: bool = False) -> LazyBlend:
@@ -39,11 +39,11 @@ class LazyBlend:
 
 @dataclass(frozen=True)
 class LazyTransform:
-    """Inputs that a function changes when they are read, so that a whole changed split never lies in memory.
+    """Inputs that a function transforms when they are read, so that memory never holds a whole transformed split.
 
     Attributes:
         x: The inputs, `[N, ...]`.
-        transform: Of some of them, `[n, ...]`, to as many of the same shape.
+        transform: Maps some inputs, `[n, ...]`, to outputs of the same shape.
     """
 
     x: Tensor
@@ -54,7 +54,7 @@ class LazyTransform:
 
     @property
     def shape(self) -> torch.Size:
-        """As of the tensor that these inputs stand for."""
+        """Shape of the tensor that these inputs represent."""
         return self.x.shape
 
     def to(self, device: torch.device, non_blocking: bool = False) -> LazyTransform:
@@ -67,7 +67,7 @@ class LazyTransform:
 
 
 Inputs = Tensor | Images
-# What evaluation can read from beginning to end.
+# Inputs that evaluation can read sequentially.
 Readable = Inputs | LazyBlend | LazyTransform
 
 _VALUES = 2**24

@@ -1,4 +1,4 @@
-"""What each robustness curve is: its axis, its value, and where tables and the tracking server show it."""
+"""Types of robustness curves: axis, value, title, and name of the MLflow metric."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MIXTURES = (MIXTURE, GENERAL_MIXTURE)
 
 @dataclass(frozen=True)
 class CurveType:
-    """How to read one curve; on every curve a higher value is better.
+    """Type of a robustness curve; on every curve a higher value is better.
 
     Attributes:
         name: Key in `RunResult.curves`.
-        title: What a reader calls it.
+        title: Heading in tables and figures.
         axis: What `CurvePoint.severity` is on this curve.
         value: What `CurvePoint.accuracy` is on this curve.
         shares: Whether the axis holds shares in [0, 1], shown in percent; otherwise radii, shown as they are.

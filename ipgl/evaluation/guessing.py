@@ -1,4 +1,4 @@
-"""Runs that are no better than guessing, and how tables and remarks say so."""
+"""Detection of runs that are no better than guessing, and the remarks on them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_guessing(run: RunResult) -> bool:
 
 
 def guessing_words(method: MethodSummary) -> str:
-    """What to say behind the method's name; empty if its winner and all its final runs show skill."""
+    """Remark to append to the method's name; empty if its winner and all its final runs show skill."""
     finals = len(method.final_runs)
     if 0 < method.guessing_finals < finals:
         return f"{NO_BETTER} in {method.guessing_finals} of {finals} final runs"

@@ -17,7 +17,7 @@ def predict_logits(model: Classifier, x: Readable, batch_size: int) -> Tensor:
     device = next(model.parameters()).device
     logits, done = torch.empty(len(x), model.head.out_features, device=device), 0
     for part in parts(x, batch_size, device):
-        # Straight to its place: kept apart, small results lie between the large blocks that the next part would reuse.
+        # Written in place: separate small results would fragment the large blocks that the next part could reuse.
         logits[done : done + len(part)] = model(part.to(device, non_blocking=True))
         done += len(part)
     return logits

@@ -1,4 +1,4 @@
-"""What a run predicted on each test example and along each held-out pair, kept as Parquet beside its result.
+"""Predictions of a run on test examples and along held-out pairs, stored as Parquet.
 
 Parquet's own checksums cover pages, not the footer that says what they hold, so that a damaged name or type would go
 unnoticed. Each file therefore carries a digest of its columns, which is compared when it is read.

@@ -1,4 +1,4 @@
-"""What a run leaves behind: `RunResult` (JSON on storage), the one thing that tables, figures and MLflow read."""
+"""`RunResult`, the outcome of one run, stored as JSON and read by tables, figures and MLflow."""
 
 from __future__ import annotations
 

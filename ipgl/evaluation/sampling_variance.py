@@ -1,4 +1,4 @@
-"""Mean outcomes of several runs, and their sampling variance: from run to run, and from the draw of test examples.
+"""Mean outcomes of several runs and their sampling variance, between runs and between test examples.
 
 All runs of a study are usually tested on the same examples, so that an example that is hard for one run is hard for
 the next. The outcome of run `s` on example `i` of a group then has two crossed random parts,

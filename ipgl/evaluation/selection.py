@@ -1,4 +1,4 @@
-"""Selection rules: one number per trial, from validation metrics alone; the larger the better.
+"""Selection rules: one score per trial, from validation metrics alone; higher is better.
 
 Methods for robustness to spurious correlations are mostly selected by the accuracy of the validation split's minority
 groups. That needs group labels, and where the correlation is strong there are so few such examples that choices by
@@ -92,6 +92,6 @@ SELECTION_RULES: dict[str, SelectionRule] = {
     "pair_accuracy": SelectionRule(pair_accuracy, needs_pairs=True),
     "average": SelectionRule(average),
     "worst_group": SelectionRule(worst_group, needs_groups=True),
-    # Sampler and scheduler still follow pair_robust: even here no search or stop reads the test split.
+    # Sampler and scheduler use pair_robust, so that even here search and early stopping never read the test split.
     "oracle_test": SelectionRule(pair_robust, needs_pairs=True, oracle=True),
 }

@@ -1,4 +1,4 @@
-"""What each selection rule would have chosen, and what that was worth on the test split. Nothing here is a choice."""
+"""Audit of the selection rules: the trial each would have chosen and its test result. It selects nothing."""
 
 from __future__ import annotations
 

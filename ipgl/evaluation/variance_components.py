@@ -1,4 +1,4 @@
-"""Components of variance: how much of a method's test accuracy is the draw of weights, of pairs, or of data.
+"""Components of variance: the effect of redrawn weights, pairs or data on a method's test accuracy.
 
 Final run k draws every varied source afresh; a component run repeats it with source c alone drawn again. With D the
 difference of their accuracies, half the mean of D^2 over runs is unbiased for the *total effect* of c,

@@ -1,8 +1,8 @@
-"""The lowest of several accuracies, and worst cases over group mixes: estimates with intervals that allow for looking.
+"""Worst-group and worst-case accuracy over runs, with intervals that correct for taking the minimum.
 
-The lowest of several *measured* accuracies lies below the lowest *true* one on average, since it is also the one that
-had bad luck; resampling it (a bootstrap) repeats the bias instead of removing it. The lowest true accuracy lies below a
-number as soon as one accuracy does, and above it only if all do (an intersection-union test, Berger 1982). Its
+The lowest of several *measured* accuracies lies below the lowest *true* one on average, since the minimum favours
+negative errors; resampling it (a bootstrap) repeats the bias instead of removing it. The lowest true accuracy lies
+below a number as soon as one accuracy does, and above it only if all do (an intersection-union test, Berger 1982). Its
 interval therefore ends at the lowest of the lower bounds, each at level alpha / 2, and at the lowest of the upper
 bounds, each at a level that allows for the number of accuracies that may be the lowest (as in intersection bounds,
 Chernozhukov, Lee and Rosen 2013). A worst case over a ball of group mixes is the lowest of infinitely many weighted

@@ -1,4 +1,4 @@
-"""How one run converged: both gradients' lengths and angle, the invariance condition, and how it was corrected."""
+"""Convergence of one run: gradient norms and cosine, invariance measure, and corrections, per epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Value: TypeAlias = Callable[[Mapping[str, float]], float | None]
 
 @dataclass(frozen=True)
 class DiagnosedRun:
-    """A final run of a method that diagnoses itself.
+    """A final run of a method that reports diagnostics.
 
     Attributes:
         method: Its method.
@@ -139,12 +139,12 @@ _COMMON = (
 def convergence_figure(run: DiagnosedRun, title: str) -> go.Figure:
     """The course of one run over its epochs, one panel each.
 
-    Panels without values are left out: the lengths of both gradients in every step are known of the balanced update,
-    and otherwise at evaluations only.
+    Panels without values are left out: both gradient norms are recorded in every step by the balanced
+    update, and by others at evaluations only.
 
     Args:
         run: The run.
-        title: What it is called.
+        title: Title of the figure.
     """
     rows = _rows(run)
     panels = _panels(rows)
@@ -206,7 +206,7 @@ def convergence_table(run: DiagnosedRun) -> DataTable:
 
 
 def diagnosed_runs(results: StudyResults) -> list[DiagnosedRun]:
-    """The first final run of each method that diagnoses itself."""
+    """The first final run of each method that reports diagnostics."""
     configs = {run.trial: run.config for run in results.runs}
     found: list[DiagnosedRun] = []
     for method in results.summary.methods:

@@ -1,4 +1,4 @@
-"""Every table of the report for programs: unrounded numbers, one file a table, as CSV or Parquet."""
+"""Export of the report's tables as CSV or Parquet: one file per table, unrounded numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pieces that figures are made of: an empty figure, lines, bands, keys, hover texts."""
+"""Building blocks of the figures: empty figure, lines, bands, legend keys, hover texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipgl.report.formatting import finite, number, percent, percent_range, plotl
 from ipgl.report.result_queries import ACCURACY, FLIP_RATE, KAPPA, cause_of, validation
 from ipgl.report.style import LIGHT, NEUTRAL, MethodStyle, template, translucent
 
-# What a trial's last mark looks like; a completed trial's line simply ends.
+# Symbol of a trial's last point, by status; the learning curve of a completed trial has none.
 STATUS_SYMBOLS = {"completed": "circle", "stopped": "circle-open", "failed": "x-thin-open"}
 WINNER_SYMBOL = "star"
 MAX_HOVER = 60
@@ -24,7 +24,7 @@ FEW_METHODS = 8
 
 
 def base_figure(title: str, subtitle: str, x_title: str, y_title: str, summary: StudySummary) -> go.Figure:
-    """A figure with nothing in it yet; every figure begins as one of these."""
+    """An empty figure with title, axes and theme."""
     return go.Figure(
         layout={
             "template": template(LIGHT),
@@ -40,7 +40,7 @@ def base_figure(title: str, subtitle: str, x_title: str, y_title: str, summary: 
 
 
 def add_message(figure: go.Figure, sentence: str) -> go.Figure:
-    """An empty figure says why it is empty."""
+    """Write a sentence into an empty figure."""
     figure.add_annotation(text=sentence, xref="paper", yref="paper", x=0.5, y=0.5, font={"size": 15})
     return figure.update_xaxes(range=[0, 1], showticklabels=False).update_yaxes(
         range=[0, 1], showticklabels=False
@@ -75,7 +75,7 @@ def curve_trace(
             "visible": bool(lone),
         },
         text=[f"{percent(p.accuracy)} ({percent_range(p.low, p.high)})" for p in points],
-        # A box of all methods has the place in its heading.
+        # A hover box of all methods has the position in its heading.
         hovertemplate="%{text}" if drawn <= FEW_METHODS else "%{x:g}: %{text}",
     )
 
@@ -272,5 +272,5 @@ def _segments(points: list[CurvePoint]) -> Iterator[list[CurvePoint]]:
 
 
 def rounded(value: float) -> float | None:
-    """Five digits are more than a screen shows; None leaves a gap."""
+    """Round to five significant digits, which keeps the page small; None leaves a gap."""
     return float(f"{value:.5g}") if finite(value) else None

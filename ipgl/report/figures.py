@@ -1,4 +1,4 @@
-"""From results to Plotly figures: robustness to shift, invariance, the search's trials, and how they learned.
+"""Plotly figures of the results: robustness, invariance, search trials, learning curves.
 
 Pure functions: nothing is read or written. Accuracies are fractions in the results and percent on the axes.
 """
@@ -176,7 +176,7 @@ def invariance_places(results: StudyResults) -> list[tuple[MethodSummary, Estima
 
 @dataclass(frozen=True)
 class _Gain:
-    """What the trials figure sets against the flip rate: a validation metric, how it is shown, what the rule does.
+    """The trials figure's second axis: a validation metric, how it is shown, and its part in the selection rule.
 
     Attributes:
         power: The study's rule is this metric times (1 - flip rate) to this power; None where it is another.
@@ -224,7 +224,7 @@ def trials_figure(results: StudyResults) -> go.Figure:
         add_score_lines(figure, places, gain.scale, gain.power)
     figure.add_trace(front_trace([places[i] for i in pareto_front(places)], gain.scale))
     for label, style in _styles(summary).items():
-        # The winner comes last, so that it lies on top of what it beat.
+        # The winner comes last, so that it is drawn on top.
         own = sorted((run for run in runs if run.label == label), key=lambda run: run.trial in winners)
         if own:
             figure.add_trace(

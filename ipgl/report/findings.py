@@ -1,4 +1,4 @@
-"""What a study found, in at most three sentences made from its numbers alone."""
+"""The findings of a study in at most three sentences, generated from its numbers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ INCONCLUSIVE = "no difference between the two can be told"
 
 
 def findings(summary: StudySummary) -> list[str]:
-    """Up to three sentences: who leads on the hardest mix, what that costs on the easiest, what is missing.
+    """Up to three sentences: the best method on the hardest mix, its cost on the easiest, and what is missing.
 
-    A lead counts as told apart only where the interval of the difference excludes 0. A method that is no better than
+    A lead counts as significant only where the interval of the difference excludes 0. A method that is no better than
     guessing is named as such: with the lead if it leads, with what is missing otherwise. Where nothing is
     missing, the third sentence compares the leader with plain training (`erm`), unless the first already did.
     """
@@ -116,7 +116,7 @@ def _against_plain_training(
 def _verdict(
     summary: StudySummary, a: MethodSummary, b: MethodSummary, difference: CurvePoint, untold: str
 ) -> str:
-    """The difference's interval, what it speaks of, and what it allows to say."""
+    """The difference's interval, its population (methods or trained models), and the conclusion."""
     level = whole_percent(summary.confidence)
     if not (finite(difference.low) and finite(difference.high)):
         return f"(no interval), so {untold}"
@@ -147,7 +147,7 @@ def _reached(summary: StudySummary, method: MethodSummary, severity: float) -> s
 def _missing(summary: StudySummary, leader: MethodSummary | None = None) -> str:
     """Methods without test results or skill and mixes without examples, as clauses; empty where nothing is missing.
 
-    The leader's own want of skill stands in the first sentence.
+    That the leader itself has no skill is part of the first sentence.
     """
     curve = mixture_of(summary)
     clauses = [_why_missing(method, curve) for method in summary.methods if not curve_points(method, curve)]

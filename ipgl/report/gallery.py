@@ -1,4 +1,4 @@
-"""Pictures in the report: invariance pairs and examples that the worst group got wrong."""
+"""Images in the report: invariance pairs and misclassified examples of the worst group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 Picture = NDArray[np.uint8]
 CRISP_BELOW = 64  # pixels; a smaller picture is enlarged without smoothing, so that its pixels can be seen
-MAX_SIDE = 224  # pixels; a larger picture is scaled down, because the report travels by mail
+MAX_SIDE = 224  # pixels; a larger picture is scaled down, to keep the report small
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PicturePair:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test picture `[H, W, 3]` that a method got wrong; the caption says what it is and what it was taken for."""
+    """A test picture `[H, W, 3]` that a method got wrong; the caption names its class and the predicted one."""
 
     image: Picture
     caption: str
@@ -35,7 +35,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the report shows of the data.
+    """Images that the report shows.
 
     Attributes:
         pairs: Invariance pairs.
@@ -50,7 +50,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture as the page holds it: `source` is a data address, `crisp` asks for unsmoothed enlargement."""
+    """A picture for the page: `source` is a data URL, `crisp` requests enlargement without smoothing."""
 
     source: str
     alt: str
@@ -58,7 +58,7 @@ class EncodedPicture:
 
 
 def encode_picture(picture: Picture, alt: str) -> EncodedPicture:
-    """The picture as a PNG in a data address.
+    """Encode the picture as a PNG in a data URL.
 
     Args:
         picture: Values of type uint8, `[H, W, 3]`.

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, neither a network nor a server."""
+"""The report as one self-contained HTML file, which needs no network and no server."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure on the page, with the table that says the same.
+    """A figure on the page, with the table of the same numbers.
 
     Attributes:
         height: Pixels, so that the page does not move when the figure is drawn.
         note: What the figure leaves out; empty if nothing.
-        table: None where a table nearby stands for several figures.
+        table: None where one table covers several figures.
     """
 
     name: str
@@ -83,12 +83,12 @@ class Insight:
 def render_report(
     results: StudyResults, gallery: Gallery | None = None, *, how_to: Sequence[str] = ()
 ) -> str:
-    """The whole report as HTML; plotly.js is in it once, and the browser is told to fetch nothing.
+    """Render the report as HTML, with plotly.js embedded once and without any external resource.
 
     Args:
         results: A study's, or several studies' merged into one with labels `study/label`.
         gallery: Pictures of pairs and mistakes.
-        how_to: Shell commands that make the report again; made from the summary if empty.
+        how_to: Shell commands that reproduce the report; derived from the summary if empty.
 
     Raises:
         ValueError: A picture of the gallery is not uint8 of shape [H, W, 3].
@@ -252,7 +252,7 @@ def _plot(
     labels: Sequence[str] | dict[str, Any] = (),
     note: str = "",
 ) -> Plot:
-    """The figure without what the page brings: title, theme, and the keys of `labels`, which its buttons show."""
+    """The figure without what the page adds: title, theme, and the keys of `labels`, which its buttons show."""
     spec = json.loads(figure.to_json())
     # The page sets the title in type that wraps on a phone, and hands in the template of the reader's theme.
     title = spec["layout"].pop("title")

@@ -71,7 +71,7 @@ def markdown_report(results: StudyResults) -> str:
 
 
 def markdown_table(table: DataTable) -> str:
-    """A table with its caption; a sentence in its stead where it has no rows."""
+    """A table with its caption; a sentence instead of a table without rows."""
     if not table.rows:
         return "Nothing to show."
     cells = [

@@ -1,4 +1,4 @@
-"""Questions that text, tables and figures all ask of a study's results."""
+"""Queries on a study's results that text, tables and figures share."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def severities(summary: StudySummary, curve: str) -> list[float]:
 
 
 def difference_at(summary: StudySummary, first: str, second: str, severity: float) -> CurvePoint | None:
-    """`first - second` at `severity`, whichever way round it is held; None where it is not a number."""
+    """`first - second` at `severity`, from whichever order is stored; None where it is not a number."""
     point = point_at(summary.differences.get(f"{first} - {second}", ()), severity)
     if point is None:
         other = point_at(summary.differences.get(f"{second} - {first}", ()), severity)
@@ -131,7 +131,7 @@ def _ranges(settings: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, 
     for key, value in settings.items():
         try:
             found = parse_range(value)
-        except RangeError:  # results outlive the rules that they were made under
+        except RangeError:  # results may come from a version with other rules
             found = None
         if found is not None:
             yield path + key, found
@@ -140,7 +140,7 @@ def _ranges(settings: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, 
 
 
 def target_severity(summary: StudySummary) -> float | None:
-    """Severity of the shifted accuracy; None where the studies differ in it or none says."""
+    """Severity of the shifted accuracy; None where the studies differ in it or none states it."""
     # A comparison states the one that was used for all.
     used = summary.config.get("evaluation")
     used = used.get("target_severity") if isinstance(used, Mapping) else None
@@ -151,7 +151,7 @@ def target_severity(summary: StudySummary) -> float | None:
 def training_severity(summary: StudySummary) -> float | None:
     """Where the training mix lies on the curve that methods are compared on, to a hundredth.
 
-    None where the studies differ in it, or where neither training counts nor the data set's settings tell it.
+    None where the studies differ in it, or where neither training counts nor the data set's settings determine it.
     """
     if mixture_of(summary) != MIXTURE:
         return 0.0
@@ -230,7 +230,7 @@ def attribute_name(summary: StudySummary, attribute: int) -> str:
 
 
 def cause_of(run: RunResult) -> str:
-    """Why the run ended before its time; empty for a completed one."""
+    """Why the run failed or was stopped; empty for a completed one."""
     if run.status == "failed":
         failure = run.failure
         return f"{failure.kind}: {failure.message}" if failure else "no cause was recorded"

@@ -1,4 +1,4 @@
-"""Each method against the best baseline: difference, interval, p-value, and what they allow to say.
+"""Comparison of each method with the best baseline: difference, interval, p-value, verdict.
 
 The best baseline is the one with the highest test accuracy, so that it was chosen by the numbers that it is then
 compared by. Intervals and p-values are therefore corrected for all pairs of methods, not only for those with it.
@@ -22,7 +22,7 @@ class AgainstBaseline:
     Attributes:
         difference: With the interval that allows for the number of pairs of methods.
         p_value: Corrected for it (Holm 1979); NaN where a method has a single run.
-        significant: The p-value is below 1 - confidence, and the interval excludes 0: either says what the other does.
+        significant: The p-value is below 1 - confidence, and the interval excludes 0: the two are equivalent.
     """
 
     difference: Estimate
@@ -53,7 +53,7 @@ def against_baseline(summary: StudySummary) -> dict[str, AgainstBaseline]:
 
 
 def is_significant(difference: Estimate, p_value: float, confidence: float) -> bool:
-    """Whether both the interval and the test say so; one that is missing says nothing."""
+    """Whether both the interval and the test say so; a missing one does not count against it."""
     if not (finite(difference.low) and finite(difference.high) and finite(p_value)):
         return False
     # 1 - 0.95 is a little more than 0.05 in binary.

@@ -1,4 +1,4 @@
-"""Rows of the report's tables; the text alternative of each figure is one of them."""
+"""Rows of the report's tables, each the text alternative of a figure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DataTable:
     Attributes:
         rows: Texts in a table for readers; in one for programs unrounded values, None or NaN where there is none.
         numeric: Columns (by place) that hold numbers and are set right-aligned.
-        marked: (row, column) of cells that stand out.
+        marked: (row, column) of highlighted cells.
     """
 
     caption: str
@@ -111,7 +111,7 @@ def invariance_table(results: StudyResults) -> DataTable:
 
 
 def groups_table(results: StudyResults) -> DataTable:
-    """Each group's test accuracy by method, with how many examples stand behind it; each lowest is marked."""
+    """Each group's test accuracy by method, with its number of examples; each method's lowest is marked."""
     summary = results.summary
     methods = [method for method in summary.methods if method.groups]
     # In a comparison of studies the groups may differ in size; then each size is a row of its own.

@@ -1,4 +1,4 @@
-"""When each run ran, how it ended, and why: bars in lanes, one lane for each run at a time."""
+"""Timeline of the runs: start, end, status and cause of each, in lanes of concurrent runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ipgl.report.tables import DataTable
 # A bar's fill says how the run ended, its colour which method it was.
 STATUS_PATTERNS = {"completed": "", "stopped": "/", "failed": "x"}
 LANE_PIXELS = 34
-# A study that was resumed next morning would else be two slivers with a night between them.
+# Otherwise a study that is resumed the next day would be two narrow stripes with an empty night between them.
 MIN_PAUSE_SECONDS = 300.0
 MIN_PAUSE_SHARE = 0.1
 UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
@@ -75,7 +75,7 @@ def timeline_figure(results: StudyResults) -> go.Figure:
 
 
 def timeline_table(results: StudyResults) -> DataTable:
-    """The timeline in words: every run, longest known causes included."""
+    """The timeline as a table: every run with times, score and cause."""
     placed, _ = timeline(results)
     start = {p.run.trial: p.run.started_at for p in placed}
     first = min(start.values(), default=0.0)
@@ -144,7 +144,7 @@ def _bars(placed: Sequence[PlacedRun], label: str, colour: str, unit_seconds: fl
 
 
 def _pauses(runs: list[RunResult]) -> list[tuple[float, float]]:
-    """(when it began, how long it was) of the gaps in which nothing ran and that dwarf the rest."""
+    """(when it began, how long it was) of the gaps without a run that are long compared with the running time."""
     gaps: list[tuple[float, float]] = []
     busy_until = runs[0].finished_at if runs else 0.0
     for run in runs:

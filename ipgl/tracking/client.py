@@ -61,7 +61,7 @@ def connect(store: Store) -> MlflowClient:
 def probe(store: Store) -> None:
     """Raise MLflow's or the database driver's own error, within seconds, if `store` cannot be used."""
     if not store.is_server and store.database is None:
-        # MLflow retries a database for almost two minutes; one attempt of our own comes first.
+        # MLflow retries a database for almost two minutes; this single attempt comes first.
         import sqlalchemy
 
         seconds = "timeout" if store.uri.startswith("mssql") else "connect_timeout"
@@ -136,7 +136,7 @@ def _next_step(store: Store) -> str:
 
 
 def _create_database(database: Path, artifact_root: Path | None) -> None:
-    # Built beside its place and linked in when complete: a kill leaves no half-made schema, and of two
+    # Built in a temporary folder and linked when complete: a kill leaves no partial schema, and of two
     # drivers that start at once the second uses the first one's file.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

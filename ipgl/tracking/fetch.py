@@ -1,4 +1,4 @@
-"""A study's results back from MLflow, for notebooks and scripts far from the storage folder."""
+"""Read a finished study's results back from MLflow, for notebooks and scripts without the storage folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PAGE = 1000
 
 @dataclass(frozen=True)
 class FetchedStudy:
-    """One finished study as MLflow holds it.
+    """A finished study, read from MLflow.
 
     Attributes:
         results: The summary with every run; histories are left in MLflow.
@@ -131,7 +131,7 @@ def _fetch(client: MlflowClient, store: Store, parent: Run, children: Sequence[R
     with tempfile.TemporaryDirectory() as scratch:
 
         def download(run: Run, name: str) -> Path:
-            # Of what a server says nothing becomes the name of a folder here.
+            # Names that a server sends are never used as names of local folders.
             folder = tempfile.mkdtemp(dir=scratch)
             return Path(client.download_artifacts(run.info.run_id, name, folder))
 

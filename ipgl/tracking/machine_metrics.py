@@ -1,7 +1,7 @@
-"""Load of the driver's machine, under the names that MLflow's page of system metrics knows.
+"""System metrics (CPU, memory, disk, network, GPU) of the driver's machine, under MLflow's names.
 
-MLflow's own `SystemMetricsMonitor` is left out: its thread gives up for good at the first request that fails, which
-a restart of the server is, and ending it waits for whatever request it is in. Its collectors are used without it.
+MLflow's own `SystemMetricsMonitor` is left out: its thread ends at the first failed request, for example
+while the server restarts, and stopping it waits for the request in progress. Only its collectors are used.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class _Monitor(Protocol):
 
 
 class Machine:
-    """Samples CPU, memory, disk, network and GPUs of this machine, as far as it lets itself be asked."""
+    """Samples CPU, memory, disk, network and GPUs of this machine, as far as the counters are available."""
 
     def __init__(self) -> None:
-        """Find out what there is; the network counts from here."""
+        """Create the available collectors; network traffic is counted from now on."""
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
         from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
@@ -43,7 +43,9 @@ class Machine:
         for factory in factories:
             try:
                 self._monitors.append(factory())
-            except Exception as error:  # no GPU, no counters in a container: each says so in its own way
+            except (
+                Exception
+            ) as error:  # no GPU, or no counters in a container: the collectors raise different errors
                 log.debug("no system metrics by %s: %s", factory, error)
 
     def sample(self) -> dict[str, float]:
@@ -56,7 +58,7 @@ class Machine:
                     f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()
                 }
                 monitor.clear_metrics()
-            except Exception as error:  # a counter that was there has gone: do without it from now on
+            except Exception as error:  # a counter disappeared: leave it out from now on
                 log.debug("system metrics end: %s", error)
                 self._monitors.remove(monitor)
         return found

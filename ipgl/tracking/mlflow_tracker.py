@@ -1,9 +1,9 @@
-"""The MLflow tracker: one run for the study, one below it for each of its trials, each entry exactly once.
+"""The MLflow tracker: a parent run for the study and a child run for each trial, each recorded exactly once.
 
 How "exactly once" holds when the driver is killed anywhere:
 
 - a run is found by its tags before it is created, and created without HTTP retries, so it exists at most once;
-- metrics carry the times that stand on storage, and MLflow drops a point that equals one it has;
+- metrics carry the times recorded on storage, and MLflow drops a point that equals one it has;
 - on the first touch after a restart the server is asked which steps a run has, so an evaluation that was
   repeated from a checkpoint (same step, new time) is not logged beside its first version;
 - tags, artifacts and the final state are overwritten by equal ones, and the closing state is written last.
@@ -92,7 +92,7 @@ class MlflowTracker:
         The step is the number of seconds since the study began, which rises over restarts by itself.
 
         Raises:
-            TrackingError: The server or database refuses; this sample is lost, which no result is.
+            TrackingError: The server or database refuses; this sample is lost, but no result.
         """
         study, _ = self._require_opened()
         points = self._machine.points_if_due(study.view.started_at)
@@ -140,9 +140,8 @@ class MlflowTracker:
             return
         study, _ = self._opened
         with tracking_errors(self._store, "mark the study as interrupted"):
-            probe(
-                self._store
-            )  # gives up sooner on a server that does not answer: somebody waits for the prompt
+            # With its short timeout, so that Ctrl-C does not wait for a server that does not respond.
+            probe(self._store)
             self._stop_unfinished_runs("interrupted")
             self._writer.finish(study.run_id, "KILLED", {"ipgl.status": "interrupted"})
 
@@ -157,7 +156,7 @@ class MlflowTracker:
 
     @property
     def warnings(self) -> list[str]:
-        """Models that could not be registered, one sentence each."""
+        """One sentence for each model that could not be registered."""
         return list(self._warnings)
 
     def _require_opened(self) -> tuple[OpenedStudy, RunRecorder]:

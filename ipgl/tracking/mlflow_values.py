@@ -1,4 +1,4 @@
-"""What MLflow is given, as plain data: names that it accepts, short parameters, metrics with steps and times."""
+"""Conversion to MLflow's values: legal names, parameters of limited length, metrics with step and time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRICS_PER_CALL = 1000
 PARAMETERS_PER_CALL = 100
 LONGEST_PARAMETER = 500
 _LONGEST_NAME = 250
-# Test metrics of the tables that open first, the most telling first; all others are recorded too.
+# Test metrics of the tables that open first, the most informative first; all others are recorded too.
 HEADLINES = (
     "shifted_accuracy",
     "worst_group",
@@ -28,8 +28,7 @@ HEADLINES = (
     "area_worst_case_tv",
 )
 _WORST_CASE = "worst_case_tv"
-# Radius 0 is the centre's own mix and radius 1 the worst group, which have metrics of their own; half way between
-# them is what neither says.
+# Radius 0 is the centre's group mix and radius 1 the worst group, which have metrics of their own.
 _WORST_CASE_RADIUS = 0.5
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 # A row's place and time, not measurements; `epoch` stays, because every row has it and the tracker asks the

@@ -1,4 +1,4 @@
-"""The study's own run in MLflow: found or created, opened for its trials' runs, and its unfinished runs stopped."""
+"""The study's parent run in MLflow: find or create it, and stop child runs that were left unfinished."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OpenedStudy:
 
     Attributes:
         view: The study.
-        recorded: What MLflow holds of it; kept up to date by those that record.
+        recorded: What MLflow holds of it; updated with each recorded run.
         file: Where `save` writes `recorded`.
     """
 

@@ -1,4 +1,4 @@
-"""What MLflow holds of a study already: a small file, so that a resumed study need not search for every run.
+"""The state file of a tracker: which runs of a study MLflow holds, and up to which step.
 
 The file is a cache: whatever it lacks is found again on the server by tags, so losing it costs time, never results.
 """

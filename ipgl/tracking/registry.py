@@ -1,4 +1,4 @@
-"""Trackers by the name that a study file gives; MLflow is imported only by a tracker that talks to it."""
+"""Registry of trackers by the name that a study file gives. Importing it does not import mlflow."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_tracker(settings: TrackingSettings, storage: Path, recorded: Path) -> T
 
     Args:
         settings: The study file's `tracking` section.
-        storage: Folder of all studies; the default database stands in it.
+        storage: Folder of all studies; it holds the default database.
         recorded: File that holds what has been recorded of this study.
 
     Raises:

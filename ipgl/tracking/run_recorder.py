@@ -1,4 +1,4 @@
-"""One trial's run in MLflow: found or created, filled with the metrics that it lacks, and closed."""
+"""The child run of one trial in MLflow: find or create it, log the metrics it lacks, and close it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class RunRecorder:
 
     def _close(self, run_id: str, run: RunView, result: RunResult) -> None:
         curves = (curve_points(name, curve, result.finished_at) for name, curve in result.curves.items())
-        # In one call where they fit: what a call costs hardly depends on how much it holds.
+        # Joined into few calls: the time of a call hardly depends on the number of points.
         self._writer.log_points(run_id, chain(*curves, outcome_points(run, result)))
         if result.groups:
             confidence = result.config.get("evaluation", {}).get("confidence", _CONFIDENCE)

@@ -1,4 +1,4 @@
-"""A study's outcome in MLflow: metrics, note, files and figures of its run, and its registered models."""
+"""The outcome of a study in MLflow: metrics, description, files and figures, and registered models."""
 
 from __future__ import annotations
 

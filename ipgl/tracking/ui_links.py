@@ -1,8 +1,8 @@
-"""MLflow's pages as one study needs them: addresses, and what the pages show when they open.
+"""Links to MLflow's pages, and shared views: the columns, filters and charts that the pages open with.
 
-Left to itself the run table starts with no metric in it and with every run folded away below its study, and the
-charts draw ten runs at most. An address cannot say otherwise, but it can name a *shared view* that is kept in a
-tag of the experiment. Sorting by a metric is what unfolds the runs.
+By default MLflow's run table shows no metric and collapses all runs below their study, and its charts draw ten runs
+at most. An address cannot change that, but it can name a *shared view*, which is stored in a tag of the experiment.
+Sorting by a metric expands the runs.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def shared_views(study: StudyView, parent: str, summary: StudySummary | None = N
 
 
 def _curves(methods: Iterable[MethodSummary]) -> list[str]:
-    """Curves that the methods have; before the end those that every study may have."""
+    """Curves of the methods; before the study has ended, the usual ones."""
     return list(dict.fromkeys(name for method in methods for name in method.curves)) or list(_USUAL_CURVES)
 
 

@@ -1,4 +1,4 @@
-"""The few MLflow calls that the tracker needs, each safe to repeat, and each free of credentials."""
+"""MLflow calls of the tracker. Each may be repeated without effect, and none passes on credentials."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REWRITABLE = {".csv", ".html", ".json", ".jsonl", ".log", ".md", ".txt", ".yaml
 
 
 class Writer:
-    """Finds, creates and fills runs; MLflow's own errors come out as they are."""
+    """Finds, creates and fills runs; MLflow's errors are not translated."""
 
     def __init__(self, store: Store) -> None:
         """Remember the store; the first call connects."""
@@ -54,7 +54,7 @@ class Writer:
         if found is None:
             try:
                 return self._create_experiment(name)
-            except MlflowException as error:  # another study's driver was first
+            except MlflowException as error:  # another study's driver created it meanwhile
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 found = self.client.get_experiment_by_name(name)
@@ -68,7 +68,7 @@ class Writer:
     def _create_experiment(self, name: str) -> str:
         root = self.store.artifact_root
         location = (root / name.replace("/", "_")).as_posix() if root else None
-        # The kind makes MLflow open its pages for runs, not those for language models.
+        # With this tag MLflow opens its pages for runs instead of those for language models.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return str(self.client.create_experiment(name, location, tags))
 
@@ -78,7 +78,7 @@ class Writer:
             self.client.set_experiment_tag(experiment_id, name, view)
 
     def exists(self, run_id: str, execution: str) -> bool:
-        """Whether this run is there, undeleted, and belongs to the execution."""
+        """Whether the run exists, is not deleted, and belongs to the execution."""
         from mlflow.exceptions import MlflowException
 
         try:

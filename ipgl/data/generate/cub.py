@@ -1,4 +1,4 @@
-"""CUB-200-2011 (Wah et al. 2011) on disk: which birds there are, which are water birds, which are for testing.
+"""Reader of CUB-200-2011 (Wah et al. 2011): birds, their type (water or land), and the split.
 
 The folder holds `images.txt` (`<id> <class folder>/<file>.jpg`), `train_test_split.txt` (`<id> <1 if training>`),
 `images/`, and the masks in `segmentations/` (in the folder itself or beside it, as the second archive unpacks).
@@ -61,7 +61,7 @@ class Cub:
 
 
 def mask_path(masks: Path, img_filename: str) -> Path:
-    """Where the mask of an image stands: the same relative path with the suffix `.png`."""
+    """Path of an image's mask: the same relative path with the suffix `.png`."""
     return masks / PurePosixPath(img_filename).with_suffix(".png")
 
 

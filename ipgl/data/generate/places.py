@@ -1,4 +1,4 @@
-"""Places (Zhou et al. 2017) on disk: the pictures of some scene classes, in either layout that is in use."""
+"""Reader of Places (Zhou et al. 2017): image files of given scene classes, in either published layout."""
 
 from __future__ import annotations
 

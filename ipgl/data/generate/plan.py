@@ -1,4 +1,4 @@
-"""Which bird goes before which place: the rows of `metadata.csv`, before any picture is made."""
+"""Plan of a generated Waterbirds data set: the background of each bird, as rows of `metadata.csv`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Waterbirds at any correlation strength, from CUB-200-2011 and Places folders (Sagawa et al. 2020).
+"""Generator of Waterbirds at any correlation strength, from CUB-200-2011 and Places (Sagawa et al. 2020).
 
-The folder has the columns and file names of the published data set. Two things differ, and both are to the good:
-pictures are JPEG of quality 95 instead of 75, and places are drawn so that the same seed gives the same folder on
+The folder has the columns and file names of the published data set. Two things differ:
+images are JPEG of quality 95 instead of 75, and places are drawn so that the same seed gives the same folder on
 every machine (the original takes them in the file system's order).
 """
 
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class Generated:
-    """What was made.
+    """A generated data set.
 
     Attributes:
         folder: Holds `metadata.csv` and the pictures.
@@ -150,7 +150,7 @@ def _make_all(
 
 
 def _claim(folder: Path, plan: WaterbirdsPlan, digest: str) -> None:
-    """Make `folder` ours, or find that an earlier run with the same plan did."""
+    """Create `folder` for this plan, or check that an earlier run with the same plan created it."""
     record = folder / RECORD
     if record.is_file():
         try:
@@ -205,7 +205,7 @@ def _make(job: tuple[_Picture, Cub, Path]) -> tuple[_Picture, tuple[str, str] | 
     """Make one picture unless it is there; a bad source is returned, so that all of them are known in the end."""
     picture, cub, places = job
     if picture.target.is_file():
-        return picture, None  # written atomically: there means whole
+        return picture, None  # files are written atomically, so that an existing one is complete
     name = picture.row.img_filename
     try:
         image = blend_files(cub.image(name), cub.mask(name), place_path(places, picture.place_filename))

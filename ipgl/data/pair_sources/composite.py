@@ -1,4 +1,4 @@
-"""`composite`: a training bird on its own background and on one of the other place type, by its mask."""
+"""Pair source `composite`: a training bird on its own background and on one of the other place type."""
 
 from __future__ import annotations
 

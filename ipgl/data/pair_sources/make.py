@@ -1,4 +1,4 @@
-"""From settings to the pairs of a data set: find candidates, choose, decode."""
+"""Make a data set's invariance pairs: find candidates, select, decode."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _pair_set(
         for side, images in ((candidates.a, a), (candidates.b, b))
     ]
     good = np.setdiff1d(np.intersect1d(a.good.numpy(), b.good.numpy()), np.concatenate(refused))
-    # What a row of the table lacked has been said by whoever read the table.
+    # Unreadable images of the table were reported when the table was read.
     decoded = [side for side, of in ((a, candidates.a), (b, candidates.b)) if not isinstance(of, np.ndarray)]
     notes = tuple(f"pair skipped: {bad.where}: {bad.reason}" for side in decoded for bad in side.skipped)
     if len(good) < len(chosen):

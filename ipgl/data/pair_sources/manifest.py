@@ -1,4 +1,4 @@
-"""`manifest`: a CSV file that names the pairs, `image_a,image_b[,label]`."""
+"""Pair source `manifest`: pairs named in a CSV file, `image_a,image_b[,label]`."""
 
 from __future__ import annotations
 

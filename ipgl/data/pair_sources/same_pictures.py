@@ -1,4 +1,4 @@
-"""What pairs' pictures are, whatever their names: none of validation or test, and none in both sets of pairs."""
+"""Duplicates among invariance pairs: no evaluation image in a pair, no image in both sets of pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ipgl.data.table import TRAIN
 def without_evaluation_images(candidates: Candidates, request: PairRequest) -> Candidates:
     """The candidates of which no member, and no source, is a training row with a validation or test row's pixels.
 
-    They are left out rather than refused: nobody named them, a source found them in the training split.
+    They are left out without an error, because the user did not name them: a source found them in the training split.
     """
     table, rows = request.table, _table_rows(candidates, request)
     contents = request.images.contents()
