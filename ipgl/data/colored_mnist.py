@@ -144,13 +144,16 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         class_names=("digit >= 5", "digit < 5"),
         attribute_names=("colour 0", "colour 1"),
         fingerprint=_fingerprint(settings, digits, label, colour, pair_order),
-        corruptions={}
-        if settings.greyscale
-        else {
-            "hue": partial(_lazily_transformed, tested, turn_hue),
-            "saturation": partial(_lazily_transformed, tested, fade),
-        },
+        corruptions={} if settings.greyscale else _corruptions(tested),
     )
+
+
+def _corruptions(x: Tensor) -> dict[str, Callable[[float], LazyTransform]]:
+    """By name, functions of a strength that give the coloured images `[N, 2, H, W]` with the corruption."""
+    return {
+        "hue": partial(_lazily_transformed, x, turn_hue),
+        "saturation": partial(_lazily_transformed, x, fade),
+    }
 
 
 def _lazily_transformed(x: Tensor, transform: Callable[..., Tensor], strength: float) -> LazyTransform:

@@ -1,7 +1,7 @@
 """Cache of decoded images: a uint8 file, written once and memory-mapped by all trials on a machine.
 
-A cache is named by what it would hold: the sources' keys and the size. Builders of the same cache take turns on a
-lock, so one decodes while the others wait and find it done; the file gets its name only when it is complete.
+A cache is named by a hash of its sources' keys and the image size. A lock lets one process build it while others wait;
+the file gets its final name only when it is complete.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PROGRESS: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 @contextmanager
 def decoding_progress(progress: Progress) -> Iterator[None]:
-    """Tell `progress` of every cache that is built within, in this thread."""
+    """Call `progress` for every cache that is built within the context, in this thread."""
     token = _PROGRESS.set(progress)
     try:
         yield
@@ -50,12 +50,12 @@ def decoding_progress(progress: Progress) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture becomes a row of the cache.
+    """Crop and size of the cached images.
 
     Attributes:
         height: Rows of pixels kept.
         width: Columns of pixels kept.
-        centre_crop: Side of the square first cut from the middle, in pixels of the picture; None cuts nothing.
+        centre_crop: Side of the square first cut from the middle, in pixels of the picture; None crops nothing.
         input_height: Rows of pixels of a model input; at most `height`.
         input_width: Columns of pixels of a model input; at most `width`.
     """
@@ -131,7 +131,7 @@ def build_cache(
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed builders of other caches left; what is being built now is locked, and stays."""
+    """Remove partial files of killed processes; caches that are being built are locked, and stay."""
     for partial in folder.glob("*.partial"):
         with exclusive(partial.with_suffix(".lock"), wait=False) as held:
             if held:
@@ -140,7 +140,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Record:
-    """What is kept beside the pixels."""
+    """Metadata of a cache."""
 
     digest: str
     skipped: tuple[SkippedImage, ...]
@@ -149,7 +149,7 @@ class _Record:
 def _finished(
     file: Path, shape: tuple[int, ...], sources: Sequence[ImageSource], preparation: Preparation
 ) -> _Record | None:
-    """The record of a complete cache; None if there is none, or a picture that was bad can be read now."""
+    """The record of a complete cache; None if there is none, or if an image that was unreadable can be read now."""
     try:
         whole = np.load(file, mmap_mode="r").shape == shape
         data = json.loads(file.with_suffix(".json").read_text())
@@ -160,7 +160,7 @@ def _finished(
         whole &= PixelFile(file).content_path.stat().st_size == CONTENT_BYTES * len(sources)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    # A key cannot tell a network disk's bad moment from a bad file.
+    # The failure may have been temporary, for example of a network disk.
     still_bad = all(isinstance(_row(sources[s.position], preparation), str) for s in skipped)
     return record if whole and still_bad else None
 
@@ -174,7 +174,7 @@ class _Row:
 
 
 def _row(source: ImageSource, preparation: Preparation) -> _Row | str:
-    """What the cache keeps of a source, or why it can keep nothing."""
+    """The cached row of a source, or the reason why it cannot be read."""
     try:
         picture = source.read()
         return _Row(preparation(picture).tobytes(), content_of(picture))

@@ -52,7 +52,7 @@ class AugmentSettings(Settings):
 
 
 class ImageDatasetSettings(Settings):
-    """What all data sets of image files have in common."""
+    """Settings that all data sets of image files share."""
 
     root: str = Field("", description="Folder that holds the data set: absolute, or below $IPGL_DATA.")
     input_size: int = Field(224, ge=8, description="Height and width of model inputs, pixels.")
@@ -67,7 +67,7 @@ class ImageDatasetSettings(Settings):
 
 
 def cache_folder(setting: str | None) -> Path:
-    """Where decoded images and features are kept."""
+    """Folder of cached images and features."""
     if setting:
         return Path(setting).expanduser().absolute()
     beside = data_root().absolute() / ".cache" / "ipgl"
@@ -185,7 +185,7 @@ def _empty_groups(table: ImageTable) -> list[str]:
 def _fingerprint(
     settings: ImageDatasetSettings, table: ImageTable, preparation: Preparation, digest: str, pairs: str
 ) -> str:
-    """Over content, not over where it lies: the same data on another machine have the same fingerprint."""
+    """Hash over content, not location: the same data on another machine have the same fingerprint."""
     where = dict.fromkeys(("root", "cache", "folder", "skip_bad"), True) | {"pairs": {"birds", "places"}}
     kept = settings.model_dump(mode="json", exclude=where)
     names = [table.class_names, table.attribute_names, table.paths]

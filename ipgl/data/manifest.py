@@ -93,7 +93,7 @@ def check_table(
 ) -> tuple[ImageTable, tuple[str, ...]]:
     """Turn text into a checked table.
 
-    Paths are compared in normal form; symbolic links below the root are not resolved.
+    Paths are compared in normal form; where symbolic links below the root lead is not checked.
 
     Args:
         raw: Content of the file.

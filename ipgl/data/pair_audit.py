@@ -19,9 +19,9 @@ from ipgl.data.types import Dataset, PairSet
 
 _BATCH = 256
 _FIELDS = 8
-# Mean colours of 8 x 8 fields within 2 of 255 everywhere: a copy saved again, not another photograph.
+# Mean colours of 8 x 8 fields within 2 of 255 everywhere: a re-encoded copy, not another photograph.
 _COPY = 2.0
-# A pair whose members differ by less than one grey level on average tells the model next to nothing.
+# A pair whose members differ by less than one grey level on average hardly contributes to training.
 _IDENTICAL = 1.0
 
 
@@ -62,10 +62,10 @@ class SetAudit:
 
 @dataclass(frozen=True)
 class PairAudit:
-    """Both sets, and what they share.
+    """Audit of both sets of pairs and of their overlap.
 
     Attributes:
-        copies: (set, split) -> pairs with a member that is, but for saving it again, an image of that split.
+        copies: (set, split) -> pairs with a member that is a (possibly re-encoded) copy of an image of that split.
         identical: (set, split) -> pairs, counted in `copies` too, with a member that is so pixel for pixel.
         shared_sources: Training examples from which pairs of both sets were made.
         shared_pictures: Held-out pairs with a member that is also in a training pair.
@@ -81,7 +81,7 @@ class PairAudit:
 
     @property
     def faults(self) -> list[str]:
-        """What makes results wrong; empty if the pairs are sound."""
+        """Faults that invalidate results; empty if the pairs are sound."""
         found = [
             f"{count} {name} pairs hold an image of the {split} split"
             for (name, split), count in self.copies.items()
@@ -102,7 +102,7 @@ class PairAudit:
 
     @property
     def warnings(self) -> list[str]:
-        """What wastes pairs, and what is wrong with the splits that they are for."""
+        """Warnings on useless pairs and on duplicates between the splits."""
         found = [f"{count} {what}" for what, count in self.repeated.items() if count]
         for s in self.sets:
             if not s.count:

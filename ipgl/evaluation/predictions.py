@@ -149,7 +149,7 @@ def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], int]:
     import pyarrow.parquet
 
     try:
-        # Without the reader's thread pool, which would outlive the call.
+        # Single-threaded, because the reader's thread pool would outlive the call.
         table = pyarrow.parquet.read_table(path, use_threads=False, page_checksum_verification=True)
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
     except pyarrow.ArrowException as error:  # some are no OSError or ValueError

@@ -73,7 +73,7 @@ class Failure(_Record):
 
 
 class RunResult(_Record):
-    """Everything that one run (a search trial or a final run) found out.
+    """The outcome of one run (a search trial or a final run).
 
     Attributes:
         label: The method's name in the study file; `method` is the registry entry.

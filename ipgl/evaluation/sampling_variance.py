@@ -94,7 +94,7 @@ class OutcomeSample:
         between = _between(of_runs)
         squared = weights**2
         examples = np.maximum(squared @ (self.example_variance - self.rest_variance), 0.0)
-        # A group whose outcomes are all alike leaves no trace of how much they might vary: half an example of n + 1
+        # A group whose outcomes are all alike gives no estimate of their variance: half an example of n + 1
         # is taken to be otherwise.
         alike = (self.example_variance == 0) & (self.values == self.values[0]).all(axis=0)
         examples = examples + squared @ (alike * unseen_variance(self.counts))
@@ -220,7 +220,7 @@ def _between(of_runs: Array) -> Array:
 
 
 def _without_rounding_noise(variance: Array) -> Array:
-    """Variances without what rounding leaves where nothing varies."""
+    """Set variances to 0 that are rounding errors of constant values."""
     result: Array = np.where(variance < 1e-18, 0.0, variance)
     return result
 

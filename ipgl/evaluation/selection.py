@@ -23,7 +23,7 @@ INVARIANCE_POWER = 2
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How trials are ranked while they train, and how a winner is chosen among completed ones.
+    """Score that ranks trials during the search, and criterion that selects a winner among completed ones.
 
     Attributes:
         score: Ranks trials for sampler and scheduler, from validation metrics, in [-1, 1]; NaN where a metric that it

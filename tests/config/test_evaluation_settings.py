@@ -1,4 +1,4 @@
-"""Which robustness curves a study may ask for, and at which points."""
+"""Evaluation settings: allowed robustness curves and their points."""
 
 from __future__ import annotations
 

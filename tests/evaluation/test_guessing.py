@@ -1,4 +1,4 @@
-"""What is said of methods whose winner or final runs are no better than guessing."""
+"""Remarks on methods whose winner or final runs are no better than guessing."""
 
 from __future__ import annotations
 

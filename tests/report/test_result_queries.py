@@ -1,4 +1,4 @@
-"""Questions asked of one study's configuration, and of several studies' at once."""
+"""Queries on the configuration of one study and of several."""
 
 from __future__ import annotations
 

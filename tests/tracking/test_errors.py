@@ -1,4 +1,4 @@
-"""A server or database that cannot be used: fast, one paragraph, a next step, no credentials."""
+"""Servers and databases that cannot be used: quick errors with a next step and without credentials."""
 
 from __future__ import annotations
 

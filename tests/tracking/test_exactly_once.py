@@ -1,4 +1,4 @@
-"""Nothing is recorded twice, wherever the driver dies and whether or not its file of recorded runs survives."""
+"""Nothing is recorded twice, wherever the driver is killed, with and without its state file."""
 
 from __future__ import annotations
 

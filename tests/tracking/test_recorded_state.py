@@ -1,4 +1,4 @@
-"""The file of what has been recorded of a study."""
+"""The tracker's state file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses, and credentials that must not leave them."""
+"""Addresses of servers and databases, and redaction of their credentials."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def generate_waterbirds(
         plan: Strength, seed, classes of places.
         cub: CUB-200-2011's folder.
         places: Places' folder.
-        folder: Where the data set is to stand; `folder_name` gives the usual name.
+        folder: Folder of the new data set; `folder_name` gives the usual name.
         skip_bad: Leave out birds whose picture cannot be made, and record them in `generation.json`.
         progress: Called with the pictures done and their number.
         workers: Threads; None is one a processor.
@@ -112,7 +112,7 @@ def generate_waterbirds(
         faults.check(_SKIP_HINT)
 
     rows = tuple(row for row in rows if (row.img_id, False) not in bad)
-    # A pair whose training image is left out has nothing to be compared with.
+    # A pair is left out together with its training image.
     pairs = tuple(p for p in pairs if not {(p.row.img_id, True), (p.row.img_id, False)} & bad)
     if not rows:
         faults.check("Not one picture can be made; restore the files.")
@@ -187,7 +187,7 @@ def _record(folder: Path, plan: WaterbirdsPlan, digest: str, skipped: Sequence[t
 
 
 def _missing(pictures: Sequence[_Picture], cub: Cub, places: Path) -> DataFaults:
-    """Bird images and masks that are not there: known in seconds, before hours of work."""
+    """Missing bird images and masks, found before any image is made."""
     faults = DataFaults("some pictures cannot be made")
     for picture in pictures:
         name = picture.row.img_filename
@@ -202,7 +202,7 @@ def _where(picture: _Picture) -> str:
 
 
 def _make(job: tuple[_Picture, Cub, Path]) -> tuple[_Picture, tuple[str, str] | None]:
-    """Make one picture unless it is there; a bad source is returned, so that all of them are known in the end."""
+    """Make one image unless it exists; return the fault of a bad source, so that all faults are reported together."""
     picture, cub, places = job
     if picture.target.is_file():
         return picture, None  # files are written atomically, so that an existing one is complete
@@ -221,7 +221,7 @@ def _in_threads(
     jobs: Iterator[tuple[_Picture, Cub, Path]],
     workers: int | None,
 ) -> Iterator[tuple[_Picture, tuple[str, str] | None]]:
-    """Results in order, with few enough under way that Ctrl-C ends at once."""
+    """Results in order; a bounded number of jobs is submitted ahead, so that Ctrl-C takes effect at once."""
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         while batch := list(islice(jobs, 64)):
             yield from pool.map(work, batch)
