@@ -44,19 +44,19 @@ def held_out(method, size=SIZE):
 
 
 def test_the_split(toys):
-    method = Dfr(DfrSettings(held_out_share=0.3), toys.toolbox(make_model(), dataset=make_dataset()))
+    method = Dfr(DfrSettings(held_out_share=0.3), toys.context(make_model(), dataset=make_dataset()))
     index = method.train_index.tolist()
     assert len(index) == len(set(index)) == 168
     assert len(held_out(method)) == 72
-    again = Dfr(DfrSettings(held_out_share=0.3), toys.toolbox(make_model(), dataset=make_dataset()))
+    again = Dfr(DfrSettings(held_out_share=0.3), toys.context(make_model(), dataset=make_dataset()))
     assert torch.equal(method.train_index, again.train_index)  # a resumed run must hold out the same
 
 
 class Recording(Dfr):
     """Keeps which examples its steps saw."""
 
-    def __init__(self, settings, toolbox):
-        super().__init__(settings, toolbox)
+    def __init__(self, settings, context):
+        super().__init__(settings, context)
         self.seen = []
 
     def step(self, model, batch, pairs):
@@ -68,7 +68,7 @@ def run(dataset, model, epochs=12, **settings):
     methods = []
     train(
         model,
-        lambda toolbox: methods.append(Recording(DfrSettings(**settings), toolbox)) or methods[0],
+        lambda context: methods.append(Recording(DfrSettings(**settings), context)) or methods[0],
         dataset,
         TrainingSettings(
             epochs=epochs,
@@ -194,7 +194,7 @@ def test_l1_is_the_default_and_leaves_features_out(classes):
 def test_until_the_last_step_it_is_erm(toys):
     """One step written out, and the features stay as the last descent left them."""
     dataset, model = make_dataset(), make_model()
-    method = Dfr(DfrSettings(), toys.toolbox(model, lr=0.1, dataset=dataset, total_steps=2))
+    method = Dfr(DfrSettings(), toys.context(model, lr=0.1, dataset=dataset, total_steps=2))
     for last in (False, True):
         batch = dataset.train.batch(method.train_index[:8])
         loss = cross_entropy(model(batch.x), batch.y)
@@ -210,11 +210,11 @@ def test_until_the_last_step_it_is_erm(toys):
 
 def test_the_count_of_steps_is_its_state(toys):
     dataset, model = make_dataset(), make_model()
-    toolbox = toys.toolbox(model, dataset=dataset, total_steps=2)
-    method = Dfr(DfrSettings(), toolbox)
+    context = toys.context(model, dataset=dataset, total_steps=2)
+    method = Dfr(DfrSettings(), context)
     batch = dataset.train.batch(method.train_index[:8])
     method.step(model, batch, None)
-    resumed = Dfr(DfrSettings(), toolbox)
+    resumed = Dfr(DfrSettings(), context)
     resumed.load_state_dict(method.state_dict())
     before = model.head.weight.detach().clone()
     resumed.step(model, batch, None)
@@ -233,7 +233,7 @@ def test_balanced_subset():
 @pytest.mark.parametrize("share", [0.02, 0.001])
 def test_a_group_with_too_few_held_out(toys, share):
     with pytest.raises(DataError, match=r"at least 2 held-out .* of every group.*raise held_out_share"):
-        Dfr(DfrSettings(held_out_share=share), toys.toolbox(make_model(), dataset=make_dataset()))
+        Dfr(DfrSettings(held_out_share=share), toys.context(make_model(), dataset=make_dataset()))
 
 
 def test_a_group_that_training_lacks(toys):
@@ -242,4 +242,4 @@ def test_a_group_that_training_lacks(toys):
     split = Split(*(value[there] for value in vars(dataset.train).values()))
     lacking = Dataset(split, split, split, dataset.pairs, dataset.pairs, ("0", "1"), ("0", "1"), "by hand")
     with pytest.raises(DataError, match="leave dfr out"):
-        Dfr(DfrSettings(held_out_share=0.5), toys.toolbox(make_model(), dataset=lacking))
+        Dfr(DfrSettings(held_out_share=0.5), toys.context(make_model(), dataset=lacking))

@@ -69,9 +69,9 @@ def toy_settings(**changes: Any) -> TrainingSettings:
 
 
 def method_builder(name: str, **settings: Any) -> Any:
-    """What `train` calls with its toolbox."""
+    """What `train` calls with its context."""
     entry = METHODS[name]
-    return lambda toolbox: entry.build(entry.settings(**settings), toolbox)
+    return lambda context: entry.build(entry.settings(**settings), context)
 
 
 def accuracy(dataset: Dataset) -> Any:

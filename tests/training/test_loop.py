@@ -258,14 +258,14 @@ class Method(MethodBase):
 
     pairs_per_step = 6
 
-    def __init__(self, toolbox):
-        self.toolbox, self.batches, self.pair_batches = toolbox, [], []
+    def __init__(self, context):
+        self.context, self.batches, self.pair_batches = context, [], []
 
     def step(self, model, batch, pairs):
         self.batches.append(batch.index.tolist())
         self.pair_batches.append(pairs.a[:, 0].tolist())
         loss = cross_entropy(model(batch.x), batch.y)
-        self.toolbox.descend(loss)
+        self.context.optimiser.minimise(loss)
         return StepReport({"loss": loss.detach()})
 
     def state_dict(self):
@@ -345,8 +345,8 @@ class TestTrace:
 def given(toys, **changes):
     methods = []
 
-    def build(toolbox):
-        methods.append(Method(toolbox))
+    def build(context):
+        methods.append(Method(context))
         return methods[0]
 
     model, outcome, _ = fit(toys, build, **changes)
@@ -392,8 +392,8 @@ def drawn(toys, **wishes):
     """How often each of 50 training examples came in 100 epochs of three steps of 16."""
     methods = []
 
-    def build(toolbox):
-        methods.append(Method(toolbox))
+    def build(context):
+        methods.append(Method(context))
         vars(methods[0]).update(wishes)
         return methods[0]
 
@@ -571,7 +571,7 @@ def test_a_method_s_own_state_is_restored(toys, tmp_path):
         def step(self, model, batch, pairs):
             self.count += 1
             loss = cross_entropy(model(batch.x), batch.y) * self.count
-            self.toolbox.descend(loss)
+            self.context.optimiser.minimise(loss)
             return StepReport({"loss": loss.detach()})
 
         def state_dict(self):
@@ -712,8 +712,8 @@ def faulty(step_of_fault, value=math.nan, spoil_parameters=False):
     """A method whose loss, or one of whose parameters, is `value` at one step (1-based)."""
 
     class Faulty(Method):
-        def __init__(self, toolbox):
-            super().__init__(toolbox)
+        def __init__(self, context):
+            super().__init__(context)
             self.count = 0
 
         def step(self, model, batch, pairs):

@@ -29,8 +29,10 @@ from ipgl.storage.study_folder import TrialFolder
 from ipgl.training import SilentReporter
 from ipgl.trial import datasets as trial_data
 from ipgl.trial import run as trial_module
+from ipgl.trial import testing
+from ipgl.trial.build import build_method, build_model, load_model
 from ipgl.trial.datasets import build_dataset
-from ipgl.trial.run import build_method, build_model, load_model, run_trial
+from ipgl.trial.run import run_trial
 
 DATASET = Component(
     name="colored_mnist", source="digits", pairs={"train": 60, "held_out": 40}, test_agreement=0.4
@@ -587,7 +589,7 @@ def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise ZeroDivisionError("no groups")
 
-    monkeypatch.setattr(trial_module, "run_curves", refuse)
+    monkeypatch.setattr(testing, "run_curves", refuse)
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(), folder, SilentReporter())
     assert (result.status, result.failure.kind, result.failure.message) == (
