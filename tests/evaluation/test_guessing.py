@@ -1,11 +1,11 @@
-"""What is said of methods whose winner or final runs are no better than guessing."""
+"""Remarks on methods whose winner or final runs are no better than guessing."""
 
 from __future__ import annotations
 
 import pytest
 
 from ipgl.evaluation import MethodSummary, RunResult
-from ipgl.evaluation.guessing import guesses, guessing_remarks, guessing_words
+from ipgl.evaluation.guessing import guessing_remarks, guessing_words, is_guessing
 
 
 def method(finals=3, guessing=False, guessing_finals=0):
@@ -41,7 +41,7 @@ def trial(number, status="completed", label="ipg", phase="search", **validation)
     ],
 )
 def test_who_guesses(validation, expected):
-    assert guesses(trial(0, **validation)) == expected
+    assert is_guessing(trial(0, **validation)) == expected
 
 
 @pytest.mark.parametrize(
