@@ -147,9 +147,8 @@ def strays(package: Path) -> list[str]:
     for module in read_modules(package).values():
         for found in module.imports():
             top = _heavy(found.target)
-            if top in HOMES:
-                if module.room not in HOMES[top]:
-                    broken.append(f"{module.name}:{found.line} imports {top}")
+            if top in HOMES and module.room not in HOMES[top]:
+                broken.append(f"{module.name}:{found.line} imports {top}")
     return broken
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -62,9 +61,9 @@ def mnist() -> Dataset:
     return build_colored_mnist(ColoredMnistSettings(source="mnist"))
 
 
-def network(name: str, shape: tuple[int, ...], **settings: Any) -> Classifier:
+def network(name: str, shape: tuple[int, ...], **settings: object) -> Classifier:
     torch.manual_seed(0)
-    return MODELS[name].build(MODELS[name].settings(**settings), shape, 2).to(DEVICE)
+    return MODELS[name].build(MODELS[name].settings.model_validate(settings), shape, 2).to(DEVICE)
 
 
 def settings(batch_size: int) -> TrainingSettings:

@@ -8,7 +8,6 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pytest
@@ -90,10 +89,10 @@ def test_step_by_pairs(keep):
 
     def make(pairs: int) -> Callable[[], object]:
         dataset = toy(pairs)
-        network = model.build(model.settings(width=256), dataset.input_shape, 2)
+        network = model.build(model.settings.model_validate({"width": 256}), dataset.input_shape, 2)
         toolbox = Workshop(network, dataset, TrainingSettings(), 1000, Collective()).toolbox
-        settings = entry.settings(
-            update="additive", discrepancy="logit", adaptivity="off", pairs_per_step=pairs
+        settings = entry.settings.model_validate(
+            {"update": "additive", "discrepancy": "logit", "adaptivity": "off", "pairs_per_step": pairs}
         )
         method = entry.build(settings, toolbox)
         batch, pair_batch = dataset.train.batch(torch.arange(64)), dataset.pairs.batch(torch.arange(pairs))
@@ -147,7 +146,7 @@ def test_summary_by_trials(keep, tmp_path):
     keep(described(found, 1.0))
 
 
-def _averaging(rank: int, workers: int, port: int, out: Any) -> None:
+def _averaging(rank: int, workers: int, port: int, out: multiprocessing.Queue[float]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
     collective, gradients = Collective(), [torch.randn(1000, 250) for _ in range(4)]

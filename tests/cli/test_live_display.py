@@ -53,7 +53,7 @@ def test_a_summary_holds_no_password(tmp_path: Path) -> None:
 
 def test_a_line_every_five_seconds_of_each_piece_of_work(monkeypatch, capsys):
     clock = [100.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("ipgl.cli.live_display.time.monotonic", lambda: clock[0])
     lines = DecodeLines(make_console())
     for total, seconds_each in ((4, 1.0), (12_000, 0.001), (5, 3.0)):
         clock[0] += 60  # whatever lies between two pieces of work

@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 from small_study import finished_study
 
-from ipgl.cli import live_display as display
 from ipgl.cli.console import make_console
 from ipgl.cli.live_display import LiveDisplay
 from ipgl.cli.log_follow import FollowedOutput, without_records
@@ -74,7 +73,7 @@ def test_the_table_goes_when_the_study_is_over():
 
 def test_records_say_what_the_table_shows(tmp_path: Path, capsys, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("ipgl.cli.live_display.time.monotonic", lambda: clock[0])
     plan, folder = finished_study(tmp_path / "runs")
     runs = [run for _, run in read_runs(folder)]
     for path in folder.path.glob("trials/*/result.json"):

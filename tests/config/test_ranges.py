@@ -16,7 +16,7 @@ WHOLE = ["int", "log_int"]
 LOGARITHMIC = ["log_uniform", "log_int"]
 
 
-def refusal(value: Any) -> str:
+def refusal(value: object) -> str:
     with pytest.raises(RangeError) as caught:
         parse_range(value)
     return str(caught.value)

@@ -293,7 +293,7 @@ class TestFingerprint:
 
     def test_every_setting_changes_it(self, build):
         pairs = {"train": 400, "held_out": 300}  # so few that both conventions have enough digits
-        changes = [
+        changes: list[dict[str, object]] = [
             {"convention": "domainbed"},
             {"label_noise": 0.2},
             {"train_agreements": [0.8, 0.85]},
@@ -309,7 +309,7 @@ class TestFingerprint:
         assert {key for change in changes for key in change} == (
             ColoredMnistSettings.model_fields.keys() - elsewhere
         )
-        fingerprints = [build(**({"pairs": pairs} | change)).fingerprint for change in ({}, *changes)]
+        fingerprints = [build(**{"pairs": pairs, **change}).fingerprint for change in ({}, *changes)]
         assert len(set(fingerprints)) == len(fingerprints)
 
     def test_the_digits_themselves_change_it(self, irm, build, monkeypatch):

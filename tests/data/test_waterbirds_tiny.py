@@ -41,7 +41,7 @@ def test_it_is_waterbirds_in_small(tiny):
     assert tiny.input_shape == (3, 16, 16)
     (land, none), (neither, water) = counts(tiny.train)
     assert (land + water, none, neither) == (48, 0, 0)
-    assert sum(map(sum, counts(tiny.validation))) == 12
+    assert sum(sum(row) for row in counts(tiny.validation)) == 12
     assert counts(tiny.test) == [[10, 10], [10, 10]]
     assert (len(tiny.pairs), len(tiny.held_out_pairs)) == (38, 10)
 

@@ -147,7 +147,7 @@ def test_a_class_without_examples_weighs_nothing():
 
 @pytest.mark.parametrize("groups", [TWO, THREE])
 def test_weights_sum_to_one(groups):
-    weights = mixture_weights(groups, np.linspace(0, 1, 11))
+    weights = mixture_weights(groups, np.linspace(0, 1, 11).tolist())
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-12)
 
 

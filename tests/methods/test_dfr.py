@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import OptimiserSettings, TrainingSettings
 from ipgl.core.errors import DataError
 from ipgl.data import Dataset, PairSet, Split
+from ipgl.methods import Toolbox
 from ipgl.methods.dfr import Dfr, DfrSettings, balanced_subset, logistic_regression
 from ipgl.models import Classifier
 from ipgl.training import SilentReporter, train
@@ -65,10 +66,15 @@ class Recording(Dfr):
 
 
 def run(dataset, model, epochs=12, **settings):
-    methods = []
+    methods: list[Recording] = []
+
+    def build(toolbox: Toolbox) -> Recording:
+        methods.append(Recording(DfrSettings(**settings), toolbox))
+        return methods[0]
+
     train(
         model,
-        lambda toolbox: methods.append(Recording(DfrSettings(**settings), toolbox)) or methods[0],
+        build,
         dataset,
         TrainingSettings(
             epochs=epochs,

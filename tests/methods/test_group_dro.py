@@ -119,11 +119,16 @@ def test_workers_together_descend_as_one_does(toys):
     alone = make_model()
     build(toys, alone, step_size=0.5).step(alone, whole, None)
 
-    sums = []
+    sums: list[torch.Tensor] = []
+
+    def keep(own: torch.Tensor) -> torch.Tensor:
+        sums.append(own)
+        return own
+
     for half in halves:
         model = make_model()
         toolbox = toys.toolbox(model, lr=LR, dataset=make_dataset())
-        toolbox = replace(toolbox, sum_over_workers=lambda own: sums.append(own) or own)
+        toolbox = replace(toolbox, sum_over_workers=keep)
         GroupDro(GroupDroSettings(step_size=0.5), toolbox).step(model, half, None)
     total = sums[0] + sums[1]
     ends = []

@@ -77,7 +77,7 @@ def test_three_steps(toys):
     method = build(toys, model, amplification=q, smoothing=smoothing)
     theta = [p.detach().clone() for p in model.parameters()]
     biased = biased_parameters(method)
-    smoothed = {}  # example: (loss of the biased, of the debiased network)
+    smoothed: dict[int, tuple[float, float]] = {}  # example: (loss of the biased, of the debiased network)
     for index in BATCHES:
         batch = make_dataset().train.batch(torch.tensor(index))
         theta, biased = fresh(theta), fresh(biased)

@@ -105,11 +105,11 @@ def test_the_processs_random_numbers_stay_as_they_are(dataset, tmp_path):
 def test_the_model_of_a_trial_is_a_head(dataset, tmp_path):
     found = with_frozen_features(dataset, MODEL, tmp_path / "cache")
     entry = MODELS["resnet18"]
-    model = entry.build(entry.settings(frozen=True), found.input_shape, 2)
+    model = entry.build(entry.settings.model_validate({"frozen": True}), found.input_shape, 2)
     assert [tuple(p.shape) for p in model.parameters()] == [(2, 512), (2,)]
     assert torch.equal(model.features(found.train.x), found.train.x)
     with pytest.raises(ValueError, match=r"takes features \[d\], but got inputs of shape \(3, 16, 16\)"):
-        entry.build(entry.settings(frozen=True), dataset.input_shape, 2)
+        entry.build(entry.settings.model_validate({"frozen": True}), dataset.input_shape, 2)
 
 
 def test_a_folder_that_cannot_be_made_is_the_users_to_mend(dataset, tmp_path):

@@ -14,7 +14,7 @@ SHAPE, CLASSES = (2, 3, 3), 4
 def mlp(seed: int, **settings: int) -> Classifier:
     torch.manual_seed(seed)
     entry = MODELS["mlp"]
-    return entry.build(entry.settings(width=8, **settings), SHAPE, CLASSES)
+    return entry.build(entry.settings.model_validate({"width": 8, **settings}), SHAPE, CLASSES)
 
 
 def clone(model: Classifier, seed: int) -> Classifier:
@@ -78,7 +78,7 @@ def test_features_are_the_inputs_of_a_head_alone():
 def test_what_can_be_stacked():
     assert stackable(mlp(0, depth=1))
     cnn = MODELS["cnn"]
-    assert not stackable(cnn.build(cnn.settings(width=8), (2, 8, 8), 2))
+    assert not stackable(cnn.build(cnn.settings.model_validate({"width": 8}), (2, 8, 8), 2))
     buffered = mlp(0)
     buffered.features.register_buffer("seen", torch.zeros(()))
     assert not stackable(buffered)

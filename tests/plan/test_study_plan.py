@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -420,7 +421,7 @@ class TestTrials:
     )
 
     def trial(self, **changes):
-        arguments = {"label": "ipg", "sampled": self.SAMPLED, "phase": "search", "seed": 3}
+        arguments: dict[str, Any] = {"label": "ipg", "sampled": self.SAMPLED, "phase": "search", "seed": 3}
         return plan(self.METHODS).trial(**(arguments | changes))
 
     def test_every_value_is_concrete(self):

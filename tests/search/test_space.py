@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ipgl.config import Choice, Int, LogInt, LogUniform, Uniform
+from ipgl.config import Choice, Int, LogInt, LogUniform, Range, Uniform
 from ipgl.search import distributions, make_sampler
 
 
@@ -28,7 +28,7 @@ def test_each_range_has_its_distribution(found, expected):
 
 
 def test_keys_and_their_order_are_kept():
-    space = {
+    space: dict[str, Range] = {
         "training.optimiser.lr": LogUniform(1e-4, 1.0),
         "strength": Uniform(0, 1),
         "update": Choice(("a",)),

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from ipgl.config import TrackingSettings
 from ipgl.tracking import make_tracker, mlflow_tracker
+from ipgl.tracking.recorded_state import save_cursor
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_a_kill_at_every_call(every, storage, client, make, monkeypatch):
 
     for name in CALLS:
         monkeypatch.setattr(MlflowClient, name, counting(getattr(MlflowClient, name)))
-    monkeypatch.setattr(mlflow_tracker, "save_cursor", counting(mlflow_tracker.save_cursor))
+    monkeypatch.setattr(mlflow_tracker, "save_cursor", counting(save_cursor))
 
     def tracker(experiment):
         settings = TrackingSettings(experiment=experiment)

@@ -6,13 +6,13 @@ import math
 
 import pytest
 
+from ipgl.core.flatten import flatten
 from ipgl.evaluation.run_result import CurvePoint
 from ipgl.evaluation.study_summary import Estimate
 from ipgl.tracking.mlflow_values import (
     Point,
     bunches,
     curve_points,
-    flatten,
     headlines,
     outcome_points,
     parameter_texts,

@@ -18,6 +18,7 @@ from ipgl.methods import METHODS as REGISTRY
 from ipgl.methods import MethodBase, StepReport
 from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
 from ipgl.training import loop as loop_module
+from ipgl.training.checkpoint import save_checkpoint
 
 STEPS = 12  # 4 epochs of 3
 
@@ -319,14 +320,12 @@ class TestTrace:
     def test_a_resumed_run_has_all_of_it(self, toys, monkeypatch, tmp_path):
         path = tmp_path / "checkpoint.pt"
 
-        class Killed(toys.Rows):
-            def report(self, row):
-                super().report(row)
-                if row["evaluation"] == 1:
-                    raise KeyboardInterrupt
+        def kill(row: dict[str, float]) -> None:
+            if row["evaluation"] == 1:
+                raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            self.run(toys, monkeypatch, 4, path=path, reporter=Killed())
+            self.run(toys, monkeypatch, 4, path=path, reporter=toys.Rows(after=kill))
         resumed = self.run(toys, monkeypatch, 4, path=path)
         unbroken = self.run(toys, monkeypatch, 4)
         # The method's own count begins anew, as it keeps no state; loss and places are the unbroken run's.
@@ -465,12 +464,10 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
     build = toys.method(name, **settings)
     path = tmp_path / "checkpoint.pt"
 
-    class Copier(toys.Rows):
-        def report(self, row):
-            super().report(row)
-            shutil.copy(path, tmp_path / f"after-{len(self.rows)}.pt")
+    def copy_checkpoint(row: dict[str, float]) -> None:
+        shutil.copy(path, tmp_path / f"after-{row['evaluation']}.pt")
 
-    model, outcome, _ = fit(toys, build, path=path, reporter=Copier(), **options)
+    model, outcome, _ = fit(toys, build, path=path, reporter=toys.Rows(after=copy_checkpoint), **options)
     end = torch.load(path, weights_only=True)
     assert end["step"] == STEPS
 
@@ -490,7 +487,7 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
             assert_same(last[part], end[part])
 
 
-UPDATES = {
+UPDATES: dict[str, dict[str, object]] = {
     "lagrangian": {"update": "lagrangian"},
     "projected": {"update": "projected"},
     "own adam": {"update": "sequential", "corrective_optimiser": "adam", "adaptivity": "proportional"},
@@ -515,12 +512,10 @@ def test_every_method_resumes_from_any_checkpoint(toys, tmp_path, name, settings
         "epochs": 2,
     }
 
-    class Copier(toys.Rows):
-        def report(self, row):
-            super().report(row)
-            shutil.copy(path, tmp_path / f"after-{len(self.rows)}.pt")
+    def copy_checkpoint(row: dict[str, float]) -> None:
+        shutil.copy(path, tmp_path / f"after-{row['evaluation']}.pt")
 
-    model, outcome, _ = fit(toys, build, path=path, reporter=Copier(), **options)
+    model, outcome, _ = fit(toys, build, path=path, reporter=toys.Rows(after=copy_checkpoint), **options)
     end = torch.load(path, weights_only=True)
     assert [row["step"] for row in outcome.history] == [2, 5, 8, 10]
     for number in range(1, 5):
@@ -681,13 +676,13 @@ def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys, tmp_path)
 def test_a_checkpoint_that_the_storage_does_not_take_is_tried_again(toys, tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
     expected, _, _ = fit(toys)
-    save, tried = loop_module.save_checkpoint, []
+    tried: list[int] = []
 
     def full_at_first(path, checkpoint, kept):
         tried.append(checkpoint.step)
         if len(tried) <= 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(path, checkpoint, kept)
+        save_checkpoint(path, checkpoint, kept)
 
     monkeypatch.setattr(loop_module, "save_checkpoint", full_at_first)
     model, outcome, _ = fit(toys, path=path)

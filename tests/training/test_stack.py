@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
-from ipgl.data import Dataset
+from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
-from ipgl.methods import METHODS, method_entry
+from ipgl.methods import METHODS, StepReport, method_entry
 from ipgl.methods.erm import Erm, ErmSettings
-from ipgl.models import MODELS
+from ipgl.models import MODELS, Classifier
 from ipgl.training import NonFiniteError, SilentReporter
 from ipgl.training.checkpoint import random_state, restore_random_state
 from ipgl.training.loop import TrainingRun
@@ -32,12 +32,13 @@ def dataset() -> Dataset:
 def exact(dataset: Dataset) -> Dataset:
     """In double precision, where rounding is nothing beside a difference in what is computed."""
 
-    def double(part: Any) -> Any:
+    def double(part: Split | PairSet) -> Split | PairSet:
         inputs = {f.name: getattr(part, f.name) for f in fields(part)}
         return replace(part, **{name: x.double() for name, x in inputs.items() if x.is_floating_point()})
 
     parts = ("train", "validation", "test", "pairs", "held_out_pairs")
-    return replace(dataset, **{name: double(getattr(dataset, name)) for name in parts})
+    doubled: dict[str, Any] = {name: double(getattr(dataset, name)) for name in parts}
+    return replace(dataset, **doubled)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,9 @@ def begin(
     path = changes.pop("checkpoint_path", None)
     training = {"batch_size": 32, "epochs": 3, "evaluations": 2, "device": "cpu"} | changes
     torch.manual_seed(seed)
-    built = network.build(network.settings(width=8), dataset.input_shape, dataset.num_classes)
+    built = network.build(
+        network.settings.model_validate({"width": 8}), dataset.input_shape, dataset.num_classes
+    )
     built.to(dataset.train.x.dtype)
     run = TrainingRun(
         built,
@@ -92,7 +95,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "schedule": {"method": "erm", "schedule": ScheduleSettings(name="cosine", warmup_share=0.2)},
     "bfloat16": {"method": "erm", "precision": "bfloat16"},
-} | {
+}
+CASES |= {
     name: {"method": "ipg", "settings": settings}
     for name, settings in {
         "balanced": {},
@@ -246,7 +250,7 @@ def test_numbers_do_not_keep_runs_apart(dataset):
 
 def test_a_method_that_changes_what_another_does_trains_alone(dataset, monkeypatch):
     class Mine(Erm):
-        def step(self, model: Any, batch: Any, pairs: Any) -> Any:
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             return super().step(model, batch, pairs)
 
     monkeypatch.setitem(METHODS, "erm", method_entry(Mine, ErmSettings, "me"))

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import shutil
-from types import SimpleNamespace
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from image_rows import image_dataset
 
-from ipgl.data import ShuffledOrder
+from ipgl.data import PairBatch, ShuffledOrder
 from ipgl.data.augment import RandomResizedCrop
 from ipgl.methods import METHODS
+from ipgl.methods.ipg.augment import adversarial
 from ipgl.models import MODELS
-from ipgl.training import train
+from ipgl.training import Collective, train
 from ipgl.training.step_batches import Feed
 
+After = Callable[[dict[str, float]], object]  # what a reporter does with each row
+
 AUGMENT = RandomResizedCrop(scale=(0.3, 1.0))
+
+
+class Share(Collective):
+    """A worker's place among others, without a process group."""
+
+    def __init__(self, rank: int, workers: int) -> None:
+        self.rank, self.workers = rank, workers
 
 
 def feed(dataset, seed=3, rank=0, workers=1, pairs=True):
     place = (None, rank, workers)
     order = ShuffledOrder(len(dataset.train), 16, 1, *place)
     pair_order = ShuffledOrder(len(dataset.pairs), 8, 2, *place) if pairs else None
-    return Feed(dataset, order, pair_order, seed, SimpleNamespace(rank=rank, workers=workers))
+    return Feed(dataset, order, pair_order, seed, Share(rank, workers))
 
 
 def test_without_augmentation_training_sees_what_evaluation_does(tmp_path):
@@ -90,16 +101,26 @@ class TestRuns:
     def dataset(self, tmp_path):
         return image_dataset(tmp_path, AUGMENT)
 
-    def fit(self, toys, dataset, name, path=None, **settings):
+    def fit(
+        self,
+        toys,
+        dataset,
+        name,
+        path=None,
+        after: After = lambda row: None,
+        **settings,
+    ):
         torch.manual_seed(1)
-        model = MODELS["cnn"].build(MODELS["cnn"].settings(width=8), dataset.input_shape, 2)
+        model = MODELS["cnn"].build(
+            MODELS["cnn"].settings.model_validate({"width": 8}), dataset.input_shape, 2
+        )
 
         def evaluate(model):
             with torch.inference_mode():
                 hit = model(dataset.validation.x[:]).argmax(dim=1) == dataset.validation.y
             return {"validation/accuracy": hit.double().mean().item()}
 
-        reporter = toys.Rows()
+        reporter = toys.Rows(after=after)
         outcome = train(
             model,
             toys.method(name, **settings),
@@ -114,21 +135,19 @@ class TestRuns:
 
     @pytest.mark.parametrize("name", sorted(METHODS))
     def test_every_method_trains_on_images(self, toys, dataset, name):
-        settings = {"held_out_share": 0.5} if name == "dfr" else {}
+        settings: dict[str, Any] = {"held_out_share": 0.5} if name == "dfr" else {}
         model, outcome = self.fit(toys, dataset, name, **settings)
         assert outcome.steps == 12
         assert all(p.isfinite().all() for p in model.parameters())
 
     def test_adversarial_pairs_stay_within_black_and_white_of_each_channel(self, toys, dataset, monkeypatch):
-        import ipgl.methods.ipg.method as module
+        seen: list[tuple[PairBatch, PairBatch]] = []
 
-        seen = []
-        original = module.adversarial
-        monkeypatch.setattr(
-            module,
-            "adversarial",
-            lambda pairs, *rest: seen.append((pairs, original(pairs, *rest))) or seen[-1][1],
-        )
+        def watched(pairs: PairBatch, *rest: Any) -> PairBatch:
+            seen.append((pairs, adversarial(pairs, *rest)))
+            return seen[-1][1]
+
+        monkeypatch.setattr("ipgl.methods.ipg.method.adversarial", watched)
         self.fit(toys, dataset, "ipg", adversarial={"steps": 2, "epsilon": 0.1})
         low, high = dataset.input_range
         for before, after in seen:
@@ -140,18 +159,12 @@ class TestRuns:
 
     @pytest.mark.parametrize("name", ["erm", "ipg", "clp"])
     def test_a_resumed_run_ends_in_the_same_bits(self, toys, dataset, tmp_path, name):
-        path, kept = tmp_path / "checkpoint.pt", []
+        path = tmp_path / "checkpoint.pt"
 
-        class Keep(toys.Rows):
-            def report(self, row):
-                super().report(row)
-                kept.append(shutil.copy(path, tmp_path / f"{len(self.rows)}.pt"))
+        def keep(row: dict[str, float]) -> None:
+            shutil.copy(path, tmp_path / f"{row['evaluation']}.pt")
 
-        toys.Rows, original = Keep, toys.Rows
-        try:
-            model, _ = self.fit(toys, dataset, name, path)
-        finally:
-            toys.Rows = original
+        model, _ = self.fit(toys, dataset, name, path, after=keep)
         resumed, _ = self.fit(toys, dataset, name, tmp_path / "2.pt")
         for expected, found in zip(model.parameters(), resumed.parameters(), strict=True):
             assert torch.equal(expected, found)

@@ -22,7 +22,7 @@ from ipgl.config import (
 )
 from ipgl.core.errors import StudyStateError
 from ipgl.core.registry import UnknownNameError
-from ipgl.evaluation import group_metrics, predict_logits, probability_metrics
+from ipgl.evaluation import group_metrics, predict_logits, prediction_metrics, probability_metrics
 from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.storage.study_folder import TrialFolder
@@ -351,7 +351,8 @@ def test_runs_share_a_test_fingerprint_if_they_share_the_test_examples(done, tmp
     _, _, result, _ = done
     finger = {}
     other = Component(name=DATASET.name, **(DATASET.settings | {"seed": 1}))
-    for name, changes in {"same": {"seed": 1}, "other": {"dataset": other}}.items():
+    given: dict[str, dict[str, object]] = {"same": {"seed": 1}, "other": {"dataset": other}}
+    for name, changes in given.items():
         short = training(epochs=1, evaluations=1)
         found = run_trial(config(training=short, **changes), TrialFolder(tmp_path / name), SilentReporter())
         finger[name] = found.test_fingerprint
@@ -609,8 +610,9 @@ FINE = {"collapsed": 0.0, "accuracy": 0.8}
 def with_verdicts(monkeypatch, kinds):
     """Let the validation metrics of each evaluation be as listed."""
     left = list(kinds)
-    measure = trial_module.prediction_metrics
-    monkeypatch.setattr(trial_module, "prediction_metrics", lambda *given: measure(*given) | left.pop(0))
+    monkeypatch.setattr(
+        trial_module, "prediction_metrics", lambda *given: prediction_metrics(*given) | left.pop(0)
+    )
 
 
 @pytest.mark.parametrize(("kind", "word"), [(ONE_CLASS, "collapsed"), (BELOW_GUESSING, "overshot")])

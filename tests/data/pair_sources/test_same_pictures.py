@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -47,7 +48,7 @@ def cheating_function(image, context):
     return Image.open(context.path.parent / "7.png") if cheats else pair_function(image, context)
 
 
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "recolour": {"source": "recolour", "hue": 0.3},
     "function": {"source": "function", "function": f"{__name__}:pair_function"},
     "matched": {"source": "matched", "columns": ["size"]},

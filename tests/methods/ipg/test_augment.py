@@ -23,7 +23,9 @@ def images(count=40, height=7, width=7, seed=0, channels=2):
 
 
 def pairs_of(a, b=None):
-    return PairBatch(a, images(len(a), *a.shape[2:], seed=1) if b is None else b, torch.arange(len(a)))
+    return PairBatch(
+        a, images(len(a), a.shape[2], a.shape[3], seed=1) if b is None else b, torch.arange(len(a))
+    )
 
 
 def rolled(image, down, across):
