@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from narrowing import as_tensor
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
@@ -80,7 +81,7 @@ def settings(batch_size: int) -> TrainingSettings:
 @pytest.mark.parametrize(("name", "width"), [("mlp", 256), ("cnn", 16)])
 def test_against_a_plain_loop(name, width, mnist, keep):
     """One epoch at batch 64; the target is 5."""
-    tensors = TensorDataset(mnist.train.x, mnist.train.y)
+    tensors = TensorDataset(as_tensor(mnist.train.x), mnist.train.y)
     here = place(mnist, DEVICE)
 
     def plain() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from narrowing import as_tensor
 from small_study import finished_study
 from torch import nn
 
@@ -78,7 +79,7 @@ def toy(pairs: int) -> Dataset:
         return Split(torch.randn(size, 392), y, y, torch.zeros_like(y))
 
     part = split(pairs)
-    pair_set = PairSet(part.x, part.x.flip(0), part.y, torch.arange(pairs))
+    pair_set = PairSet(part.x, as_tensor(part.x).flip(0), part.y, torch.arange(pairs))
     names = ("0", "1")
     return Dataset(split(64), split(8), split(8), pair_set, pair_set, names, names, "toy")
 

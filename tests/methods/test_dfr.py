@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from narrowing import known
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -41,16 +42,18 @@ def make_dataset(size=SIZE, classes=2):
 
 def held_out(method, size=SIZE):
     """Everything that no step may draw."""
-    return sorted(set(range(size)) - set(method.train_index.tolist()))
+    return sorted(set(range(size)) - set(known(method.train_index).tolist()))
 
 
 def test_the_split(toys):
     method = Dfr(DfrSettings(held_out_share=0.3), toys.toolbox(make_model(), dataset=make_dataset()))
-    index = method.train_index.tolist()
+    index = known(method.train_index).tolist()
     assert len(index) == len(set(index)) == 168
     assert len(held_out(method)) == 72
     again = Dfr(DfrSettings(held_out_share=0.3), toys.toolbox(make_model(), dataset=make_dataset()))
-    assert torch.equal(method.train_index, again.train_index)  # a resumed run must hold out the same
+    assert torch.equal(
+        known(method.train_index), known(again.train_index)
+    )  # a resumed run must hold out the same
 
 
 class Recording(Dfr):
@@ -58,7 +61,7 @@ class Recording(Dfr):
 
     def __init__(self, settings, toolbox):
         super().__init__(settings, toolbox)
-        self.seen = []
+        self.seen: list[torch.Tensor] = []
 
     def step(self, model, batch, pairs):
         self.seen.append(batch.index.clone())
@@ -94,7 +97,7 @@ def test_held_out_examples_are_never_drawn_and_all_others_are():
     method = run(make_dataset(), make_model())
     assert len(method.seen) == 72  # six steps an epoch, as with any other method
     seen = set(torch.cat(method.seen).tolist())
-    assert seen == set(method.train_index.tolist())  # 2,880 draws of 192 examples
+    assert seen == set(known(method.train_index).tolist())  # 2,880 draws of 192 examples
     assert not seen & set(held_out(method))
 
 
@@ -202,7 +205,7 @@ def test_until_the_last_step_it_is_erm(toys):
     dataset, model = make_dataset(), make_model()
     method = Dfr(DfrSettings(), toys.toolbox(model, lr=0.1, dataset=dataset, total_steps=2))
     for last in (False, True):
-        batch = dataset.train.batch(method.train_index[:8])
+        batch = dataset.train.batch(known(method.train_index)[:8])
         loss = cross_entropy(model(batch.x), batch.y)
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         expected = [(p - 0.1 * g).detach() for p, g in zip(model.parameters(), gradients, strict=True)]
@@ -218,7 +221,7 @@ def test_the_count_of_steps_is_its_state(toys):
     dataset, model = make_dataset(), make_model()
     toolbox = toys.toolbox(model, dataset=dataset, total_steps=2)
     method = Dfr(DfrSettings(), toolbox)
-    batch = dataset.train.batch(method.train_index[:8])
+    batch = dataset.train.batch(known(method.train_index)[:8])
     method.step(model, batch, None)
     resumed = Dfr(DfrSettings(), toolbox)
     resumed.load_state_dict(method.state_dict())

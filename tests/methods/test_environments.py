@@ -6,6 +6,7 @@ from itertools import combinations, product
 
 import pytest
 import torch
+from narrowing import total
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -51,7 +52,7 @@ def losses_of(logits, y):
 def square_by_halves(values):
     """The product of the means of two halves, averaged over every way to draw two different examples' product."""
     pairs = list(combinations(range(len(values)), 2))
-    return sum(values[i] * values[j] for i, j in pairs) / len(pairs)
+    return total(values[i] * values[j] for i, j in pairs) / len(pairs)
 
 
 def vrex_by_pairs(values):
@@ -59,7 +60,7 @@ def vrex_by_pairs(values):
     squares = [square_by_halves(v) for v in values]
     means = [v.mean() for v in values]
     crossed = [means[i] * means[j] for i, j in product(range(len(values)), repeat=2) if i != j]
-    return sum(squares) / len(values) - (sum(squares) + sum(crossed)) / len(values) ** 2
+    return total(squares) / len(values) - (total(squares) + total(crossed)) / len(values) ** 2
 
 
 def objective(kind, theta, batch, estimate="batch"):
@@ -67,16 +68,16 @@ def objective(kind, theta, batch, estimate="batch"):
     logits = logits_of(theta, batch.x)
     parts = [batch.environment == number for number in sorted(set(batch.environment.tolist()))]
     risks = [risk(logits[part], batch.y[part]) for part in parts]
-    mean = sum(risks) / len(risks)
+    mean = total(risks) / len(risks)
     values = [(losses_of if kind is Vrex else slopes)(logits[part], batch.y[part]) for part in parts]
     if estimate == "unbiased":
         values = [v for v in values if len(v) > 1]
         if kind is Vrex:
             return mean, vrex_by_pairs(values)
-        return mean, sum(square_by_halves(v) for v in values) / len(values)
+        return mean, total(square_by_halves(v) for v in values) / len(values)
     if kind is Vrex:
-        return mean, sum((r - mean) ** 2 for r in risks) / len(risks)
-    return mean, sum(v.mean().square() for v in values) / len(parts)
+        return mean, total((r - mean) ** 2 for r in risks) / len(risks)
+    return mean, total(v.mean().square() for v in values) / len(parts)
 
 
 def naive_step(kind, theta, batch, weight, estimate="batch"):
@@ -118,7 +119,7 @@ def test_vrex_penalty_is_the_variance_of_the_risks(toys):
             cross_entropy(logits[batch.environment == n], batch.y[batch.environment == n]).item()
             for n in (0, 1, 2)
         ]
-    mean = sum(risks) / 3
+    mean = total(risks) / 3
     report = build(toys, Vrex, model).step(model, batch, None)
     assert report.scalars["penalty"].item() == pytest.approx(
         sum((r - mean) ** 2 for r in risks) / 3, rel=1e-11
@@ -202,7 +203,7 @@ def test_annealing_goes_on_where_it_was(toys, kind):
 def with_decay(theta, batch, kind, weight, decay):
     """The stated objective: `R + weight * P + decay / 2 ||theta||^2`."""
     mean, penalty = objective(kind, theta, batch)
-    return mean + weight * penalty + decay / 2 * sum(p.square().sum() for p in theta)
+    return mean + weight * penalty + decay / 2 * total(p.square().sum() for p in theta)
 
 
 @pytest.mark.parametrize("kind", [Irm, Vrex])

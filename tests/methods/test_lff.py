@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from narrowing import total
 from torch import nn
 
 from ipgl.data import Dataset, PairSet, Split
@@ -86,7 +87,7 @@ def test_three_steps(toys):
             new = (biased_losses[position].item(), losses[position].item())
             old = smoothed.get(i)
             smoothed[i] = (
-                tuple(smoothing * o + (1 - smoothing) * n for o, n in zip(old, new, strict=True))
+                (smoothing * old[0] + (1 - smoothing) * new[0], smoothing * old[1] + (1 - smoothing) * new[1])
                 if old
                 else new
             )
@@ -97,7 +98,7 @@ def test_three_steps(toys):
             weights.append(b / (b + d))
         loss = sum(w * value for w, value in zip(weights, losses, strict=True)) / len(index)
         p = logits_of(biased, batch.x).softmax(dim=1)
-        amplified = sum((1 - p[n, label] ** q) / q for n, label in enumerate(batch.y.tolist())) / len(index)
+        amplified = total((1 - p[n, label] ** q) / q for n, label in enumerate(batch.y.tolist())) / len(index)
         gradients, biased_gradients = torch.autograd.grad(loss, theta), torch.autograd.grad(amplified, biased)
         theta = [(v - LR * g).detach() for v, g in zip(theta, gradients, strict=True)]
         biased = [(v - LR * g).detach() for v, g in zip(biased, biased_gradients, strict=True)]
@@ -107,8 +108,8 @@ def test_three_steps(toys):
         assert report.scalars["loss"].item() == pytest.approx(losses.mean().item(), rel=1e-7)
         for found, expected in zip(model.parameters(), theta, strict=True):
             torch.testing.assert_close(found.detach(), expected, rtol=1e-6, atol=1e-8)
-        for found, expected in zip(biased_parameters(method), biased, strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+        for mine, expected in zip(biased_parameters(method), biased, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_relative_difficulty_by_hand(toys):

@@ -46,7 +46,7 @@ class Page(HTMLParser):
         self.resources += [v for k, v in attrs if k in {"src", "srcset", "data", "poster"} and v is not None]
         if tag == "link":
             self.resources.append(given.get("href") or "")
-        self.resources += [v for k, v in attrs if k.startswith("on")]
+        self.resources += [v or "" for k, v in attrs if k.startswith("on")]
         if tag == "script":
             self.scripts += given.get("type") is None
         if tag in {"script", "style"}:

@@ -158,7 +158,7 @@ def test_inputs_that_are_no_images_cannot_be_moved(change):
 def test_mixing(monkeypatch):
     asked, order = [], torch.tensor([2, 0, 1])
 
-    def sample(self, shape=()):
+    def sample(self: torch.distributions.Beta, shape: tuple[int, ...] = ()) -> torch.Tensor:
         asked.append((self.concentration1.item(), self.concentration0.item()))
         return torch.tensor(0.3)
 

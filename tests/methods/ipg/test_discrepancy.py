@@ -51,14 +51,14 @@ def naive_centred_rationale(z_a, z_b, head):
 
 def naive_logit(z_a, z_b, head):
     """Logits with bias, centred over classes, their squared distance, `[P]`."""
-    u_a, u_b = z_a @ head.weight.T + head.bias, z_b @ head.weight.T + head.bias
+    u_a, u_b = head(z_a), head(z_b)
     u_a, u_b = u_a - u_a.mean(dim=1, keepdim=True), u_b - u_b.mean(dim=1, keepdim=True)
     return torch.stack([((a - b) ** 2).sum() for a, b in zip(u_a, u_b, strict=True)])
 
 
 def naive_probability(z_a, z_b, head):
     """Entropy of the mean distribution less the mean entropy."""
-    p, q = (torch.softmax(z @ head.weight.T + head.bias, dim=1) for z in (z_a, z_b))
+    p, q = (torch.softmax(head(z), dim=1) for z in (z_a, z_b))
 
     def entropy(distribution):
         return -(distribution * distribution.log()).sum(dim=1)
