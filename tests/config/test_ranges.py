@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from narrowing import known
 
 from ipgl.config import Choice, Int, LogInt, LogUniform, RangeError, Uniform, parse_range
 from ipgl.config.ranges import RANGES, contains, width, width_text
@@ -146,7 +145,7 @@ class TestProbes:
 
     @pytest.mark.parametrize("high", [2, 3, 4, 10, 100, 1000])
     def test_a_real_range_between_whole_bounds_is_tried_with_a_fraction(self, high):
-        assert not all(float(known(probe)).is_integer() for probe in Uniform(1, high).probes)
+        assert not all(float(str(probe)).is_integer() for probe in Uniform(1, high).probes)
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -205,5 +204,6 @@ def test_every_probe_is_one_that_the_search_could_draw(raw):
 )
 def test_the_width_of_a_range(space, amount, unit, text):
     found, found_unit = width(space)
-    assert (found, found_unit) == (pytest.approx(amount, abs=1e-5), unit)
+    assert found == pytest.approx(amount, abs=1e-5)
+    assert found_unit == unit
     assert width_text(*width(space)) == text

@@ -195,7 +195,7 @@ def test_l1_is_the_default_and_leaves_features_out(classes):
 
     def objective(fitted):
         loss = -np.log(fitted.predict_proba(x)[np.arange(300), y]).sum()
-        return np.abs(fitted.coef_).sum() + c * loss
+        return float(np.abs(fitted.coef_).sum() + c * loss)
 
     assert objective(fits["l1"]) < objective(fits["l2"])
 

@@ -119,7 +119,7 @@ def test_vrex_penalty_is_the_variance_of_the_risks(toys):
             cross_entropy(logits[batch.environment == n], batch.y[batch.environment == n]).item()
             for n in (0, 1, 2)
         ]
-    mean = total(risks) / 3
+    mean = sum(risks) / 3
     report = build(toys, Vrex, model).step(model, batch, None)
     assert report.scalars["penalty"].item() == pytest.approx(
         sum((r - mean) ** 2 for r in risks) / 3, rel=1e-11
@@ -256,12 +256,13 @@ def test_adam_takes_the_steps_of_the_undivided_objective(toys, kind, name):
         ({"forget_optimiser": True, "anneal_share": 0.0}, []),  # there is nothing to forget
     ],
 )
-def test_the_optimiser_is_forgotten_in_the_step_that_raises_the_weight(toys, settings, forgotten):
+def test_the_optimiser_is_forgotten_in_the_step_that_raises_the_weight(
+    toys, monkeypatch, settings, forgotten
+):
     model = make_model()
     method = build(toys, Vrex, model, **({"strength": 50.0, "anneal_share": 0.2} | settings))
-    seen = []
-    descend = method._toolbox.descend
-    descend.reset = lambda: seen.append(method._done)
+    seen: list[int] = []
+    monkeypatch.setattr(method._toolbox.descend, "reset", lambda: seen.append(method._done))
     for step in range(5):
         method.step(model, make_batch(seed=step), None)
     assert seen == forgotten

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 
 from ipgl.evaluation import RuleAudit, RuleChoice
+from ipgl.evaluation.study_summary import MethodSummary
 from ipgl.report import markdown_report, render_report, report_tables
 from ipgl.report.convergence import DiagnosedRun, convergence_figure, convergence_table, diagnosed_runs
 from ipgl.report.rule_tables import choices_table, rules_table, within_table
@@ -33,7 +35,8 @@ ROWS = (
 )
 
 
-RUN = DiagnosedRun(None, "run", ROWS)
+METHOD = cast(MethodSummary, None)  # the figures do not ask for it
+RUN = DiagnosedRun(METHOD, "run", ROWS)
 # Two spans of steps: violated in all of the first, in a quarter of the second.
 TRACE = (
     {"step": 10.0, "epoch": 1.0, "loss": 0.7, "measure": 0.5, "corrected": 1.0, "multiplier": 12.0}
@@ -123,7 +126,7 @@ def drawn(figure):
 def test_the_balanced_update_s_lengths_come_from_its_steps():
     history = tuple({"step": 10.0 * (i + 1), **row} for i, row in enumerate(ROWS))
     settings = {"task_share": 2 / 3, "invariance_threshold": 0.003}
-    figure = convergence_figure(DiagnosedRun(None, "run", history, TRACE, settings), "How it converged")
+    figure = convergence_figure(DiagnosedRun(METHOD, "run", history, TRACE, settings), "How it converged")
     found = drawn(figure)
     lengths = "Length of the gradients"
     assert found[lengths, "task"] == ((1.0, 2.0), (2.0, 1.0))

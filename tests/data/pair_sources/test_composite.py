@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,7 +75,8 @@ def test_the_seed_decides(waterbirds, waterbirds_table, make_request):
 
 def test_without_a_column_of_places_both_are_drawn(waterbirds, waterbirds_table, make_request):
     table = waterbirds_table.take(np.arange(len(waterbirds_table)))
-    del table.extra["place_filename"]
+    extra = {name: values for name, values in table.extra.items() if name != "place_filename"}
+    table = replace(table, extra=extra)
     found = composite_pairs(settings(waterbirds), make_request(table))
     for a, b, row in zip(found.a, found.b, table.rows_of(TRAIN), strict=True):
         kinds = [side.background.parent.name in ("ocean", "natural") for side in (a, b)]

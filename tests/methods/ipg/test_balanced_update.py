@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,9 @@ def build(toys, model, lr=LR, optimiser="sgd", **given):
         "adaptivity": "off",
         "least_spread": 0.0,
     } | given
-    toolbox = {name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen}
+    toolbox: dict[str, Any] = {
+        name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen
+    }
     return Ipg(IpgSettings(**chosen), toys.toolbox(model, optimiser, lr=lr, **toolbox))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -429,10 +430,10 @@ def test_diagnosis(toys):
 
 
 def run(toys, method, model, optimiser, momentum=0.0, steps=6):
-    method = method(toys.toolbox(model, optimiser, lr=0.05, momentum=momentum))
+    built = method(toys.toolbox(model, optimiser, lr=0.05, momentum=momentum))
     for step in range(steps):
         batch, pairs = make_data(toys, seed=step, dtype=torch.float32)
-        method.step(model, batch, pairs)
+        built.step(model, batch, pairs)
     return parameters_of(model)
 
 
@@ -489,8 +490,9 @@ def test_a_closed_gate_costs_no_backward_pass(toys):
     def refuse(loss, scale=None):
         raise AssertionError("nothing is to be corrected")
 
+    new_descent: Any = lambda kind, model: refuse  # noqa: E731
     model, (batch, pairs) = make_model(), make_data(toys)
-    toolbox = replace(toys.toolbox(model), new_descent=lambda kind, model: refuse)
+    toolbox = replace(toys.toolbox(model), new_descent=new_descent)
     Ipg(ipg_settings(invariance_threshold=10.0), toolbox).step(model, batch, pairs)
     with pytest.raises(AssertionError, match="nothing is to be corrected"):
         Ipg(ipg_settings(invariance_threshold=0.0), toolbox).step(model, batch, pairs)
