@@ -94,16 +94,18 @@ class Contract:
     def test_a_pair_is_one_digit_of_the_training_split_in_both_colours(self, dataset, origin):
         for pairs in (dataset.pairs, dataset.held_out_pairs):
             assert len(pairs) > 0
-            assert (pairs.a[:, 1] == 0).all()
-            assert (pairs.b[:, 0] == 0).all()
-            assert torch.equal(pairs.a[:, 0], pairs.b[:, 1])
+            assert (as_tensor(pairs.a)[:, 1] == 0).all()
+            assert (as_tensor(pairs.b)[:, 0] == 0).all()
+            assert torch.equal(as_tensor(pairs.a)[:, 0], as_tensor(pairs.b)[:, 1])
             assert torch.equal(origin.of(pairs.a), origin.of(dataset.train.x[pairs.source]))
             assert torch.equal(pairs.y, dataset.train.y[pairs.source])
 
     def test_one_member_of_each_pair_is_the_training_image_itself(self, dataset):
         pairs = dataset.pairs
         image, colour = dataset.train.x[pairs.source], dataset.train.attribute[pairs.source]
-        assert torch.equal(torch.where((colour == 0)[:, None, None, None], pairs.a, pairs.b), image)
+        assert torch.equal(
+            torch.where((colour == 0)[:, None, None, None], as_tensor(pairs.a), as_tensor(pairs.b)), image
+        )
 
     def test_no_digit_makes_two_pairs(self, dataset):
         sources = torch.cat([dataset.pairs.source, dataset.held_out_pairs.source])

@@ -44,12 +44,12 @@ class Experiment:
         self.hardness = self.rng.integers(len(DIFFICULTY), size=len(self.group))
 
     def levels(self, nominal):
-        return norm.ppf(nominal) * np.sqrt(1 + self.spread**2 + EXAMPLE_SPREAD**2)
+        return np.asarray(norm.ppf(nominal)) * np.sqrt(1 + self.spread**2 + EXAMPLE_SPREAD**2)
 
     def truth(self, nominal):
         """Expected accuracy of each group over seeds and examples."""
         latent = (self.levels(nominal)[:, None] + DIFFICULTY) / np.sqrt(1 + self.spread**2)
-        return norm.cdf(latent).mean(axis=1)
+        return np.asarray(norm.cdf(latent)).mean(axis=1)
 
     def sample(self, nominal, seeds):
         shift = self.rng.normal(0, self.spread, (seeds, self.groups))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations, product
+from typing import Any
 
 import pytest
 import torch
@@ -260,7 +261,7 @@ def test_the_optimiser_is_forgotten_in_the_step_that_raises_the_weight(
     toys, monkeypatch, settings, forgotten
 ):
     model = make_model()
-    method = build(toys, Vrex, model, **({"strength": 50.0, "anneal_share": 0.2} | settings))
+    method = build(toys, Vrex, model, **{"strength": 50.0, "anneal_share": 0.2, **settings})
     seen: list[int] = []
     monkeypatch.setattr(method._toolbox.descend, "reset", lambda: seen.append(method._done))
     for step in range(5):
@@ -272,7 +273,7 @@ def test_momentum_is_gone_after_the_switch(toys):
     """Plain descent with momentum: the first step at full weight has no part in the one before."""
     model, batches = make_model(), [make_batch(seed=step) for step in range(2)]
     optimiser = {"momentum": 0.9}
-    settings = {"strength": 50.0, "anneal_share": 0.1, "forget_optimiser": True}
+    settings: dict[str, Any] = {"strength": 50.0, "anneal_share": 0.1, "forget_optimiser": True}
     method = build(toys, Vrex, model, **settings, optimiser=optimiser)
     method.step(model, batches[0], None)
     expected, _, _ = naive_step(Vrex, list(model.parameters()), batches[1], 50.0)

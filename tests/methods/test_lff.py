@@ -139,9 +139,8 @@ def test_the_biased_network_has_its_own_optimiser_of_the_task_s_kind(toys):
     method = build(toys, model, "adam")
     before, biased_before = [p.detach().clone() for p in model.parameters()], biased_parameters(method)
     method.step(model, make_dataset().train.batch(torch.arange(SIZE)), None)
-    pairs = [*zip(model.parameters(), before, strict=True)]
-    pairs += zip(biased_parameters(method), biased_before, strict=True)
-    for after, start in pairs:
+    afterwards = [*model.parameters(), *biased_parameters(method)]
+    for after, start in zip(afterwards, [*before, *biased_before], strict=True):
         step = (after.detach() - start).abs()
         torch.testing.assert_close(step, torch.full_like(step, LR), rtol=1e-3, atol=0.0)
 

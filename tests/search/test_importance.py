@@ -70,7 +70,7 @@ def test_two_that_decide_share_it():
 
 
 def by_strength(values):
-    return values["strength"]
+    return float(values["strength"])
 
 
 def test_too_few_trials_tell_nothing():

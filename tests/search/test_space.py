@@ -81,7 +81,7 @@ def test_values_lie_in_their_ranges():
 def test_tpe_learns_after_its_startup_trials():
     def late_mean(name, startup_trials):
         late = draw(name, 1, trials=30, startup_trials=startup_trials)[15:]
-        return sum(abs(values["strength"] - 7) for values in late) / len(late)
+        return float(sum(abs(values["strength"] - 7) for values in late) / len(late))
 
     assert late_mean("tpe", 5) < 0.7 * late_mean("random", 5)
     # With 30 of them every trial is at random.

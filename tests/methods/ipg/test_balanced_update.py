@@ -130,7 +130,7 @@ def test_a_layer_that_the_correction_leaves_alone(toys, over):
 def test_momentum_is_of_the_balanced_gradient(toys, steps):
     model = make_model()
     method = build(toys, model, momentum=0.9, weight_decay=0.01)
-    theta, speed = leaves(model.parameters()), [0.0] * 4
+    theta, speed = leaves(model.parameters()), [torch.zeros(())] * 4
     for seed in range(steps):
         batch, pairs = make_data(seed)
         method.step(model, batch, pairs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -453,16 +454,12 @@ def test_no_correction_is_erm(toys, settings, optimiser, momentum):
 
     for kind in ("task", "adam"):  # no step at all, which momentum would remember though it were of length 0
         other = settings.model_copy(update={"corrective_optimiser": kind})
-        apart = run(
-            toys, lambda t, other=other: Ipg(other, t), make_model(torch.float32), optimiser, momentum
-        )
+        apart = run(toys, partial(Ipg, other), make_model(torch.float32), optimiser, momentum)
         assert all(torch.equal(mine, erm) for mine, erm in zip(apart, plain, strict=True))
 
     for update in ("additive", "projected"):
         other = replace_update(settings, update)
-        joint = run(
-            toys, lambda t, other=other: Ipg(other, t), make_model(torch.float32), optimiser, momentum
-        )
+        joint = run(toys, partial(Ipg, other), make_model(torch.float32), optimiser, momentum)
         for mine, erm in zip(joint, plain, strict=True):
             torch.testing.assert_close(mine, erm, rtol=1e-4, atol=1e-5)
 
