@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 import torch
+from narrowing import known
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
@@ -260,11 +261,13 @@ class Method(MethodBase):
     pairs_per_step = 6
 
     def __init__(self, toolbox):
-        self.toolbox, self.batches, self.pair_batches = toolbox, [], []
+        self.toolbox = toolbox
+        self.batches: list[list[int]] = []
+        self.pair_batches: list[list[float]] = []
 
     def step(self, model, batch, pairs):
         self.batches.append(batch.index.tolist())
-        self.pair_batches.append(pairs.a[:, 0].tolist())
+        self.pair_batches.append(known(pairs).a[:, 0].tolist())
         loss = cross_entropy(model(batch.x), batch.y)
         self.toolbox.descend(loss)
         return StepReport({"loss": loss.detach()})

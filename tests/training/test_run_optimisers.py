@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
+from narrowing import total
 from torch import nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
@@ -30,7 +32,7 @@ def make(toys, model=None, name="sgd", momentum=0.0, decay=0.0, total=10, schedu
 
 def total_of(model):
     """A loss whose gradient is 1 in every parameter."""
-    return sum(p.sum() for p in model.parameters())
+    return total(p.sum() for p in model.parameters())
 
 
 def moved_by(model, act):
@@ -81,7 +83,7 @@ def test_the_schedule_is_that_of_every_optimiser_lent(toys, schedule, step, fact
     workshop.schedule(step)
     for descend, of in descents:
         # Plain descent along a gradient of 1 and Adam's first step both have length lr.
-        assert_all(moved_by(of, lambda descend=descend, of=of: descend(total_of(of))), LR * factor)
+        assert_all(moved_by(of, partial(descend, total_of(of))), LR * factor)
 
 
 def test_a_scaled_step_and_the_schedule_multiply(toys):
@@ -90,8 +92,8 @@ def test_a_scaled_step_and_the_schedule_multiply(toys):
     workshop.schedule(4)
     half = torch.tensor(0.5, dtype=torch.float64)
     for descend in (adam, sgd):
-        assert_all(moved_by(model, lambda d=descend: d(total_of(model), half)), 0.5 * 0.6 * LR)
-        assert_all(moved_by(model, lambda d=descend: d(total_of(model))), 0.6 * LR)  # the rate is as before
+        assert_all(moved_by(model, partial(descend, total_of(model), half)), 0.5 * 0.6 * LR)
+        assert_all(moved_by(model, partial(descend, total_of(model))), 0.6 * LR)  # the rate is as before
 
 
 def test_kinds(toys):
@@ -102,7 +104,7 @@ def test_kinds(toys):
         descend = workshop.toolbox.new_descent(kind, None)
         start = [p.detach().clone() for p in model.parameters()]
         descend(total_of(model))
-        steps[kind] = (start, moved_by(model, lambda d=descend, m=model: d(total_of(m))))
+        steps[kind] = (start, moved_by(model, partial(descend, total_of(model))))
     assert_all(steps["sgd"][1], LR)
     # Twice along 1 + p / 2 with momentum 0.9: v = 1 + p / 2, p' = p - v / 10, v' = 0.9 v + 1 + p' / 2.
     for p, step in zip(*steps["task"], strict=True):
@@ -122,7 +124,7 @@ def test_all_that_is_lent_is_clipped(toys):
     model, workshop = make(toys, clip=0.5)
     count = sum(p.numel() for p in model.parameters())
     for descend in (workshop.toolbox.descend, workshop.toolbox.new_descent("sgd", None)):
-        steps = moved_by(model, lambda d=descend: d(total_of(model)))
+        steps = moved_by(model, partial(descend, total_of(model)))
         assert_all(steps, LR * 0.5 / count**0.5, rtol=1e-4)
 
 
