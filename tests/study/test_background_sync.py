@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from mlflow_server import Server, free_port
 
 from ipgl.config import Document, Phase, read_document
 from ipgl.core.errors import StudyStateError, TrackingError
-from ipgl.evaluation import RunResult
 from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.storage.study_folder import StudyFolder
 from ipgl.study import background_sync as sync_module
@@ -55,7 +55,7 @@ def _swift(monkeypatch):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "server")
     yield server
     server.kill()
@@ -95,7 +95,7 @@ def syncing(plan: StudyPlan, folder: StudyFolder, **changes: bool) -> TrackerSyn
 
 def run(
     plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None, label: str, phase: Phase, seed: int
-) -> RunResult:
+) -> str:
     config = plan.trial(label, {}, phase, seed)
 
     class Reporter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import json
 
 import numpy as np
@@ -157,7 +159,7 @@ def test_a_server_that_refuses_is_a_warning(close, view, runs, monkeypatch, code
 
 
 def test_a_model_that_cannot_be_exported_is_a_warning(close, client, runs):
-    def load():
+    def load() -> NoReturn:
         raise RuntimeError("weights are gone\nand more")
 
     tracker = close(ModelView("ipg", KEY, load, ("a",)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from narrowing import as_tensor
 from torch import nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
@@ -39,7 +40,7 @@ def toy_dataset(dtype: torch.dtype = torch.float32, train: int = 50, pairs: int 
 
     def pair_set(size: int) -> PairSet:
         part = split(size)
-        a, b = part.x.clone(), part.x.clone()
+        a, b = as_tensor(part.x).clone(), as_tensor(part.x).clone()
         a[:, 1], b[:, 1] = -1.5, 1.5
         return PairSet(a, b, part.y, torch.arange(size))
 

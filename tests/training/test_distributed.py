@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
+from narrowing import as_tensor
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
@@ -109,7 +110,7 @@ def make_dataset() -> Dataset:
 
     def pair_set(size: int) -> PairSet:
         part = split(size)
-        a, b = part.x.clone(), part.x.clone()
+        a, b = as_tensor(part.x).clone(), as_tensor(part.x).clone()
         a[:, 1], b[:, 1] = -1.5, 1.5
         return PairSet(a, b, part.y, torch.arange(size))
 
@@ -134,7 +135,7 @@ def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: 
 
     def evaluate(model: Classifier) -> dict[str, float]:
         passed.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-        buffer = model.features.seen.item()
+        buffer = model.features.get_buffer("seen").item()
         loss = nn.functional.cross_entropy(model(dataset.validation.x), dataset.validation.y).item()
         return {"validation/loss": loss, "buffer": buffer}
 

@@ -6,17 +6,21 @@ import errno
 import itertools
 import math
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from narrowing import known
+from narrowing import known, of_kind
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.core.errors import StudyStateError
 from ipgl.data import ShuffledOrder, derive_seed
 from ipgl.methods import METHODS as REGISTRY
-from ipgl.methods import MethodBase, StepReport
+from ipgl.methods import MethodBase, StepReport, Toolbox
+from ipgl.methods import base as protocol
+from ipgl.models import Classifier
 from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
 from ipgl.training import loop as loop_module
 from ipgl.training.checkpoint import save_checkpoint
@@ -24,7 +28,17 @@ from ipgl.training.checkpoint import save_checkpoint
 STEPS = 12  # 4 epochs of 3
 
 
-def fit(toys, method=None, *, path=None, reporter=None, seed=0, model=None, dataset=None, **changes):
+def fit(
+    toys,
+    method: Callable[[Toolbox], protocol.Method] | None = None,
+    *,
+    path=None,
+    reporter=None,
+    seed=0,
+    model=None,
+    dataset=None,
+    **changes: Any,
+):
     """Train, and hand back model, outcome and reporter."""
     dataset = dataset or toys.dataset()
     model = model or toys.model()
@@ -51,7 +65,7 @@ def without_time(rows):
     return [{name: value for name, value in row.items() if name != "time"} for row in rows]
 
 
-def assert_same(found, expected):
+def assert_same(found: Any, expected: Any) -> None:
     """Nested dicts, lists, tensors and values, equal to the last bit."""
     assert type(found) is type(expected)
     if isinstance(expected, dict):
@@ -459,7 +473,7 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path, method, optimiser):
     name, settings = METHODS[method]
-    options = {
+    options: dict[str, Any] = {
         "optimiser": OptimiserSettings(name=optimiser, lr=0.05, weight_decay=0.01, momentum=0.9),
         "schedule": ScheduleSettings(name="cosine", warmup_share=0.2),
         "evaluations": 5,
@@ -508,7 +522,7 @@ OF_ALL = [
 @pytest.mark.parametrize(("name", "settings"), OF_ALL, ids=[*sorted(REGISTRY), *UPDATES])
 def test_every_method_resumes_from_any_checkpoint(toys, tmp_path, name, settings):
     path, build = tmp_path / "checkpoint.pt", toys.method(name, **settings)
-    options = {
+    options: dict[str, Any] = {
         "dataset": toys.dataset(train=100),
         "optimiser": OptimiserSettings(name="adam", lr=0.02),
         "batch_size": 20,
@@ -576,7 +590,7 @@ def test_a_method_s_own_state_is_restored(toys, tmp_path):
             return {"count": self.count}
 
         def load_state_dict(self, state):
-            self.count = state["count"]
+            self.count = of_kind(state["count"], int)
 
     class Forgetful(Counting):
         def load_state_dict(self, state):
@@ -598,7 +612,7 @@ def test_random_draws_go_on_where_they_were(toys, tmp_path):
 
     def model():
         built = toys.model()
-        built.features.append(torch.nn.Dropout(0.5))
+        of_kind(built.features, torch.nn.Sequential).append(torch.nn.Dropout(0.5))
         return built
 
     expected, _, _ = fit(toys, model=model())
@@ -648,7 +662,7 @@ def test_a_damaged_checkpoint_is_a_fresh_start_with_a_note(toys, tmp_path):
 def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damaged):
     path = tmp_path / "checkpoint.pt"
     expected, undisturbed, _ = fit(toys)
-    kept = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
+    kept: dict[str, Any] = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
     fit(toys, path=path, **kept)
     places = [tmp_path / name for name in ("checkpoint.pt", "checkpoint.1.pt", "checkpoint.2.pt")]
     assert sorted(tmp_path.iterdir()) == sorted(places)
@@ -668,7 +682,7 @@ def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damage
 def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys, tmp_path):
     path = tmp_path / "checkpoint.pt"
     expected, _, _ = fit(toys)
-    kept = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
+    kept: dict[str, Any] = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
     fit(toys, path=path, **kept)
     path.unlink()
     model, outcome, _ = fit(toys, path=path, **kept)
@@ -729,7 +743,7 @@ def faulty(step_of_fault, value=math.nan, spoil_parameters=False):
             return {"count": self.count}
 
         def load_state_dict(self, state):
-            self.count = state["count"]
+            self.count = of_kind(state["count"], int)
 
     return Faulty
 
@@ -788,7 +802,7 @@ def test_an_absurd_rate_is_caught_at_its_first_step(toys, evaluations):
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for p, gradient in zip(model.parameters(), gradients, strict=True):
-                p -= rate * gradient
+                p.sub_(rate * gradient)
     assert 1 < first < STEPS
 
     with pytest.raises(NonFiniteError) as caught:
@@ -821,7 +835,7 @@ def test_mixed_precision_is_for_steps_alone(toys):
 
     dataset = toys.dataset()
 
-    def evaluate(model):
+    def evaluate(model: Classifier) -> dict[str, float]:
         active.append(torch.is_autocast_enabled("cpu"))
         return {}
 

@@ -140,7 +140,7 @@ def test_another_model_s_optimiser_leaves_the_model_alone(toys):
 
 def squares(model, target):
     """A loss whose gradient depends on where the model is."""
-    return sum((p - target).square().sum() for p in model.parameters())
+    return total((p - target).square().sum() for p in model.parameters())
 
 
 def lent(toys, model=None):
@@ -235,7 +235,7 @@ class Watcher(MethodBase):
     """Writes down which examples it is given."""
 
     def __init__(self, toolbox):
-        self.seen = []
+        self.seen: list[bool] = []
 
     def step(self, model, batch, pairs):
         self.seen += batch.index.tolist()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from narrowing import as_tensor
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
@@ -67,7 +68,7 @@ def begin(
     built = network.build(
         network.settings.model_validate({"width": 8}), dataset.input_shape, dataset.num_classes
     )
-    built.to(dataset.train.x.dtype)
+    built.to(as_tensor(dataset.train.x).dtype)
     run = TrainingRun(
         built,
         lambda toolbox: entry.build(entry.settings(**settings), toolbox),
@@ -122,7 +123,7 @@ def test_a_run_ends_as_it_does_alone(dataset, exact, case, seeds):
     """Whatever trains beside it, also when one leaves and another one, which is elsewhere in its run, joins."""
     low = case == "bfloat16"
     data = dataset if low else exact
-    close = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-5, "atol": 1e-7}
+    close: dict[str, Any] = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-5, "atol": 1e-7}
 
     def group() -> list[TrainingRun]:
         runs = [begin(data, number=n, seed=0 if seeds == "one seed" else n, **CASES[case]) for n in range(4)]
@@ -154,8 +155,8 @@ def test_a_run_ends_as_it_does_alone(dataset, exact, case, seeds):
         for p, q in zip(run.model.parameters(), other.model.parameters(), strict=True):
             torch.testing.assert_close(p, q, **close)
         for name, column in expected[number].items():
-            together = torch.cat([part[name] for part in found[number]])
-            torch.testing.assert_close(together, column, **close | {"rtol": 1e-2 if low else 1e-5})
+            joint = torch.cat([part[name] for part in found[number]])
+            torch.testing.assert_close(joint, column, **close | {"rtol": 1e-2 if low else 1e-5})
 
 
 START = []
@@ -243,7 +244,11 @@ def test_runs_of_different_kinds_are_kept_apart(dataset, first, second):
 
 def test_numbers_do_not_keep_runs_apart(dataset):
     settings = {"strength": 9.0, "task_share": 0.1, "hidden_weight": 2.0, "warmup_share": 0.5}
-    more = {"optimiser": {"name": "adam", "lr": 0.1, "weight_decay": 0.1}, "clip_norm": 1.0, "epochs": 9}
+    more: dict[str, Any] = {
+        "optimiser": {"name": "adam", "lr": 0.1, "weight_decay": 0.1},
+        "clip_norm": 1.0,
+        "epochs": 9,
+    }
     plain = begin(dataset, "ipg", 1, 0, settings={"hidden_weight": 1.0})
     assert stack_key(begin(dataset, "ipg", 3, 5, settings=settings, **more)) == stack_key(plain)
 

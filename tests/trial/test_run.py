@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from ipgl.config import (
 from ipgl.core.errors import StudyStateError
 from ipgl.core.registry import UnknownNameError
 from ipgl.evaluation import group_metrics, predict_logits, prediction_metrics, probability_metrics
-from ipgl.methods import METHODS
+from ipgl.methods import METHODS, Toolbox
 from ipgl.models import MODELS
 from ipgl.storage.study_folder import TrialFolder
 from ipgl.training import SilentReporter
@@ -108,7 +109,8 @@ def without_time(rows):
 
 
 def state(folder):
-    return torch.load(folder.model, weights_only=True)
+    found: dict[str, torch.Tensor] = torch.load(folder.model, weights_only=True)
+    return found
 
 
 def same_bits(first, second):
@@ -356,7 +358,7 @@ def test_runs_share_a_test_fingerprint_if_they_share_the_test_examples(done, tmp
     _, _, result, _ = done
     finger = {}
     other = Component(name=DATASET.name, **(DATASET.settings | {"seed": 1}))
-    given: dict[str, dict[str, object]] = {"same": {"seed": 1}, "other": {"dataset": other}}
+    given: dict[str, dict[str, Any]] = {"same": {"seed": 1}, "other": {"dataset": other}}
     for name, changes in given.items():
         short = training(epochs=1, evaluations=1)
         found = run_trial(config(training=short, **changes), TrialFolder(tmp_path / name), SilentReporter())
@@ -501,7 +503,7 @@ def test_killed_between_checkpoint_and_history_no_row_is_lost(done, tmp_path, mo
     folder = TrialFolder(tmp_path / "trial")
     write = TrialFolder.write_history
 
-    def die(self, rows):
+    def die(self: TrialFolder, rows: list[dict[str, float]]) -> None:
         if len(rows) == row:
             raise KeyboardInterrupt
         write(self, rows)
@@ -682,7 +684,7 @@ def test_a_resumed_run_counts_the_evaluations_before(tmp_path, monkeypatch):
     [
         (lambda: build_dataset(Component(name="mnist")), "unknown dataset 'mnist'"),
         (lambda: build_model(Component(name="mlq"), build_dataset(DATASET), 0), "did you mean 'mlp'"),
-        (lambda: build_method(Component(name="imp"), None), "unknown method 'imp'"),
+        (lambda: build_method(Component(name="imp"), cast(Toolbox, None)), "unknown method 'imp'"),
     ],
 )
 def test_an_unknown_name_lists_the_choices(build, message):
