@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 import torch
+from narrowing import Keywords
 from pydantic import ValidationError
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -103,7 +104,7 @@ class TestContract:
         for changed in (False, True):
 
             def change(part: Part, changed: bool = changed) -> Part:
-                values: dict[str, Any] = {name: scrambled(getattr(part, name)) for name in fields}
+                values: Keywords = {name: scrambled(getattr(part, name)) for name in fields}
                 return replace(part, **values) if changed else part
 
             model, dataset = toy_model(), toys.dataset(size=64)

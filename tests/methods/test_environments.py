@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from itertools import combinations, product
-from typing import Any
 
 import pytest
 import torch
-from narrowing import total
+from narrowing import Keywords, total
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -273,7 +272,7 @@ def test_momentum_is_gone_after_the_switch(toys):
     """Plain descent with momentum: the first step at full weight has no part in the one before."""
     model, batches = make_model(), [make_batch(seed=step) for step in range(2)]
     optimiser = {"momentum": 0.9}
-    settings: dict[str, Any] = {"strength": 50.0, "anneal_share": 0.1, "forget_optimiser": True}
+    settings: Keywords = {"strength": 50.0, "anneal_share": 0.1, "forget_optimiser": True}
     method = build(toys, Vrex, model, **settings, optimiser=optimiser)
     method.step(model, batches[0], None)
     expected, _, _ = naive_step(Vrex, list(model.parameters()), batches[1], 50.0)

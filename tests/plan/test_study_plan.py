@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pytest
+from narrowing import Keywords
 
 from ipgl.config import (
     Choice,
@@ -421,7 +421,7 @@ class TestTrials:
     )
 
     def trial(self, **changes):
-        arguments: dict[str, Any] = {"label": "ipg", "sampled": self.SAMPLED, "phase": "search", "seed": 3}
+        arguments: Keywords = {"label": "ipg", "sampled": self.SAMPLED, "phase": "search", "seed": 3}
         return plan(self.METHODS).trial(**(arguments | changes))
 
     def test_every_value_is_concrete(self):

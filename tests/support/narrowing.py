@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ipgl.data import Images
 
+Keywords = dict[str, Any]  # arguments of a call, each of the type that its parameter has
 _T = TypeVar("_T")
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
@@ -35,8 +36,7 @@ def as_images(value: object) -> Images:
 
 def as_rows(value: object) -> NDArray[np.int64]:
     """Positions, where a pair source says which rows it took rather than what it made."""
-    found: NDArray[Any] = of_kind(value, np.ndarray)
-    return found
+    return of_kind(value, np.ndarray).astype(np.int64)
 
 
 def layer_of(model: nn.Module, name: str, kind: type[_Layer]) -> _Layer:

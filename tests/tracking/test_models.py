@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 import json
+from typing import NoReturn
 
 import numpy as np
 import pytest

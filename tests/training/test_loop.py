@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from narrowing import known, of_kind
+from narrowing import Keywords, known, of_kind
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
@@ -473,7 +473,7 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path, method, optimiser):
     name, settings = METHODS[method]
-    options: dict[str, Any] = {
+    options: Keywords = {
         "optimiser": OptimiserSettings(name=optimiser, lr=0.05, weight_decay=0.01, momentum=0.9),
         "schedule": ScheduleSettings(name="cosine", warmup_share=0.2),
         "evaluations": 5,
@@ -522,7 +522,7 @@ OF_ALL = [
 @pytest.mark.parametrize(("name", "settings"), OF_ALL, ids=[*sorted(REGISTRY), *UPDATES])
 def test_every_method_resumes_from_any_checkpoint(toys, tmp_path, name, settings):
     path, build = tmp_path / "checkpoint.pt", toys.method(name, **settings)
-    options: dict[str, Any] = {
+    options: Keywords = {
         "dataset": toys.dataset(train=100),
         "optimiser": OptimiserSettings(name="adam", lr=0.02),
         "batch_size": 20,
@@ -662,7 +662,7 @@ def test_a_damaged_checkpoint_is_a_fresh_start_with_a_note(toys, tmp_path):
 def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damaged):
     path = tmp_path / "checkpoint.pt"
     expected, undisturbed, _ = fit(toys)
-    kept: dict[str, Any] = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
+    kept: Keywords = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
     fit(toys, path=path, **kept)
     places = [tmp_path / name for name in ("checkpoint.pt", "checkpoint.1.pt", "checkpoint.2.pt")]
     assert sorted(tmp_path.iterdir()) == sorted(places)
@@ -682,7 +682,7 @@ def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damage
 def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys, tmp_path):
     path = tmp_path / "checkpoint.pt"
     expected, _, _ = fit(toys)
-    kept: dict[str, Any] = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
+    kept: Keywords = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
     fit(toys, path=path, **kept)
     path.unlink()
     model, outcome, _ = fit(toys, path=path, **kept)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from narrowing import as_tensor
+from narrowing import Keywords, as_tensor
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
@@ -38,7 +38,7 @@ def exact(dataset: Dataset) -> Dataset:
         return replace(part, **{name: x.double() for name, x in inputs.items() if x.is_floating_point()})
 
     parts = ("train", "validation", "test", "pairs", "held_out_pairs")
-    doubled: dict[str, Any] = {name: double(getattr(dataset, name)) for name in parts}
+    doubled: Keywords = {name: double(getattr(dataset, name)) for name in parts}
     return replace(dataset, **doubled)
 
 
@@ -123,7 +123,7 @@ def test_a_run_ends_as_it_does_alone(dataset, exact, case, seeds):
     """Whatever trains beside it, also when one leaves and another one, which is elsewhere in its run, joins."""
     low = case == "bfloat16"
     data = dataset if low else exact
-    close: dict[str, Any] = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-5, "atol": 1e-7}
+    close: Keywords = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-5, "atol": 1e-7}
 
     def group() -> list[TrainingRun]:
         runs = [begin(data, number=n, seed=0 if seeds == "one seed" else n, **CASES[case]) for n in range(4)]
@@ -199,7 +199,11 @@ def test_numbers_that_run_away_in_one_run_leave_the_others_alone(exact):
 
 def test_a_checkpoint_out_of_a_stack_goes_on_alone(exact, tmp_path):
     """What a run leaves behind does not tell with whom it trained."""
-    changes = {"optimiser": {"name": "adam"}, "settings": {"update": "lagrangian"}, "checkpoint_seconds": 0.0}
+    changes: Keywords = {
+        "optimiser": {"name": "adam"},
+        "settings": {"update": "lagrangian"},
+        "checkpoint_seconds": 0.0,
+    }
 
     def run(path: Path | None) -> TrainingRun:
         return begin(exact, "ipg", 1, 0, checkpoint_path=path, **changes)
@@ -244,7 +248,7 @@ def test_runs_of_different_kinds_are_kept_apart(dataset, first, second):
 
 def test_numbers_do_not_keep_runs_apart(dataset):
     settings = {"strength": 9.0, "task_share": 0.1, "hidden_weight": 2.0, "warmup_share": 0.5}
-    more: dict[str, Any] = {
+    more: Keywords = {
         "optimiser": {"name": "adam", "lr": 0.1, "weight_decay": 0.1},
         "clip_norm": 1.0,
         "epochs": 9,

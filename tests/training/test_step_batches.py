@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from image_rows import image_dataset
-from narrowing import known
+from narrowing import Keywords, known
 
 from ipgl.data import PairBatch, ShuffledOrder
 from ipgl.data.augment import RandomResizedCrop
@@ -136,7 +136,7 @@ class TestRuns:
 
     @pytest.mark.parametrize("name", sorted(METHODS))
     def test_every_method_trains_on_images(self, toys, dataset, name):
-        settings: dict[str, Any] = {"held_out_share": 0.5} if name == "dfr" else {}
+        settings: Keywords = {"held_out_share": 0.5} if name == "dfr" else {}
         model, outcome = self.fit(toys, dataset, name, **settings)
         assert outcome.steps == 12
         assert all(p.isfinite().all() for p in model.parameters())

@@ -6,12 +6,12 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from narrowing import as_tensor, known
+from narrowing import Keywords, as_tensor, known
 
 from ipgl.config import (
     Component,
@@ -358,7 +358,7 @@ def test_runs_share_a_test_fingerprint_if_they_share_the_test_examples(done, tmp
     _, _, result, _ = done
     finger = {}
     other = Component(name=DATASET.name, **(DATASET.settings | {"seed": 1}))
-    given: dict[str, dict[str, Any]] = {"same": {"seed": 1}, "other": {"dataset": other}}
+    given: dict[str, Keywords] = {"same": {"seed": 1}, "other": {"dataset": other}}
     for name, changes in given.items():
         short = training(epochs=1, evaluations=1)
         found = run_trial(config(training=short, **changes), TrialFolder(tmp_path / name), SilentReporter())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ from ipg_reference import (
     rho,
     task_loss,
 )
+from narrowing import Keywords
 from pydantic import ValidationError
 from torch import nn
 
@@ -38,9 +38,7 @@ def build(toys, model, lr=LR, optimiser="sgd", **given):
         "adaptivity": "off",
         "least_spread": 0.0,
     } | given
-    toolbox: dict[str, Any] = {
-        name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen
-    }
+    toolbox: Keywords = {name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen}
     return Ipg(IpgSettings(**chosen), toys.toolbox(model, optimiser, lr=lr, **toolbox))
 
 
