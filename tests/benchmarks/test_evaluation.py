@@ -24,9 +24,9 @@ def test_parts(case, timed, keep):
     model = entry.build(entry.settings(**settings), shape, 2).eval()
     x = torch.rand(examples, *shape)
 
-    @torch.inference_mode()
     def large() -> torch.Tensor:
-        return torch.cat([model(part) for part in x.split(2048)])
+        with torch.inference_mode():
+            return torch.cat([model(part) for part in x.split(2048)])
 
     actions = {"2,048 at a time": large, "as evaluation does": lambda: predict_logits(model, x, 2048)}
     torch.testing.assert_close(actions["as evaluation does"](), large())
