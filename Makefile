@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 UV = $(BIN)/uv pip
 
-.PHONY: setup study test test-slow lint format bench ui cluster cluster-stop clean lock
+.PHONY: setup study test test-slow lint format bench docs ui cluster cluster-stop clean lock
 
 setup: $(READY)
 
@@ -41,6 +41,10 @@ format: setup
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks -m bench -s
 
+# The documentation's site, in site/; any warning is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 ui: setup
 	$(BIN)/ipgl ui
 
@@ -53,7 +57,7 @@ cluster-stop:
 
 # Re-pin all dependencies: versions and hashes, no registry addresses.
 lock: setup
-	$(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade --extra dev --python-version 3.11 pyproject.toml -o constraints.txt
+	$(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --upgrade --extra dev --extra docs --python-version 3.11 pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) runs site .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -4,9 +4,9 @@
 
 Real MNIST in the `irm` convention, drawn with another data seed than the studies' because the defaults were chosen on
 these figures. Many networks are trained at once, one for each combination of numbers, all from one initial state and on
-the same batches. docs/balanced.md quotes the tables as an earlier form of this script made them on one H200 GPU, in
-some seven seconds each. Other hardware draws and rounds otherwise; a CPU takes many minutes (`--lr` and `--only` narrow
-what is run).
+the same batches. docs/results/balanced.md quotes the tables as an earlier form of this script made them on one H200
+GPU, in some seven seconds each. Other hardware draws and rounds otherwise; a CPU takes many minutes (`--lr` and
+`--only` narrow what is run).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """`python -m ipgl` is the `ipgl` command."""
 
-from ipgl.cli.main import command
+from ipgl.cli.main import main
 
-command()
+main()

@@ -1,4 +1,4 @@
-"""The script behind docs/balanced.md runs, whatever it is asked for."""
+"""The script behind docs/results/balanced.md runs, whatever it is asked for."""
 
 from __future__ import annotations
 

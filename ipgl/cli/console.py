@@ -20,3 +20,11 @@ def make_console(error: bool = False) -> Console:
 def print_remark(console: Console, word: str, text: str, style: str = "yellow") -> None:
     """Print `text` behind a coloured word."""
     console.print(Text.assemble((word, style), f" {text}"), soft_wrap=True)
+
+
+def print_links(console: Console, links: dict[str, str], warnings: list[str]) -> None:
+    """Print what the tracker lacks, then where to open what it has."""
+    for warning in warnings:
+        print_remark(console, "tracking:", warning)
+    for title, link in links.items():
+        console.print(f"{title}: {link}", soft_wrap=True)

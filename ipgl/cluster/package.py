@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from ray._private.ray_constants import RAY_RUNTIME_ENV_IGNORE_GITIGNORE
-
-# Ray's own walk and pattern reader: what they list is what its client will pack.
-from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE, _dir_travel, _get_excludes
-
 from ipgl.core.errors import ResourceError
+from ipgl.core.private_apis import files_in_ray_package, largest_ray_package
 
 # Patterns as in a .gitignore. Results, data, weights and caches are on the cluster's storage or made there; secrets
 # have no business in a package that everyone who may use the cluster can fetch.
@@ -45,7 +40,6 @@ EXCLUDES = (
     "*.pem",
     "*.key",
 )
-LIMIT_BYTES: int = GCS_STORAGE_MAX_SIZE
 _NAMED = 5
 
 
@@ -60,25 +54,21 @@ def packaged_files(folder: Path, excludes: tuple[str, ...] = EXCLUDES) -> dict[P
         Path relative to `folder` -> bytes.
     """
     folder = folder.absolute()
-    found: dict[Path, int] = {}
-
-    def note(path: Path) -> None:
-        if path.is_file():
-            found[path.relative_to(folder)] = path.stat().st_size
-
-    gitignore = os.environ.get(RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") != "1"
-    _dir_travel(
-        folder, [_get_excludes(folder, list(excludes))], note, include_gitignore=gitignore, logger=_Silent()
-    )
-    return found
+    return {path.relative_to(folder): path.stat().st_size for path in files_in_ray_package(folder, excludes)}
 
 
-def require_sendable(folder: Path, files: dict[Path, int], limit_bytes: int = LIMIT_BYTES) -> None:
+def require_sendable(folder: Path, files: dict[Path, int], limit_bytes: int | None = None) -> None:
     """Refuse a folder that Ray cannot take.
+
+    Args:
+        folder: The working folder, for the message.
+        files: What `packaged_files` gives.
+        limit_bytes: None is Ray's own limit.
 
     Raises:
         ResourceError: The files together are larger than Ray takes; the message names the largest.
     """
+    limit_bytes = largest_ray_package() if limit_bytes is None else limit_bytes
     total = sum(files.values())
     if total < limit_bytes:
         return
@@ -89,12 +79,3 @@ def require_sendable(folder: Path, files: dict[Path, int], limit_bytes: int = LI
         f"{total / 2**20:,.0f} MiB in {len(files):,} files; the largest: {listed}. Name what the study does not "
         "need in a .rayignore file, keep data on the cluster's storage, or choose a smaller --working-dir"
     )
-
-
-class _Silent:
-    """Ray's walk announces every ignore file that it reads."""
-
-    def info(self, *_: object) -> None:
-        pass
-
-    error = info

@@ -1,7 +1,8 @@
 """Confidence intervals for mean accuracies and for differences between methods, and tests of such differences.
 
 They speak of the *method*: of other training seeds and other test examples, both random. With a single run they speak
-of that trained model and other test examples. `docs/statistics.md` derives them and shows their simulated coverage.
+of that trained model and other test examples. `docs/concepts/statistics.md` derives them and shows their simulated
+coverage.
 """
 
 from __future__ import annotations

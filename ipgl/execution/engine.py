@@ -1,9 +1,4 @@
-"""Trials on a Ray cluster: Tune with Optuna for the search, Tune for the final seeds.
-
-Storage is the truth, not Tune's own snapshots: a resumed search is a new Tune run whose searcher and scheduler
-are told what is on storage. So a trial that Tune's last snapshot missed is not lost, and successive halving
-keeps its rungs (Tune's own restore loses them, ray#30838).
-"""
+"""Trials on a Ray cluster: Ray Tune leads those that train alone, and `ipgl.execution.pool` those that are packed."""
 
 from __future__ import annotations
 
@@ -13,30 +8,33 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import ray
-from ray._private.state import state
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
 from ipgl.config import TrialConfig
 from ipgl.core.errors import ResourceError
-from ipgl.data import derive_seed
-from ipgl.evaluation import RunResult
-from ipgl.evaluation.selection import LOWEST_SCORE
+from ipgl.core.private_apis import LOOPBACK_SWITCH
+from ipgl.execution.capacity import trial_slots
 from ipgl.execution.events import Events
 from ipgl.execution.loopback import choose_interface, guard_token
 from ipgl.execution.packing import Workload, pack_size, workload
-from ipgl.execution.pool import Places, Pool, PooledTrials
+from ipgl.execution.pool import PackLayout, Pool, PooledTrials
 from ipgl.execution.ray_storage import remove_ray_storage
-from ipgl.execution.recorder import TrialRecord
+from ipgl.execution.recorder import TrialRecorder
+from ipgl.execution.search_history import SearchHistory, make_scheduler, make_searcher
 from ipgl.execution.shared_data import put_datasets
-from ipgl.execution.trial_function import SCORE, TrialFunction, quiet_environment, told
+from ipgl.execution.trial_function import TrialFunction, quiet_environment
+from ipgl.execution.tune_runner import MOST_PENDING, run_tuner
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.search import distributions, make_sampler
 from ipgl.storage.study_folder import StudyFolder
+
+# Rounds in a row that end no trial and charge none: nodes that are lost as soon as they are there.
+_MOST_IDLE_ROUNDS = 5
+# What the engine sets in this process's environment, and puts back.
+_VARIABLES = (*quiet_environment(), MOST_PENDING, LOOPBACK_SWITCH)
 
 
 @dataclass
@@ -46,28 +44,32 @@ class RayEngine:
     Attributes:
         plan: The study.
         folder: Where it is kept.
-        events: Told when trials begin, report and end.
+        events: Receives when trials begin, report and end.
         address: Ray address; None takes `$RAY_ADDRESS`, or starts Ray on this machine.
+        layouts: How each label's trials were last run: how many of them trained together in one process.
     """
 
     plan: StudyPlan
     folder: StudyFolder
     events: Events
     address: str | None = None
+    layouts: dict[str, PackLayout] = field(default_factory=dict, init=False)
     _pool: Pool | None = field(default=None, init=False)
     _datasets: dict[str, Any] = field(default_factory=dict, init=False)
     _workloads: dict[str, Workload] = field(default_factory=dict, init=False)
+    _environment: dict[str, str | None] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> RayEngine:
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        self._environment = {name: os.environ.get(name) for name in _VARIABLES}
         for name, value in quiet_environment().items():
             os.environ.setdefault(name, value)
         choose_interface(address)
-        for name in ("ray.tune", "ray.train", "ray.tune.search.optuna"):
+        for name in ("ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            # Tune needs the dashboard: without it a trial that the scheduler stops never gives its resources back.
-            dashboard = {
+            # Train needs the dashboard: without it a trial that the scheduler stops never gives its resources back.
+            local = {
                 "include_dashboard": self.plan.config.resources.workers > 1,
                 "dashboard_host": "127.0.0.1",
             }
@@ -75,7 +77,7 @@ class RayEngine:
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                **(dashboard if address == "local" else {}),
+                **(local if address == "local" else {}),
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ResourceError(
@@ -91,88 +93,70 @@ class RayEngine:
             self._pool.close()
         _shut_down()
         remove_ray_storage(self.folder)
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     @property
     def concurrency(self) -> int:
-        """Trials at once, each in a process of its own; errors as `_slots`."""
-        slots = self._slots
+        """Trials at once, each in a process of its own; errors as `trial_slots`."""
+        slots = trial_slots(self.plan.config.resources)
         return min(slots, self.plan.config.search.concurrency or slots)
 
-    @property
-    def _slots(self) -> int:
-        """How many trials the cluster has room for.
+    def search(self, label: str) -> None:
+        """Run what is left of a label's search; every trial is on storage afterwards.
 
         Raises:
-            ResourceError: The cluster cannot hold a single one.
+            ResourceError: The cluster holds no trial, or loses every process.
+            StudyStateError: The storage takes nothing any more.
         """
-        resources, cluster = self.plan.config.resources, _attainable_resources()
-        needs = {
-            "CPU": resources.workers * resources.cpus_per_worker,
-            "GPU": resources.workers * resources.gpus,
-        }
-        # Ray counts in ten-thousandths; binary fractions alone would give 2 // 0.1 = 19.
-        fits = {name: int(cluster.get(name, 0) / need + 1e-6) for name, need in needs.items() if need}
-        short = [name for name, count in fits.items() if not count]
-        if short:
-            name = short[0]
-            raise ResourceError(
-                f"one trial needs {needs[name]:g} {name}s ({resources.workers} workers), but the cluster has, or may "
-                f"grow to, {cluster.get(name, 0):g}; lower resources.workers or the share of each worker, or use a "
-                "larger one"
-            )
-        return min(fits.values())
-
-    def search(self, label: str) -> None:
-        """Run what is left of a label's search; every trial is on storage afterwards."""
         space = self.plan.method(label).space
-        past = _Past.read(self.folder, label)
-        left = self.plan.search_trials(label) - len(past.ended)
-        if left <= 0:
-            return
-        search = self.plan.config.search
-        scheduler = self._scheduler(past)
-        searcher = None
-        if space:
-            tried = [run.hyperparameters for run in past.ended]
-            first = [point for point in past.begun if point not in tried]
-            first += [point for point in self.plan.method(label).start if point not in (*tried, *first)]
-            # Resumed or not, the draws depend on seed and history alone; the same seed again would repeat them.
-            seed = search.seed if not past.ended else derive_seed(search.seed, label, len(past.ended)) % 2**32
-            searcher = OptunaSearch(
-                space=distributions(space),
-                metric=SCORE,
-                mode="max",
-                points_to_evaluate=[dict(point) for point in first] or None,
-                sampler=make_sampler(search.sampler, seed, search.startup_trials),
-            )
-            for run in past.ended:
-                value = LOWEST_SCORE if run.status == "failed" else told(run.score)
-                searcher.add_evaluated_point(run.hyperparameters, value)
         values = {key: found.probes[0] for key, found in space.items()}
-        probe = self.plan.trial(label, values, "search", search.seed)
-        places = self._places(probe, left, searcher is not None)
+        probe = self.plan.trial(label, values, "search", self.plan.config.search.seed)
+        record = self._recorder()
         varies = any(key.startswith("dataset.") for key in space)
-        function = TrialFunction(
-            self.plan.for_trials(),
-            self.folder,
-            "search",
-            label=label,
-            datasets={} if varies else self._shared([probe]),
-        )
-        self._run(function, places, left, searcher=searcher, scheduler=scheduler)
-
-    def final(self, configs: Sequence[TrialConfig]) -> None:
-        """Run these configurations, all final runs or all component runs."""
-        if configs:
-            places = self._places(configs[0], len(configs), False)
+        rounds = _Rounds(record)
+        history = SearchHistory.read(self.folder, label)
+        left = self.plan.search_trials(label) - len(history.ended)
+        while left > 0:
+            rounds.begin(len(history.ended))
+            layout = self._layout(probe, left, later_learn=bool(space))
             function = TrialFunction(
                 self.plan.for_trials(),
                 self.folder,
-                configs[0].phase,
-                finals=tuple(configs),
-                datasets=self._shared(configs),
+                "search",
+                label=label,
+                datasets={} if varies else self._shared([probe]),
             )
-            self._run(function, places, len(configs))
+            searcher = make_searcher(self.plan, label, history)
+            self._run(function, layout, left, record, searcher, make_scheduler(self.plan, history))
+            # A trial that was lost before it had noted its beginning is on no storage.
+            history = SearchHistory.read(self.folder, label).with_lost(record.lost.values())
+            left = len(record.lost)
+
+    def final(self, configs: Sequence[TrialConfig]) -> None:
+        """Run these configurations, all final runs or all component runs; errors as `search`."""
+        record = self._recorder()
+        rounds = _Rounds(record)
+        while True:
+            left = [config for config in configs if self.folder.trial(config.key).read_result() is None]
+            if not left:
+                return
+            rounds.begin(len(configs) - len(left))
+            layout = self._layout(left[0], len(left), later_learn=False)
+            function = TrialFunction(
+                self.plan.for_trials(),
+                self.folder,
+                left[0].phase,
+                finals=tuple(left),
+                datasets=self._shared(left),
+            )
+            self._run(function, layout, len(left), record)
+
+    def _recorder(self) -> TrialRecorder:
+        return TrialRecorder(self.folder, self.events)
 
     def _shared(self, configs: Sequence[TrialConfig]) -> dict[str, Any]:
         """What these trials read, as far as they share it; it stays in the object store while the study lasts."""
@@ -180,61 +164,47 @@ class RayEngine:
         self._datasets |= found
         return found
 
-    def _places(self, config: TrialConfig, trials: int, learns: bool) -> Places:
-        """Where so many trials like this one run; `learns` if later ones are drawn by what earlier ones scored."""
-        search, slots = self.plan.config.search, self._slots
+    def _layout(self, config: TrialConfig, trials: int, *, later_learn: bool) -> PackLayout:
+        """How so many trials like this one run.
+
+        Args:
+            config: One of them.
+            trials: How many.
+            later_learn: Whether later ones are drawn by what earlier ones scored.
+        """
+        search, slots = self.plan.config.search, trial_slots(self.plan.config.resources)
         most = search.concurrency or math.inf
         size = 1
         if search.pack != 1 and trials > 1:
-            rounds = learns and search.sampler == "tpe"
+            rounds = later_learn and search.sampler == "tpe"
             # Of one label's trials the first speaks for all; the data may be away from this process afterwards.
             if config.label not in self._workloads:
                 self._workloads[config.label] = workload(config)
             size = pack_size(search.pack, self._workloads[config.label], trials, min(slots, trials), rounds)
         at_once = int(min(slots * size, trials, most))
         processes = min(slots, at_once)
-        return Places(at_once, processes, math.ceil(at_once / processes))
-
-    def _scheduler(self, past: _Past) -> TrialScheduler | None:
-        settings = self.plan.config.search.scheduler
-        if settings.name == "none":
-            return None
-        scheduler = ASHAScheduler(
-            time_attr="training_iteration",
-            metric=SCORE,
-            mode="max",
-            max_t=max(self.plan.config.training.evaluations, settings.grace_evaluations + 1),
-            grace_period=settings.grace_evaluations,
-            reduction_factor=settings.reduction_factor,
-        )
-        for key, rows in past.histories.items():
-            trial = SimpleNamespace(trial_id=key)
-            scheduler.on_trial_add(None, trial)
-            for row in rows:
-                result = {SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])}
-                scheduler.on_trial_result(None, trial, result)
-        return scheduler
+        layout = PackLayout(at_once, processes, math.ceil(at_once / processes))
+        self.layouts[config.label] = layout
+        return layout
 
     def _run(
         self,
         function: TrialFunction,
-        places: Places,
+        layout: PackLayout,
         trials: int,
-        *,
-        searcher: OptunaSearch | None = None,
+        record: TrialRecorder,
+        searcher: Searcher | None = None,
         scheduler: TrialScheduler | None = None,
     ) -> None:
-        record = TrialRecord(self.folder, self.events)
+        """Run trials of one phase, packed or led by Tune; those that were lost with a node may be left."""
         try:
-            if self.plan.config.resources.workers > 1:
-                from ipgl.execution.multi_worker import run_tuner  # Ray Train takes a second to import
-
-                run_tuner(function, record, trials, places.at_once, searcher=searcher, scheduler=scheduler)
+            if layout.size == 1:
+                run_tuner(function, record, trials, layout.at_once, searcher=searcher, scheduler=scheduler)
             else:
                 self._pool = self._pool or Pool(self.plan.config.resources)
                 given = [{"final": number} if function.finals else {} for number in range(trials)]
                 PooledTrials(
-                    self._pool, function, places, record, given, searcher=searcher, scheduler=scheduler
+                    self._pool, function, layout, record, given, searcher=searcher, scheduler=scheduler
                 ).run()
         except Exception:
             record.refused = record.refused or self.folder.refusal()
@@ -244,11 +214,28 @@ class RayEngine:
             raise self.folder.unwritable(record.refused)
 
 
-def _attainable_resources() -> dict[str, float]:
-    """What the cluster has now, or may grow to if an autoscaler has told its limits."""
-    now = ray.cluster_resources()
-    limits = state.get_max_resources_from_cluster_config() or {}
-    return {name: max(now.get(name, 0.0), float(limits.get(name, 0))) for name in now.keys() | limits.keys()}
+class _Rounds:
+    """Counts rounds that brought nothing, so that a phase whose processes are lost again and again ends."""
+
+    def __init__(self, record: TrialRecorder) -> None:
+        self._record = record
+        self._seen: tuple[int, int] | None = None
+        self._idle = 0
+
+    def begin(self, ended: int) -> None:
+        """Begin a round after so many trials have ended.
+
+        Raises:
+            ResourceError: Too many rounds in a row have ended none.
+        """
+        now = ended, self._record.failures.total()
+        self._idle = self._idle + 1 if now == self._seen else 0
+        self._seen = now
+        if self._idle > _MOST_IDLE_ROUNDS:
+            raise ResourceError(
+                f"the cluster has lost every process of the study's trials {self._idle} times in a row before any "
+                "could end; `ipgl doctor` looks at every node, and the study can be resumed"
+            )
 
 
 def _shut_down() -> None:
@@ -265,29 +252,3 @@ def _shut_down() -> None:
     finally:
         if collecting:
             gc.enable()
-
-
-@dataclass(frozen=True)
-class _Past:
-    """What storage knows of a label's search."""
-
-    ended: list[RunResult]
-    begun: list[dict[str, Any]]
-    histories: dict[str, list[dict[str, float]]]
-
-    @classmethod
-    def read(cls, folder: StudyFolder, label: str) -> _Past:
-        ended: list[RunResult] = []
-        begun: list[dict[str, Any]] = []
-        histories: dict[str, list[dict[str, float]]] = {}
-        for trial in folder.trials():
-            start = trial.read_start()
-            if start is None or start.label != label or start.phase != "search":
-                continue
-            result = trial.read_result()
-            if result is None:
-                begun.append(start.hyperparameters)
-            else:
-                ended.append(result)
-                histories[result.trial] = trial.read_history()
-        return cls(ended, begun, histories)

@@ -1,4 +1,4 @@
-"""What a driver and the processes of its trials tell each other."""
+"""What the driver and a process of packed trials send to each other."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 
-class Event(NamedTuple):
-    """What a trial has to say.
+class TrialEvent(NamedTuple):
+    """One event of a trial.
 
     Attributes:
         trial: The number under which it was submitted.
-        kind: A `row` waits for its answer; after an `end` or `error` nothing comes.
+        kind: A `row` waits for the driver's decision; after an `end` or `error` nothing comes.
         content: The row, the last row, or what was raised.
     """
 
@@ -21,11 +21,11 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What the trials of a process are told.
+class TrialCommands:
+    """What the trials of a process are to do.
 
     Attributes:
-        submit: Trials to begin, or to take up from storage: their numbers and parameters.
+        submit: Trials to begin, or to go on from storage: their numbers and parameters.
         proceed: Trials that go on after their row.
         stop: Trials that end with their row.
     """
@@ -33,3 +33,6 @@ class Orders:
     submit: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     proceed: list[int] = field(default_factory=list)
     stop: list[int] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.submit or self.proceed or self.stop)

@@ -17,8 +17,8 @@ from ipgl.config import TrialConfig
 from ipgl.training import SilentReporter
 from ipgl.training.loop import TrainingRun
 from ipgl.training.stack import stack_key
+from ipgl.trial.build import build_method, build_model
 from ipgl.trial.datasets import trial_dataset
-from ipgl.trial.run import build_method, build_model
 
 MOST_FLOPS = 24e6  # of one pass of one trial, on a CPU
 MOST_TOGETHER = 8
@@ -51,7 +51,7 @@ def workload(config: TrialConfig) -> Workload:
         model = build_model(config.model, dataset, config.seed)
         run = TrainingRun(
             model,
-            lambda toolbox: build_method(config.method, toolbox),
+            lambda context: build_method(config.method, context),
             dataset,
             config.training,
             seed=config.seed,
@@ -60,7 +60,7 @@ def workload(config: TrialConfig) -> Workload:
         )
         if stack_key(run) is None or config.resources.workers > 1:
             return Workload(False, math.inf, False)
-        batch, pairs = run.feed(0)
+        batch, pairs = run.batches(0)
         with FlopCounterMode(display=False) as counter:
             model(batch.x).sum().backward()
     examples = (len(batch.y) + 2 * len(pairs.y)) / 2 if pairs else len(batch.y)

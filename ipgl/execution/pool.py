@@ -1,8 +1,7 @@
-"""Processes that train trials, for all phases of a study, and the loop that leads the trials of one phase.
+"""Packed trials: processes that each train several trials as one batched model, and the loop that leads them.
 
-Tune's own loop gives every trial an actor, and every search new ones. Starting an actor takes longer than many a trial
-trains, and no two trials can train as one in it. So here the actors stay, take trials as they come, and pack them; each
-trial is still one to Tune's searcher and scheduler, to storage and to the tracker.
+Tune gives every trial a process of its own, so it cannot lead trials that train together. Here the processes take
+trials as they come; each trial is one of its own to Tune's scheduler, to the searcher, to storage and to the tracker.
 """
 
 from __future__ import annotations
@@ -10,54 +9,63 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ipgl.config import ResourceSettings
 from ipgl.core.errors import ResourceError
-from ipgl.core.retry import lasting
-from ipgl.execution.pack_actor import Packer
-from ipgl.execution.pack_messages import Event, Orders
-from ipgl.execution.recorder import TrialRecord
+from ipgl.execution.pack_actor import PackActor
+from ipgl.execution.pack_messages import TrialCommands, TrialEvent
+from ipgl.execution.recorder import TrialRecorder, is_node_loss
 from ipgl.execution.trial_function import TrialFunction
 
 _STORAGE_PAUSE_SECONDS = 5.0
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _MOST_STILLBORN = 10
 
 
 @dataclass(frozen=True)
-class Places:
-    """Trials at once, the processes that train them, and how many trials each takes."""
+class PackLayout:
+    """How many trials run at once, in how many processes, and how many each process takes."""
 
     at_once: int
     processes: int
     size: int = 1
 
 
-@dataclass
+@dataclass(eq=False)
 class _Trial:
+    """A trial that has been drawn.
+
+    Attributes:
+        number: Its number over all phases.
+        parameters: What `TrialFunction.config` takes.
+        alone: Whether it may run beside others: one whose pack was lost may not, so that it is known which one did it.
+        not_before: `time.monotonic()` before which it is not started again.
+    """
+
     number: int
     parameters: dict[str, Any]
-    failures: int = 0
+    alone: bool = False
     not_before: float = 0.0
 
     @property
     def handle(self) -> Any:
-        """All that a scheduler of Tune's asks of a trial."""
+        """All that a scheduler of Tune's reads of a trial."""
         return SimpleNamespace(trial_id=str(self.number))
 
 
 @dataclass(eq=False)
 class _Process:
-    """An actor, the trials in it, and what it is to be told next.
+    """An actor, the trials in it, and the commands that it is sent next.
 
     Attributes:
         call: The answer that is waited for; None if nothing has been asked.
@@ -70,7 +78,16 @@ class _Process:
     ready: bool = False
     stillborn: int = 0
     trials: dict[int, _Trial] = field(default_factory=dict)
-    orders: Orders = field(default_factory=Orders)
+    commands: TrialCommands = field(default_factory=TrialCommands)
+
+    def room(self, size: int) -> bool:
+        """Whether it may take another trial, of so many in all."""
+        return len(self.trials) < size and not any(trial.alone for trial in self.trials.values())
+
+    def take_commands(self) -> TrialCommands:
+        """The commands that wait, which are sent once."""
+        commands, self.commands = self.commands, TrialCommands()
+        return commands
 
 
 class Pool:
@@ -83,7 +100,8 @@ class Pool:
         self.numbers = count()  # of trials, over all phases
 
     def processes(self, wanted: int, function: TrialFunction) -> list[_Process]:
-        """So many processes, whose next trials are those of `function`."""
+        """So many processes, whose next trials are those of `function`; the ones that live already come first."""
+        self._processes.sort(key=lambda process: not process.ready)
         while len(self._processes) < wanted:
             self._processes.append(_Process(self._actor()))
         chosen = self._processes[:wanted]
@@ -92,18 +110,21 @@ class Pool:
         return chosen
 
     def replace(self, process: _Process, function: TrialFunction) -> None:
-        """Give a process that has died another actor."""
-        process.actor, process.ready, process.orders = self._actor(), False, Orders()
+        """Give a process that was lost another actor; the one before is ended first, in case it still writes."""
+        with suppress(RayError):
+            ray.kill(process.actor)
+        process.actor, process.ready, process.commands = self._actor(), False, TrialCommands()
         process.call = process.actor.begin.remote(function)
 
     def close(self) -> None:
         """End all processes, whatever they are doing."""
         for process in self._processes:
-            ray.kill(process.actor)
+            with suppress(RayError):
+                ray.kill(process.actor)
         self._processes.clear()
 
     def _actor(self) -> Any:
-        return ray.remote(Packer).options(**self._share).remote()
+        return ray.remote(PackActor).options(**self._share).remote()
 
 
 class PooledTrials:
@@ -112,10 +133,10 @@ class PooledTrials:
     Args:
         pool: Whose processes train.
         function: What the trials are.
-        places: How they are packed.
-        record: Told what becomes of each.
+        layout: How they are packed.
+        record: Receives what happens to each.
         given: The trials' parameters; those that a searcher draws are empty.
-        searcher: Tune's.
+        searcher: Draws parameters.
         scheduler: Tune's.
     """
 
@@ -123,14 +144,14 @@ class PooledTrials:
         self,
         pool: Pool,
         function: TrialFunction,
-        places: Places,
-        record: TrialRecord,
+        layout: PackLayout,
+        record: TrialRecorder,
         given: Sequence[dict[str, Any]],
         *,
         searcher: Searcher | None = None,
         scheduler: TrialScheduler | None = None,
     ) -> None:
-        self._pool, self._function, self._places, self._record = pool, function, places, record
+        self._pool, self._function, self._layout, self._record = pool, function, layout, record
         self._left, self._searcher, self._scheduler = deque(given), searcher, scheduler
         self._again: deque[_Trial] = deque()
         self._processes: list[_Process] = []
@@ -141,43 +162,51 @@ class PooledTrials:
         Raises:
             ResourceError: The cluster starts no process that lives.
         """
-        self._processes = self._pool.processes(self._places.processes, self._function)
+        self._processes = self._pool.processes(self._layout.processes, self._function)
         while self._record.refused is None:
             self._fill()
-            for process in self._processes:
-                if process.trials and process.call is None:
-                    process.call = process.actor.exchange.remote(process.orders)
-                    process.orders = Orders()
+            self._send()
             if not (self._again or self._left or any(process.trials for process in self._processes)):
                 return
             calls = {process.call: process for process in self._processes if process.call is not None}
             if not calls:  # the only trials left wait for their time
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
                 continue
-            answers, _ = ray.wait(list(calls), timeout=_LOOK_SECONDS if self._again else None)
+            answers, _ = ray.wait(list(calls), timeout=_POLL_SECONDS if self._again else None)
             for answer in answers:
                 calls[answer].call = None
-                self._hear(calls[answer], answer)
+                self._receive(calls[answer], answer)
 
     def _fill(self) -> None:
         """Give every free place a trial, the emptiest process first."""
-        ready = [process for process in self._processes if process.ready]
-        while ready:
-            process = min(ready, key=lambda process: len(process.trials))
+        while True:
+            free = [
+                process for process in self._processes if process.ready and process.room(self._layout.size)
+            ]
             busy = sum(len(process.trials) for process in self._processes)
-            if busy >= self._places.at_once or len(process.trials) >= self._places.size:
+            if not free or busy >= self._layout.at_once:
                 return
-            trial = self._next()
+            process = min(free, key=lambda process: len(process.trials))
+            trial = self._next(empty=not process.trials)
             if trial is None:
                 return
             process.trials[trial.number] = trial
-            process.orders.submit.append((trial.number, trial.parameters))
+            process.commands.submit.append((trial.number, trial.parameters))
             self._record.began(self._function.config(trial.parameters))
 
-    def _next(self) -> _Trial | None:
+    def _send(self) -> None:
+        """Send what waits; a process without trials follows its last commands, and nothing is heard of it."""
+        for process in self._processes:
+            if process.trials and process.call is None:
+                process.call = process.actor.exchange.remote(process.take_commands())
+            elif process.commands and not process.trials:
+                process.actor.follow.remote(process.take_commands())
+
+    def _next(self, *, empty: bool) -> _Trial | None:
+        """The trial to start next, in a process that is empty or not."""
         now = time.monotonic()
-        trial = next((trial for trial in self._again if trial.not_before <= now), None)
-        if trial:
+        ripe = (trial for trial in self._again if trial.not_before <= now and (empty or not trial.alone))
+        if trial := next(ripe, None):
             self._again.remove(trial)
             return trial
         if not self._left:
@@ -190,47 +219,56 @@ class PooledTrials:
             self._scheduler.on_trial_add(None, trial.handle)
         return trial
 
-    def _hear(self, process: _Process, answer: Any) -> None:
-        """What one process's trials have to say, or that it died with all of them."""
+    def _receive(self, process: _Process, answer: Any) -> None:
+        """Handle what one process's trials have reported, or that it was lost with all of them."""
         try:
-            events: list[Event] = ray.get(answer)
-        except RayActorError as error:
-            process.stillborn = 0 if process.ready else process.stillborn + 1
-            if process.stillborn > _MOST_STILLBORN:
-                raise ResourceError(
-                    f"{process.stillborn} processes in a row died on the cluster before they could take a trial; "
-                    f"`ipgl doctor` looks at every node. The last one: {error}"
-                ) from None
-            lost, process.trials = list(process.trials.values()), {}
-            self._pool.replace(process, self._function)
-            for trial in lost:
-                self._failed(trial, error)
+            events: list[TrialEvent] = ray.get(answer)
+        except RayTaskError:
+            raise  # a fault of our own in the actor's methods: no trial raises there
+        except RayError as error:
+            self._lost(process, error)
             return
         process.ready = True
         for event in events:
             if event.trial not in process.trials:
                 continue  # it was stopped
             if event.kind == "row":
-                self._judge(process, event)
+                self._decide(process, event)
                 continue
             trial = process.trials.pop(event.trial)
             if event.kind == "end":
                 self._completed(trial, event.content)
             else:
-                self._failed(trial, event.content)
+                self._failed(trial, event.content, charged=True)
 
-    def _judge(self, process: _Process, event: Event) -> None:
+    def _lost(self, process: _Process, error: RayError) -> None:
+        """A process was lost: whoever ran in it alone is charged; of several each is tried again alone, uncharged."""
+        node_lost = is_node_loss(error)
+        if not node_lost:
+            process.stillborn = 0 if process.ready else process.stillborn + 1
+        if process.stillborn > _MOST_STILLBORN:
+            raise ResourceError(
+                f"{process.stillborn} processes in a row died on the cluster before they could take a trial; "
+                f"`ipgl doctor` looks at every node. The last one: {error}"
+            ) from None
+        lost, process.trials = list(process.trials.values()), {}
+        self._pool.replace(process, self._function)
+        for trial in lost:
+            trial.alone = trial.alone or (len(lost) > 1 and not node_lost)
+            self._failed(trial, error, charged=len(lost) == 1 and not node_lost)
+
+    def _decide(self, process: _Process, event: TrialEvent) -> None:
         trial, row = process.trials[event.trial], event.content
         self._record.reported(self._function.config(trial.parameters), row)
         if self._searcher:
             self._searcher.on_trial_result(str(trial.number), row)
-        verdict = self._scheduler.on_trial_result(None, trial.handle, row) if self._scheduler else None
-        if verdict == TrialScheduler.STOP:
-            process.orders.stop.append(trial.number)
+        decision = self._scheduler.on_trial_result(None, trial.handle, row) if self._scheduler else None
+        if decision == TrialScheduler.STOP:
+            process.commands.stop.append(trial.number)
             del process.trials[trial.number]
             self._completed(trial, row)
         else:
-            process.orders.proceed.append(trial.number)
+            process.commands.proceed.append(trial.number)
 
     def _completed(self, trial: _Trial, row: dict[str, float]) -> None:
         if self._scheduler:
@@ -239,15 +277,13 @@ class PooledTrials:
             self._searcher.on_trial_complete(str(trial.number), row)
         self._record.completed(self._function.config(trial.parameters))
 
-    def _failed(self, trial: _Trial, error: Exception) -> None:
-        trial.failures += 1
+    def _failed(self, trial: _Trial, error: Exception, *, charged: bool) -> None:
         config = self._function.config(trial.parameters)
-        if trial.failures <= config.resources.max_failures and not lasting(error):
+        if self._record.may_try_again(config, error, charged=charged):
             # Storage that is away comes back sooner or later; a process is there again at once.
-            pause = _STORAGE_PAUSE_SECONDS * trial.failures if isinstance(error, OSError) else 0.0
+            failures = self._record.failures[config.key]
+            pause = _STORAGE_PAUSE_SECONDS * failures if isinstance(error, OSError) else 0.0
             trial.not_before = time.monotonic() + pause
             self._again.append(trial)
-            return
-        if self._searcher:
+        elif self._searcher:
             self._searcher.on_trial_complete(str(trial.number), error=True)
-        self._record.failed(config, error)

@@ -10,7 +10,7 @@ from ray.exceptions import ObjectStoreFullError, RayError
 
 from ipgl.config import TrialConfig
 from ipgl.trial.dataset_buffers import frozen, thawed
-from ipgl.trial.datasets import cached_dataset, dataset_facts, forget_datasets, is_lent, lend_dataset
+from ipgl.trial.datasets import cached_dataset, dataset_facts, forget_datasets, is_shared, share_dataset
 
 # Smaller ones are built as fast as they are fetched.
 LEAST_BYTES = 16 * 2**20
@@ -54,8 +54,8 @@ def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, Any]) -> di
 def take_datasets(references: Mapping[str, Any]) -> None:
     """Let trials of this process read from the object store what is there."""
     for component, reference in references.items():
-        if not is_lent(component):
+        if not is_shared(component):
             try:
-                lend_dataset(component, thawed(ray.get(reference)))
+                share_dataset(component, thawed(ray.get(reference)))
             except RayError:  # its node is gone: then every trial builds its own
                 continue

@@ -1,4 +1,4 @@
-"""What the processes of a cluster are told of their trials, and what they tell."""
+"""What a trial's process on the cluster needs to run it, and the rows that it reports to Tune."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ipgl.storage.study_folder import StudyFolder
 from ipgl.trial.user_code import load_imports
 
 SCORE = "score"
+ENDED = "ended"  # marks a trial's last row
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class TrialFunction:
         folder: The study's folder, as seen from every node.
         phase: `search` draws hyperparameters for `label`; the others run the configurations in `finals`.
         finals: Configuration of each final or component run.
-        datasets: What `ipgl.execution.shared_data.put_datasets` gave.
+        datasets: References that `ipgl.execution.shared_data.put_datasets` returned.
     """
 
     plan: StudyPlan
@@ -44,16 +45,15 @@ class TrialFunction:
             return self.finals[int(parameters["final"])]
         return self.plan.trial(self.label, parameters, "search", self.plan.config.search.seed)
 
-    def prepare(self) -> None:
-        """Load what the study imports into this process, before `config` is asked, and the data that it shares."""
-        self.load_imports()
-        take_datasets(self.datasets)
-
     def load_imports(self) -> None:
         """Load what the study imports into this process."""
         if self.plan.config.imports:
             self.folder.fetch()
         load_imports(self.plan.config.imports, self.folder.path)
+
+    def take_datasets(self) -> None:
+        """Take the data sets that trials of this process share from the object store."""
+        take_datasets(self.datasets)
 
 
 def last_row(config: TrialConfig, result: RunResult) -> dict[str, float]:
@@ -62,7 +62,7 @@ def last_row(config: TrialConfig, result: RunResult) -> dict[str, float]:
     A failed trial scores the least that any rule gives, so that the search learns to stay away.
     """
     score = LOWEST_SCORE if result.status == "failed" else told(result.score)
-    return {SCORE: score, "training_iteration": config.training.evaluations}
+    return {SCORE: score, "training_iteration": config.training.evaluations, ENDED: 1.0}
 
 
 def told(score: float) -> float:

@@ -1,31 +1,31 @@
 """Training methods: IPG and what it is compared with."""
 
 from ipgl.methods.base import (
-    Descent,
-    DescentKind,
     Method,
     MethodBase,
+    MethodContext,
+    MethodOptimiser,
     Needs,
+    OptimiserKind,
     StackableMethod,
     StackedMethod,
     StepReport,
-    TaskDescent,
-    Toolbox,
+    TaskOptimiser,
 )
 from ipgl.methods.registry import METHODS, MethodEntry, method_entry
 
 __all__ = [
     "METHODS",
-    "Descent",
-    "DescentKind",
     "Method",
     "MethodBase",
+    "MethodContext",
     "MethodEntry",
+    "MethodOptimiser",
     "Needs",
+    "OptimiserKind",
     "StackableMethod",
     "StackedMethod",
     "StepReport",
-    "TaskDescent",
-    "Toolbox",
+    "TaskOptimiser",
     "method_entry",
 ]

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.config import Settings
 from ipgl.data import Batch, PairBatch, group_index
-from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, MethodContext, Needs, StepReport
 from ipgl.models import Classifier
 
 
@@ -18,17 +18,17 @@ class BalancedSettings(Settings):
 class ClassBalanced(MethodBase):
     """ERM on batches in which every class is equally likely."""
 
-    def __init__(self, settings: BalancedSettings, toolbox: Toolbox) -> None:
-        self._descend = toolbox.descend
-        self.sampling_weights = inverse_frequency(self._stratum(toolbox))
+    def __init__(self, settings: BalancedSettings, context: MethodContext) -> None:
+        self._optimiser = context.optimiser
+        self.sampling_weights = inverse_frequency(self._stratum(context))
 
-    def _stratum(self, toolbox: Toolbox) -> Tensor:
-        return toolbox.dataset.train.y
+    def _stratum(self, context: MethodContext) -> Tensor:
+        return context.dataset.train.y
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
-        """One descent on the mean cross-entropy of a balanced batch."""
+        """One optimiser step on the mean cross-entropy of a balanced batch."""
         loss = cross_entropy(model(batch.x), batch.y)
-        self._descend(loss)
+        self._optimiser.minimise(loss)
         return StepReport({"loss": loss.detach()})
 
 
@@ -37,9 +37,9 @@ class GroupBalanced(ClassBalanced):
 
     needs = Needs(groups=True)
 
-    def _stratum(self, toolbox: Toolbox) -> Tensor:
-        train = toolbox.dataset.train
-        return group_index(train.y, train.attribute, toolbox.dataset.num_attributes)
+    def _stratum(self, context: MethodContext) -> Tensor:
+        train = context.dataset.train
+        return group_index(train.y, train.attribute, context.dataset.num_attributes)
 
 
 def inverse_frequency(stratum: Tensor) -> Tensor:

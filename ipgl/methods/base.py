@@ -1,4 +1,4 @@
-"""What a method is: it owns its gradients. The trainer lends it optimisers and means of averaging over workers."""
+"""What a training method is: it computes its own gradients, and steps through the optimisers of its context."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ipgl.config import Range
 from ipgl.data import Batch, Dataset, PairBatch
 from ipgl.models import Classifier, StackedClassifier
 
-DescentKind = Literal["task", "sgd", "adam"]
+OptimiserKind = Literal["task", "sgd", "adam"]
 
 
-class Descent(Protocol):
+class MethodOptimiser(Protocol):
     """One optimiser over a model's parameters."""
 
-    def __call__(self, loss: Tensor, scale: Tensor | None = None) -> None:
+    def minimise(self, loss: Tensor, scale: Tensor | None = None) -> None:
         """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped.
 
         `scale` (0-dim) multiplies the step itself, which differs from a scaled loss where the optimiser
@@ -31,11 +31,11 @@ class Descent(Protocol):
     def gradients(self, loss: Tensor) -> list[Tensor]:
         """Gradients of `loss`, averaged over workers, in the parameters' order (zeros where there is none)."""
 
-    def along(self, gradients: Sequence[Tensor]) -> None:
+    def step_along(self, gradients: Sequence[Tensor]) -> None:
         """Take one step from given gradients, clipped."""
 
 
-class TaskDescent(Descent, Protocol):
+class TaskOptimiser(MethodOptimiser, Protocol):
     """The task's optimiser of one model."""
 
     def divided(self, loss: Tensor, divisor: float) -> None:
@@ -53,16 +53,16 @@ class TaskDescent(Descent, Protocol):
         """Forget momenta and every other state."""
 
 
-class Descents(Protocol):
-    """The optimisers among a toolbox; `new_descent` and `descend` as there."""
+class Optimisers(Protocol):
+    """The optimisers of a `MethodContext`."""
 
     @property
-    def descend(self) -> Descent:
+    def optimiser(self) -> MethodOptimiser:
         """The task's optimiser."""
 
     @property
-    def new_descent(self) -> Callable[[DescentKind, Classifier | None], Descent]:
-        """Lends another optimiser."""
+    def new_optimiser(self) -> Callable[[OptimiserKind, Classifier | None], MethodOptimiser]:
+        """Makes another optimiser."""
 
     @property
     def device(self) -> torch.device:
@@ -90,15 +90,15 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Toolbox:
-    """What the trainer lends to a method.
+class MethodContext:
+    """What the trainer gives to a method.
 
     Attributes:
         model: The model that is trained.
         dataset: The data; a method reads only what its `needs` declare.
         total_steps: Steps of the whole run.
-        descend: The task's optimiser, as the study file configures it.
-        new_descent: Lends another optimiser at the task's scheduled learning rate: `task` is of the task's own kind
+        optimiser: The task's optimiser, as the study file configures it.
+        new_optimiser: Makes another optimiser at the task's scheduled learning rate: `task` is of the task's own kind
             with its settings, `sgd` plain gradient descent (neither momentum nor weight decay, so that a zero
             gradient changes nothing), `adam` likewise without weight decay. It optimises another model if one is
             given. Its state is kept in checkpoints.
@@ -110,8 +110,8 @@ class Toolbox:
     model: Classifier
     dataset: Dataset
     total_steps: int
-    descend: TaskDescent
-    new_descent: Callable[[DescentKind, Classifier | None], Descent]
+    optimiser: TaskOptimiser
+    new_optimiser: Callable[[OptimiserKind, Classifier | None], MethodOptimiser]
     workers: int
     sum_over_workers: Callable[[Tensor], Tensor]
     restart: Callable[[], None]
@@ -205,7 +205,7 @@ class StackableMethod(Protocol):
         """Equal for methods that differ in numbers alone; None for one that trains alone."""
 
     @classmethod
-    def stacked(cls, members: Sequence[Any], descents: Descents) -> StackedMethod:
+    def stacked(cls, members: Sequence[Any], optimisers: Optimisers) -> StackedMethod:
         """Methods of one kind as one."""
 
 

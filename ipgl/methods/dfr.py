@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import LogUniform, Settings
 from ipgl.core.errors import DataError
 from ipgl.data import Batch, PairBatch, derive_seed, group_index, parts
-from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, MethodContext, Needs, StepReport
 from ipgl.models import Classifier
 
 
@@ -52,17 +52,17 @@ class Dfr(MethodBase):
     # Both of the paper's grids: 0.01 to 1 for Waterbirds, 0.003 to 3 for CelebA.
     search_space = {"inverse_regularisation": LogUniform(3e-3, 3)}
 
-    def __init__(self, settings: DfrSettings, toolbox: Toolbox) -> None:
-        self._settings, self._toolbox = settings, toolbox
-        train = toolbox.dataset.train
+    def __init__(self, settings: DfrSettings, context: MethodContext) -> None:
+        self._settings, self._context = settings, context
+        train = context.dataset.train
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(derive_seed(0, "dfr")))
         kept = round(settings.held_out_share * len(train))
         self._held_out = order[:kept].to(train.y.device)
         self.train_index = order[kept:].to(train.y.device)
-        group = group_index(train.y, train.attribute, toolbox.dataset.num_attributes)[self._held_out]
+        group = group_index(train.y, train.attribute, context.dataset.num_attributes)[self._held_out]
         if (
             kept == 0
-            or group.bincount(minlength=toolbox.dataset.num_classes * toolbox.dataset.num_attributes).min()
+            or group.bincount(minlength=context.dataset.num_classes * context.dataset.num_attributes).min()
             < 2
         ):
             raise DataError(
@@ -73,17 +73,17 @@ class Dfr(MethodBase):
         self._done = 0
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
-        """One descent on the mean cross-entropy; the last step is followed by the new head."""
+        """One optimiser step on the mean cross-entropy; the last step is followed by the new head."""
         loss = cross_entropy(model(batch.x), batch.y)
-        self._toolbox.descend(loss)
+        self._context.optimiser.minimise(loss)
         self._done += 1
-        if self._done == self._toolbox.total_steps:
+        if self._done == self._context.total_steps:
             self._refit(model)
         return StepReport({"loss": loss.detach()})
 
     @torch.no_grad()
     def _refit(self, model: Classifier) -> None:
-        train = self._toolbox.dataset.train
+        train = self._context.dataset.train
         device = model.head.weight.device
         model.eval()
         held_out = train.x[self._held_out] if isinstance(train.x, Tensor) else train.x.take(self._held_out)
@@ -96,7 +96,7 @@ class Dfr(MethodBase):
         weights, biases = [], []
         for number in range(self._settings.subsets):
             chosen = balanced_subset(self._group.cpu(), derive_seed(number, "dfr subset")).numpy()
-            fitted = logistic_regression(self._settings, self._toolbox.dataset.num_classes)
+            fitted = logistic_regression(self._settings, self._context.dataset.num_classes)
             fitted.fit(scaled[chosen], y[chosen])
             weights.append(fitted.coef_)
             biases.append(fitted.intercept_)

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.config import LogUniform, Settings
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, MethodContext, Needs, StepReport
 from ipgl.models import Classifier
 
 
@@ -37,9 +37,9 @@ class EnvironmentPenalty(MethodBase):
     """Descent on `mean_e R_e + weight * penalty(R) + decay / 2 ||theta||^2`, divided by the weight where it exceeds 1.
 
     The division keeps gradients in the range of a risk's (Arjovsky's code does so). Here it is one of the whole
-    objective, weight decay included: `TaskDescent.divided`. So the share of decay beside the risk is the same at every
-    strength, and minimisers are those of the objective above. (Dividing risk and penalty alone, with decay left to
-    the optimiser, would multiply decay by the strength.) Under `sgd` the division means a learning rate of
+    objective, weight decay included: `TaskOptimiser.divided`. So the share of decay beside the risk is the same at
+    every strength, and minimisers are those of the objective above. (Dividing risk and penalty alone, with decay left
+    to the optimiser, would multiply decay by the strength.) Under `sgd` the division means a learning rate of
     `lr / weight` for the undivided objective; `adam` and `adamw` do not see it.
 
     `forget_optimiser` starts the optimiser anew when the weight rises, as DomainBed does, which descends on the
@@ -62,23 +62,23 @@ class EnvironmentPenalty(MethodBase):
     # DomainBed: 10^U(-1, 5), and 10^U(0, 4) steps of 5,000 (a share of 1 or more would never turn the penalty on).
     search_space = {"strength": LogUniform(0.1, 1e5), "anneal_share": LogUniform(2e-4, 0.99)}
 
-    def __init__(self, settings: EnvironmentPenaltySettings, toolbox: Toolbox) -> None:
-        self._settings, self._toolbox = settings, toolbox
+    def __init__(self, settings: EnvironmentPenaltySettings, context: MethodContext) -> None:
+        self._settings, self._context = settings, context
         # The first step at full weight.
-        self._switch = math.ceil(settings.anneal_share * toolbox.total_steps)
+        self._switch = math.ceil(settings.anneal_share * context.total_steps)
         # Not those of a batch: the workers' sums must have the same shape.
-        self._environments = torch.unique(toolbox.dataset.train.environment)
+        self._environments = torch.unique(context.dataset.train.environment)
         self._done = 0
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
-        """One descent on mean risk and penalty."""
+        """One optimiser step on mean risk and penalty."""
         weight = self._weight()
         logits = model(batch.x)
         member = batch.environment == self._environments.to(logits.device)[:, None]
         own = self.sums(logits, batch.y, member)
         count = member.sum(dim=1).to(own.dtype)
         # The last row counts the workers.
-        everywhere = self._toolbox.sum_over_workers(
+        everywhere = self._context.sum_over_workers(
             torch.cat([own.detach(), count[None], torch.ones_like(count)[None]])
         )
         count, workers = everywhere[-2], everywhere[-1, 0]
@@ -88,7 +88,7 @@ class EnvironmentPenalty(MethodBase):
         risk, penalty = means[0].mean(), self._penalty(means, count)
         (slopes,) = torch.autograd.grad(risk + weight * penalty, total)
         # Gradients are averaged over workers, but sums add up.
-        self._toolbox.descend.divided(workers * (slopes * own).sum(), max(1.0, weight))
+        self._context.optimiser.divided(workers * (slopes * own).sum(), max(1.0, weight))
         self._done += 1
         return StepReport({"loss": risk.detach(), "penalty": penalty.detach()})
 
@@ -98,7 +98,7 @@ class EnvironmentPenalty(MethodBase):
         if self._done < self._switch:
             return 1.0
         if self._settings.forget_optimiser and self._done == self._switch > 0 and strength != 1.0:
-            self._toolbox.descend.reset()
+            self._context.optimiser.reset()
         return strength
 
     def _penalty(self, means: Tensor, count: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ from torch import Tensor
 from ipgl.config import Settings
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import (
-    Descent,
-    Descents,
     Labelled,
     MethodBase,
+    MethodContext,
+    MethodOptimiser,
+    Optimisers,
     StackedMethod,
     StepReport,
-    Toolbox,
     cross_entropy,
 )
 from ipgl.models import Classifier, StackedClassifier
@@ -30,24 +30,24 @@ class Erm(MethodBase):
 
     stack_kind = "erm"
 
-    def __init__(self, settings: ErmSettings, toolbox: Toolbox) -> None:
-        self._descend = toolbox.descend
+    def __init__(self, settings: ErmSettings, context: MethodContext) -> None:
+        self._optimiser = context.optimiser
 
     @classmethod
-    def stacked(cls, members: Sequence[Erm], descents: Descents) -> StackedMethod:
+    def stacked(cls, members: Sequence[Erm], optimisers: Optimisers) -> StackedMethod:
         """ERM of several models."""
-        return _StackedErm(descents)
+        return _StackedErm(optimisers)
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
-        """One descent on the batch's mean cross-entropy."""
-        return _descend(self._descend, model, batch)
+        """One optimiser step on the batch's mean cross-entropy."""
+        return _step(self._optimiser, model, batch)
 
 
 class _StackedErm:
     draws = False
 
-    def __init__(self, descents: Descents) -> None:
-        self._descents = descents
+    def __init__(self, optimisers: Optimisers) -> None:
+        self._optimisers = optimisers
 
     def draw(self, pairs: PairBatch) -> None:
         return None
@@ -56,13 +56,13 @@ class _StackedErm:
         return pairs
 
     def step(self, model: StackedClassifier, batch: Labelled, pairs: PairBatch | None) -> StepReport:
-        return _descend(self._descents.descend, model, batch)
+        return _step(self._optimisers.optimiser, model, batch)
 
     def unstack(self, steps: int) -> None:
         pass
 
 
-def _descend(descend: Descent, model: Classifier | StackedClassifier, batch: Labelled) -> StepReport:
+def _step(optimiser: MethodOptimiser, model: Classifier | StackedClassifier, batch: Labelled) -> StepReport:
     loss = cross_entropy(model(batch.x), batch.y)
-    descend(loss)
+    optimiser.minimise(loss)
     return StepReport({"loss": loss.detach()})

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import LogUniform, Settings, Uniform
 from ipgl.data import Batch, PairBatch, group_counts, group_index
 from ipgl.methods.balanced_sampling import inverse_frequency
-from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, MethodContext, Needs, StepReport
 from ipgl.models import Classifier
 
 
@@ -39,14 +39,14 @@ class GroupDro(MethodBase):
     # DomainBed and SubpopBench: 10^U(-3, -1); Sagawa et al.: C in 0, 1, ..., 5.
     search_space = {"step_size": LogUniform(1e-3, 1e-1), "adjustment": Uniform(0, 5)}
 
-    def __init__(self, settings: GroupDroSettings, toolbox: Toolbox) -> None:
-        self._settings, self._toolbox = settings, toolbox
-        data = toolbox.dataset
+    def __init__(self, settings: GroupDroSettings, context: MethodContext) -> None:
+        self._settings, self._context = settings, context
+        data = context.dataset
         self._attributes = data.num_attributes
         sizes = group_counts(
             data.train.y, data.train.attribute, data.num_classes, data.num_attributes
         ).flatten()
-        head = toolbox.model.head.weight
+        head = context.model.head.weight
         self._adjustment = (settings.adjustment / sizes.clamp_min(1).sqrt()).to(head)
         # A group without training examples has no loss to weigh.
         self._weights = (sizes > 0).to(head) / (sizes > 0).sum().to(head)
@@ -63,7 +63,7 @@ class GroupDro(MethodBase):
         count = zeros.index_add(0, group, torch.ones_like(losses))
         total = zeros.index_add(0, group, losses)
         # The third row counts the workers.
-        everywhere = self._toolbox.sum_over_workers(
+        everywhere = self._context.sum_over_workers(
             torch.stack([total.detach(), count, torch.ones_like(count)])
         )
         loss_of_group = everywhere[0] / everywhere[1].clamp_min(1)
@@ -71,7 +71,7 @@ class GroupDro(MethodBase):
         self._weights = weights / weights.sum()
         # Averaged over workers this is the groups' loss, though a worker's share may lack a group.
         own = total * everywhere[2] / everywhere[1].clamp_min(1)
-        self._toolbox.descend((self._weights * own).sum())
+        self._context.optimiser.minimise((self._weights * own).sum())
         return StepReport({"loss": losses.detach().mean(), "worst_group_loss": loss_of_group.max()})
 
     def state_dict(self) -> dict[str, Any]:

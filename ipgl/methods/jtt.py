@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.config import LogUniform, Settings, Uniform
 from ipgl.data import Batch, PairBatch, parts
-from ipgl.methods.base import MethodBase, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, MethodContext, StepReport
 from ipgl.models import Classifier
 
 
@@ -34,27 +34,27 @@ class Jtt(MethodBase):
     # SubpopBench: U(0.2, 0.8) and 10^U(0, 2.5); the paper gives a list of its own for each data set.
     search_space = {"first_share": Uniform(0.2, 0.8), "upweight": LogUniform(1, 316)}
 
-    def __init__(self, settings: JttSettings, toolbox: Toolbox) -> None:
-        self._settings, self._toolbox = settings, toolbox
-        self._first_steps = max(1, round(settings.first_share * toolbox.total_steps))
-        self._weights = torch.ones(len(toolbox.dataset.train), device=toolbox.dataset.train.y.device)
+    def __init__(self, settings: JttSettings, context: MethodContext) -> None:
+        self._settings, self._context = settings, context
+        self._first_steps = max(1, round(settings.first_share * context.total_steps))
+        self._weights = torch.ones(len(context.dataset.train), device=context.dataset.train.y.device)
         self._done = 0
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
-        """One descent on the weighted mean cross-entropy; between the trainings, find the errors."""
+        """One optimiser step on the weighted mean cross-entropy; between the trainings, find the errors."""
         if self._done == self._first_steps:
             self._weights = self._error_weights(model)
-            self._toolbox.restart()
+            self._context.restart()
         weights = self._weights[batch.index.to(self._weights.device)].to(batch.x.device)
         losses = cross_entropy(model(batch.x), batch.y, reduction="none")
         # The mean weight over the training set keeps the loss on ERM's scale, whatever the batch holds.
-        self._toolbox.descend((weights * losses).mean() / self._weights.mean().to(losses.device))
+        self._context.optimiser.minimise((weights * losses).mean() / self._weights.mean().to(losses.device))
         self._done += 1
         return StepReport({"loss": losses.detach().mean()})
 
     @torch.no_grad()
     def _error_weights(self, model: Classifier) -> torch.Tensor:
-        train = self._toolbox.dataset.train
+        train = self._context.dataset.train
         device = next(model.parameters()).device
         model.eval()
         predicted = [

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.config import Settings, Uniform
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import MethodBase, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, MethodContext, StepReport
 from ipgl.models import Classifier
 
 
@@ -39,37 +39,39 @@ class Lff(MethodBase):
     # SubpopBench: U(0.05, 0.95); no range is published for the smoothing (0.7 in the paper): a share, so 0.1 to 0.9.
     search_space = {"amplification": Uniform(0.05, 0.95), "smoothing": Uniform(0.1, 0.9)}
 
-    def __init__(self, settings: LffSettings, toolbox: Toolbox) -> None:
-        self._settings, self._toolbox = settings, toolbox
-        self._biased = copy.deepcopy(toolbox.model)
+    def __init__(self, settings: LffSettings, context: MethodContext) -> None:
+        self._settings, self._context = settings, context
+        self._biased = copy.deepcopy(context.model)
         for module in self._biased.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
-        self._descend_biased = toolbox.new_descent("task", self._biased)
-        train = toolbox.dataset.train
-        head = toolbox.model.head.weight
+        self._biased_optimiser = context.new_optimiser("task", self._biased)
+        train = context.dataset.train
+        head = context.model.head.weight
         device = head.device
         self._labels = train.y.to(device)
         self._smoothed = torch.zeros(2, len(train), device=device, dtype=head.dtype)  # biased, debiased
         self._met = torch.zeros(len(train), dtype=torch.bool, device=device)
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
-        """One descent of each network."""
+        """One optimiser step of each network."""
         biased, debiased = self._biased(batch.x), model(batch.x)
         losses = cross_entropy(debiased, batch.y, reduction="none")
         with torch.no_grad():
             both = torch.stack([cross_entropy(biased, batch.y, reduction="none"), losses])
             weight = self._relative_difficulty(both, batch)
-        self._descend_biased(generalised_cross_entropy(biased, batch.y, self._settings.amplification).mean())
-        self._toolbox.descend((weight * losses).mean())
+        self._biased_optimiser.minimise(
+            generalised_cross_entropy(biased, batch.y, self._settings.amplification).mean()
+        )
+        self._context.optimiser.minimise((weight * losses).mean())
         return StepReport({"loss": losses.detach().mean(), "difficulty": weight.mean()})
 
     def _relative_difficulty(self, losses: Tensor, batch: Batch) -> Tensor:
         index, momentum = batch.index, self._settings.smoothing
         own = torch.zeros(3, len(self._met), device=losses.device, dtype=losses.dtype)
         own[:2, index], own[2, index] = losses, 1.0
-        everywhere = self._toolbox.sum_over_workers(own)  # every worker follows all examples
+        everywhere = self._context.sum_over_workers(own)  # every worker follows all examples
         seen = everywhere[2] > 0
         followed = momentum * self._smoothed + (1 - momentum) * everywhere[:2]
         self._smoothed = torch.where(seen, torch.where(self._met, followed, everywhere[:2]), self._smoothed)
@@ -77,7 +79,7 @@ class Lff(MethodBase):
         largest = torch.stack(
             [
                 self._smoothed[:, self._labels == label].amax(dim=1)
-                for label in range(self._toolbox.dataset.num_classes)
+                for label in range(self._context.dataset.num_classes)
             ],
             dim=1,
         )

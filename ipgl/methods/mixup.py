@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import LogUniform, Settings, Uniform
 from ipgl.data import Batch, PairBatch, group_index
 from ipgl.methods.balanced_sampling import inverse_frequency
-from ipgl.methods.base import MethodBase, Needs, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, MethodContext, Needs, StepReport
 from ipgl.models import Classifier
 
 
@@ -31,13 +31,13 @@ class Mixup(MethodBase):
     # DomainBed and SubpopBench: 10^U(-1, 1).
     search_space = {"alpha": LogUniform(0.1, 10)}
 
-    def __init__(self, settings: MixupSettings, toolbox: Toolbox) -> None:
-        self._descend, self._alpha = toolbox.descend, settings.alpha
+    def __init__(self, settings: MixupSettings, context: MethodContext) -> None:
+        self._optimiser, self._alpha = context.optimiser, settings.alpha
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
-        """One descent on the mixed batch."""
+        """One optimiser step on the mixed batch."""
         loss = mixed_loss(model, batch, self._partner(batch), self._shares(batch))
-        self._descend(loss)
+        self._optimiser.minimise(loss)
         return StepReport({"loss": loss.detach()})
 
     def _partner(self, batch: Batch) -> Tensor:
@@ -74,11 +74,11 @@ class Lisa(Mixup):
     # SubpopBench: 10^U(-1, 1) and U(0, 1).
     search_space = {"alpha": LogUniform(0.1, 10), "same_label": Uniform(0, 1)}
 
-    def __init__(self, settings: LisaSettings, toolbox: Toolbox) -> None:
-        super().__init__(settings, toolbox)
+    def __init__(self, settings: LisaSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
         self._same_label = settings.same_label
         if settings.balanced:
-            data = toolbox.dataset
+            data = context.dataset
             self.sampling_weights = inverse_frequency(
                 group_index(data.train.y, data.train.attribute, data.num_attributes)
             )

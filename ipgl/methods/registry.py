@@ -8,7 +8,7 @@ from typing import Any
 
 from ipgl.config import Range, Settings
 from ipgl.methods.balanced_sampling import BalancedSettings, ClassBalanced, GroupBalanced
-from ipgl.methods.base import Method, Needs, Toolbox
+from ipgl.methods.base import Method, MethodContext, Needs
 from ipgl.methods.counterfactual import (
     CounterfactualAugmentation,
     CounterfactualAugmentationSettings,
@@ -32,7 +32,7 @@ class MethodEntry:
 
     Attributes:
         settings: Class of the method's settings.
-        build: Takes settings and toolbox.
+        build: Takes settings and context.
         needs: What it asks of the data beyond inputs and labels.
         source: The paper.
         search_space: Recommended ranges of its settings.
@@ -40,7 +40,7 @@ class MethodEntry:
     """
 
     settings: type[Settings]
-    build: Callable[[Any, Toolbox], Method]
+    build: Callable[[Any, MethodContext], Method]
     needs: Needs
     source: str
     search_space: dict[str, Range]
@@ -48,7 +48,7 @@ class MethodEntry:
 
 
 def method_entry(method: Any, settings: type[Settings], source: str) -> MethodEntry:
-    """The registry line of a class like those here: it is built from settings and toolbox, and declares its needs.
+    """The registry line of a class like those here: it is built from settings and context, and declares its needs.
 
     `METHODS["name"] = method_entry(Name, NameSettings, "Author 2026")` registers one's own.
     """

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.config import LogUniform, Settings
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import MethodBase, StepReport, Toolbox
+from ipgl.methods.base import MethodBase, MethodContext, StepReport
 from ipgl.models import Classifier
 
 
@@ -37,16 +37,16 @@ class Ridg(MethodBase):
     # The authors' code: 10^U(-2, -1) and 10^U(-4, -1).
     search_space = {"strength": LogUniform(0.01, 0.1), "momentum": LogUniform(1e-4, 0.1)}
 
-    def __init__(self, settings: RidgSettings, toolbox: Toolbox) -> None:
-        self._settings, self._toolbox = settings, toolbox
-        head = toolbox.model.head
+    def __init__(self, settings: RidgSettings, context: MethodContext) -> None:
+        self._settings, self._context = settings, context
+        head = context.model.head
         # Class, feature, logit; a class not met yet takes its first batch's mean as it is.
-        shape = (toolbox.dataset.num_classes, *head.weight.shape[::-1])
+        shape = (context.dataset.num_classes, *head.weight.shape[::-1])
         self._mean = torch.zeros(shape, device=head.weight.device, dtype=head.weight.dtype)
         self._met = torch.zeros(shape[0], device=head.weight.device, dtype=torch.bool)
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
-        """One descent on task loss and spread together."""
+        """One optimiser step on task loss and spread together."""
         z = model.features(batch.x)
         loss = cross_entropy(model.head(z), batch.y)
         count, mean = self._class_means(z.detach(), model.head.weight.detach(), batch.y)
@@ -54,8 +54,8 @@ class Ridg(MethodBase):
         rationale = z.unsqueeze(2) * model.head.weight.T
         distance = (rationale - self._mean[batch.y]).square().sum(dim=(1, 2))
         # Gradients are averaged over workers, but the parts of a class's mean add up.
-        spread = self._toolbox.workers * (distance / count[batch.y]).sum() / len(count)
-        self._toolbox.descend(loss + self._settings.strength * spread)
+        spread = self._context.workers * (distance / count[batch.y]).sum() / len(count)
+        self._context.optimiser.minimise(loss + self._settings.strength * spread)
         return StepReport({"loss": loss.detach(), "penalty": spread.detach()})
 
     def _class_means(self, z: Tensor, weight: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ class Ridg(MethodBase):
             0, y, torch.ones_like(z[:, 0])
         )
         total = torch.zeros(len(self._met), z.shape[1], device=z.device, dtype=z.dtype).index_add_(0, y, z)
-        sums = self._toolbox.sum_over_workers(torch.cat([count.unsqueeze(1), total], dim=1))
+        sums = self._context.sum_over_workers(torch.cat([count.unsqueeze(1), total], dim=1))
         count, total = sums[:, 0], sums[:, 1:]
         mean_z = total / count.clamp_min(1).unsqueeze(1)
         return count, mean_z.unsqueeze(2) * weight.T

@@ -11,10 +11,10 @@ from ipgl.config.document import KeyPath
 from ipgl.core.errors import DataError, IpglError
 from ipgl.data import Alignment, Dataset, group_counts
 from ipgl.evaluation import SELECTION_RULES, group_results, mixture_remarks
-from ipgl.methods import METHODS
+from ipgl.methods import METHODS, Needs
 from ipgl.plan.study_plan import MethodPlan, StudyPlan
+from ipgl.trial.build import build_model
 from ipgl.trial.datasets import cached_dataset, training_counts, trial_alignment, trial_dataset
-from ipgl.trial.run import build_model
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,17 @@ def _place(plan: StudyPlan, path: KeyPath) -> str:
     return f"{plan.document.source}:{plan.document.line_of(path)}: {dotted(path)}"
 
 
-def _check_needs(plan: StudyPlan, method: MethodPlan, dataset: Dataset) -> None:
-    """Refuse a method whose groups or environments the training data does not have, and a rule without its groups."""
-    needs = METHODS[method.method].needs
-    where = f"{_place(plan, ('methods', method.label))}: {method.method}"
+def require_needs(needs: Needs, dataset: Dataset, where: str) -> None:
+    """Refuse a data set that does not have what a method needs.
+
+    Args:
+        needs: The method's.
+        dataset: The data.
+        where: Place and name of the method, with which the message begins.
+
+    Raises:
+        IpglError: It has no pairs for training, one attribute value, or one training environment.
+    """
     if needs.pairs and not len(dataset.pairs):
         raise IpglError(
             f"{where} needs invariance pairs, but dataset.pairs gives none for training; "
@@ -126,6 +133,12 @@ def _check_needs(plan: StudyPlan, method: MethodPlan, dataset: Dataset) -> None:
             f"{where} needs at least 2 training environments, but the data set has {environments}; "
             "leave the method out"
         )
+
+
+def _check_needs(plan: StudyPlan, method: MethodPlan, dataset: Dataset) -> None:
+    """Refuse a method whose needs the training data do not meet, and a rule without its pairs or groups."""
+    where = f"{_place(plan, ('methods', method.label))}: {method.method}"
+    require_needs(METHODS[method.method].needs, dataset, where)
     rule = plan.config.search.selection
     if SELECTION_RULES[rule].needs_pairs and not len(dataset.held_out_pairs):
         raise IpglError(

@@ -25,8 +25,8 @@ from ipgl.report import (
 from ipgl.storage.study_folder import StudyFolder, TrialFolder
 from ipgl.study.results import study_environment
 from ipgl.tracking import DataView, ModelView, RunView, StudyView, Tracker
+from ipgl.trial.build import load_model
 from ipgl.trial.datasets import dataset_facts, trial_dataset
-from ipgl.trial.run import load_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

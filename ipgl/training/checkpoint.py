@@ -28,7 +28,7 @@ class Checkpoint:
         step: Steps done; the data order is a function of seed and step, so this is the data position too.
         model: The model's state.
         method: The method's own state.
-        optimisers: State of each optimiser that the method is lent, by name.
+        optimisers: State of each optimiser of the method, by name.
         rng: Random state of the CPU and of each visible GPU.
         history: Evaluation rows so far.
         seconds: Wall time spent so far.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 
-def verdict(validation: Mapping[str, float], examples: int, num_classes: int) -> str | None:
+def failure_mode(validation: Mapping[str, float], examples: int, num_classes: int) -> str | None:
     """What is wrong with a model, or None.
 
     `collapsed`: one class is predicted for every validation example, which satisfies any invariance condition.
@@ -28,13 +28,13 @@ def verdict(validation: Mapping[str, float], examples: int, num_classes: int) ->
     return None
 
 
-def hopeless(verdicts: Sequence[str | None], patience: int | None) -> str | None:
-    """The reason to stop: the last verdict, if there was one after each of the last `patience` evaluations.
+def stop_reason(failure_modes: Sequence[str | None], patience: int | None) -> str | None:
+    """The reason to stop: the last failure mode, if there was one after each of the last `patience` evaluations.
 
     Args:
-        verdicts: One per evaluation so far.
+        failure_modes: One per evaluation so far.
         patience: Evaluations in a row; None never stops.
     """
-    if patience is None or len(verdicts) < patience or not all(verdicts[-patience:]):
+    if patience is None or len(failure_modes) < patience or not all(failure_modes[-patience:]):
         return None
-    return f"{verdicts[-1]}, after {patience} evaluations in a row"
+    return f"{failure_modes[-1]}, after {patience} evaluations in a row"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ipgl.config import TrainingSettings
 from ipgl.data import Batch, Dataset, PairBatch, ShuffledOrder, derive_seed
-from ipgl.methods import Method, StepReport, Toolbox
+from ipgl.methods import Method, MethodContext, StepReport
 from ipgl.models import Classifier
 from ipgl.training.checkpoint import (
     Checkpoint,
@@ -29,8 +29,8 @@ from ipgl.training.checkpoint import (
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
 from ipgl.training.reporter import Reporter
-from ipgl.training.run_optimisers import Workshop
-from ipgl.training.step_batches import Feed
+from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.step_batches import StepBatches
 
 TRACE_ROWS = 200  # of a run: enough to see what happens in it, and small beside its predictions
 
@@ -82,7 +82,7 @@ class TrainingRun:
     def __init__(
         self,
         model: Classifier,
-        build_method: Callable[[Toolbox], Method],
+        build_method: Callable[[MethodContext], Method],
         dataset: Dataset,
         settings: TrainingSettings,
         *,
@@ -108,17 +108,17 @@ class TrainingRun:
         self.total = settings.epochs * self._steps_per_pass
         # What a method draws when it is built is alike on all workers.
         torch.manual_seed(derive_seed(seed, "training", 0))
-        self.workshop = Workshop(model, dataset, settings, self.total, self._collective)
-        self.method = build_method(self.workshop.toolbox)
+        self.optimisers = RunOptimisers(model, dataset, settings, self.total, self._collective)
+        self.method = build_method(self.optimisers.context)
         if self.method.restarts:
-            self.workshop.remember_initial_weights()
+            self.optimisers.remember_initial_weights()
         order = _training_order(dataset, self.method, settings.batch_size, derive_seed(seed, "order"), place)
         pair_order = (
             ShuffledOrder(len(dataset.pairs), self.method.pairs_per_step, derive_seed(seed, "pairs"), *place)
             if self.method.pairs_per_step
             else None
         )
-        self.feed = Feed(dataset, order, pair_order, seed, self._collective)
+        self.batches = StepBatches(dataset, order, pair_order, seed, self._collective)
         self._marks = evaluation_steps(self.total, settings.evaluations)
 
         self._seen: tuple[Batch, PairBatch | None] | None = None
@@ -129,7 +129,7 @@ class TrainingRun:
         if saved:
             model.load_state_dict(saved.model)
             self.method.load_state_dict(saved.method)
-            self.workshop.load_state_dict(saved.optimisers)
+            self.optimisers.load_state_dict(saved.optimisers)
             restore_random_state(saved.rng)
             self.done, self._history, self._seconds = saved.step, list(saved.history), saved.seconds
             self._trace = list(saved.trace)
@@ -163,7 +163,7 @@ class TrainingRun:
 
     def batch(self, step: int) -> tuple[Batch, PairBatch | None]:
         """What step `step` (0-based) sees, on the model's device."""
-        batch, pairs = self.feed(step)
+        batch, pairs = self.batches(step)
         if self._moves:
             batch, pairs = _move(batch, self.device), pairs and _move(pairs, self.device)
         return batch, pairs
@@ -172,7 +172,7 @@ class TrainingRun:
         """Train to the next evaluation; what each step reported, `[steps]` by name."""
         reports: list[StepReport] = []
         for step in range(self.done, self.done + self.steps_left):
-            self.workshop.schedule(step)
+            self.optimisers.schedule(step)
             batch, pairs = self.batch(step)
             with autocast(self.settings, self.device):
                 reports.append(self.method.step(self.model, batch, pairs))
@@ -220,7 +220,7 @@ class TrainingRun:
             step=self.done,
             model=self.model.state_dict(),
             method=self.method.state_dict(),
-            optimisers=self.workshop.state_dict(),
+            optimisers=self.optimisers.state_dict(),
             rng=random_state(),
             history=self._history,
             seconds=self._seconds + now - self._started,
@@ -244,7 +244,7 @@ class TrainingRun:
 
 def train(
     model: Classifier,
-    build_method: Callable[[Toolbox], Method],
+    build_method: Callable[[MethodContext], Method],
     dataset: Dataset,
     settings: TrainingSettings,
     *,
@@ -263,7 +263,7 @@ def train(
 
     Args:
         model: On the device on which to train.
-        build_method: Makes the method from what it is lent.
+        build_method: Makes the method from its context.
         dataset: On the model's device, or on the CPU if it does not fit there; as `place` leaves it.
         settings: Optimiser, schedule, intervals, precision.
         seed: Seeds data order and the method's randomness.

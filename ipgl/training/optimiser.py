@@ -1,4 +1,4 @@
-"""The optimisers that a method is lent, and the learning rate over the steps of a run."""
+"""The optimisers that methods use, and the learning rate over the steps of a run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _replaced(group: dict[str, Any], values: dict[str, Any]) -> Iterator[None]:
         group.update(before)
 
 
-class OptimiserDescent:
+class TorchOptimiser:
     """One optimiser over all parameters of a model: gradient, mean over workers, clip, step."""
 
     def __init__(
@@ -77,7 +77,7 @@ class OptimiserDescent:
         # What is measured in the objective's unit, beside the loss.
         self._in_its_unit = ("eps",) if decoupled else ("eps", "weight_decay")
 
-    def __call__(self, loss: Tensor, scale: Tensor | None = None) -> None:
+    def minimise(self, loss: Tensor, scale: Tensor | None = None) -> None:
         """Take one step down the gradient of `loss` (0-dim), averaged over workers and clipped.
 
         `scale` (0-dim) multiplies the step itself, after clipping; a scaled step has no weight decay.
@@ -89,10 +89,10 @@ class OptimiserDescent:
         self.step(scale)
 
     def divided(self, loss: Tensor, divisor: float) -> None:
-        """Take one step down `(loss + weight decay) / divisor`; see `TaskDescent`."""
+        """Take one step down `(loss + weight decay) / divisor`; see `TaskOptimiser`."""
         (group,) = self._optimiser.param_groups
         with _replaced(group, {name: group[name] / divisor for name in self._in_its_unit if name in group}):
-            self(loss / divisor)
+            self.minimise(loss / divisor)
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
         """Gradients of `loss`, averaged over workers, in the parameters' order (zeros where there is none)."""
@@ -103,7 +103,7 @@ class OptimiserDescent:
         self._collective.average(gradients)
         return gradients
 
-    def along(self, gradients: Sequence[Tensor]) -> None:
+    def step_along(self, gradients: Sequence[Tensor]) -> None:
         """Take one step from given gradients, clipped."""
         self.step(None, [like(g, p) for g, p in zip(gradients, self._parameters, strict=True)])
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from ipgl.data import Inputs, PairBatch
-from ipgl.methods import DescentKind, StackableMethod, StackedMethod
+from ipgl.methods import OptimiserKind, StackableMethod, StackedMethod
 from ipgl.models import Classifier, StackedClassifier, shared, stackable
 from ipgl.training.checkpoint import RandomState, random_state, restore_random_state
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
 from ipgl.training.loop import TrainingRun, columns
-from ipgl.training.optimiser import OptimiserDescent, like
+from ipgl.training.optimiser import TorchOptimiser, like
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,24 @@ def train_together(runs: Sequence[TrainingRun], random: list[RandomState]) -> li
         What each step reported, for each run: `[steps]` by name.
     """
     stack = StackedClassifier([run.model for run in runs])
-    descents = _StackedDescents(stack, runs)
+    optimisers = _StackedOptimisers(stack, runs)
     first = runs[0]
     assert isinstance(first.method, StackableMethod)
-    method = first.method.stacked([run.method for run in runs], descents)
-    feed = _Alike(runs, method, random) if _see_the_same(runs, random) else _Apart(runs, method, random)
+    method = first.method.stacked([run.method for run in runs], optimisers)
+    batches = (
+        _SharedBatches(runs, method, random)
+        if _see_the_same(runs, random)
+        else _OwnBatches(runs, method, random)
+    )
     reports = []
     steps = min(run.steps_left for run in runs)
     for number in range(steps):
         for run in runs:
-            run.workshop.schedule(run.done + number)
-        examples, pairs = feed(number)
+            run.optimisers.schedule(run.done + number)
+        examples, pairs = batches(number)
         with autocast(first.settings, first.device):
             reports.append(method.step(stack, examples, pairs))
-    feed.end()
+    batches.end()
     method.unstack(steps)
     for run in runs:
         run.done += steps
@@ -99,7 +103,7 @@ def _equal(a: RandomState, b: RandomState) -> bool:
     return torch.equal(a["cpu"], b["cpu"]) and all(map(torch.equal, a["cuda"], b["cuda"]))
 
 
-class _Alike:
+class _SharedBatches:
     """What runs see that all see the same: gathered and changed once."""
 
     def __init__(self, runs: Sequence[TrainingRun], method: StackedMethod, random: list[RandomState]) -> None:
@@ -118,7 +122,7 @@ class _Alike:
         self._random[:] = [random_state()] * self._models
 
 
-class _Apart:
+class _OwnBatches:
     """What runs see that each see their own: gathered together, each changed by its own random numbers."""
 
     def __init__(self, runs: Sequence[TrainingRun], method: StackedMethod, random: list[RandomState]) -> None:
@@ -127,9 +131,9 @@ class _Apart:
 
     def __call__(self, number: int) -> tuple[Examples, PairBatch | None]:
         models, split, held = len(self._runs), self._dataset.train, self._dataset.pairs
-        index = torch.cat([run.feed.order(run.done + number) for run in self._runs])
+        index = torch.cat([run.batches.order(run.done + number) for run in self._runs])
         examples = Examples(*(self._gathered(part, index, models) for part in (split.x, split.y)))
-        orders = [run.feed.pair_order for run in self._runs]
+        orders = [run.batches.pair_order for run in self._runs]
         if orders[0] is None:
             return examples, None
         chosen = [order(run.done + number) for order, run in zip(orders, self._runs, strict=True) if order]
@@ -157,30 +161,30 @@ class _Apart:
         """The states were replaced as they were used."""
 
 
-class _StackedDescents:
-    """The optimisers that members were lent, by the order in which they were: what a stacked method asks for."""
+class _StackedOptimisers:
+    """The members' optimisers, in the order in which their methods asked for them."""
 
     def __init__(self, stack: StackedClassifier, runs: Sequence[TrainingRun]) -> None:
-        self._stack, self._lent = stack, [run.workshop.lent for run in runs]
-        self._made = [StackedDescent(stack, [lent[0] for lent in self._lent])]
+        self._stack, self._members = stack, [run.optimisers.made for run in runs]
+        self._made = [StackedOptimiser(stack, [made[0] for made in self._members])]
         self.device = runs[0].device
 
     @property
-    def descend(self) -> StackedDescent:
+    def optimiser(self) -> StackedOptimiser:
         return self._made[0]
 
-    def new_descent(self, kind: DescentKind, model: Classifier | None) -> StackedDescent:
-        self._made.append(StackedDescent(self._stack, [lent[len(self._made)] for lent in self._lent]))
+    def new_optimiser(self, kind: OptimiserKind, model: Classifier | None) -> StackedOptimiser:
+        self._made.append(StackedOptimiser(self._stack, [made[len(self._made)] for made in self._members]))
         return self._made[-1]
 
 
-class StackedDescent:
-    """`Descent` on a stack: losses and scales are `[M]`, gradients `[M, ...]`; each optimiser takes its own step."""
+class StackedOptimiser:
+    """`MethodOptimiser` on a stack: losses and scales are `[M]`, gradients `[M, ...]`; each takes its own step."""
 
-    def __init__(self, stack: StackedClassifier, members: Sequence[OptimiserDescent]) -> None:
+    def __init__(self, stack: StackedClassifier, members: Sequence[TorchOptimiser]) -> None:
         self._stack, self._members = stack, members
 
-    def __call__(self, loss: Tensor, scale: Tensor | None = None) -> None:
+    def minimise(self, loss: Tensor, scale: Tensor | None = None) -> None:
         """Take one step of each model down the gradient of its loss; `scale` multiplies the steps."""
         for parameter in self._stack.parameters:
             parameter.grad = None
@@ -194,7 +198,7 @@ class StackedDescent:
         found = torch.autograd.grad(loss.sum(), parameters, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
-    def along(self, gradients: Sequence[Tensor]) -> None:
+    def step_along(self, gradients: Sequence[Tensor]) -> None:
         """Take one step of each model from given gradients."""
         self._step([like(g, p) for g, p in zip(gradients, self._stack.parameters, strict=True)], None)
 

@@ -9,7 +9,7 @@ from ipgl.data import Batch, Dataset, Images, Inputs, PairBatch, ShuffledOrder, 
 from ipgl.training.collective import Collective
 
 
-class Feed:
+class StepBatches:
     """Batches and pairs by step. Nothing is remembered between steps, so that a resumed run sees the same."""
 
     def __init__(

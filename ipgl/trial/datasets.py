@@ -1,4 +1,4 @@
-"""The data sets that a process's trials read: built once, or lent by somebody who has them already."""
+"""The data sets that the trials of a process read: built once, or taken from another process's memory."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def trial_alignment(settings: EvaluationSettings, dataset: Dataset) -> Alignment
     )
 
 
-_lent: dict[str, Dataset] = {}
+_shared: dict[str, Dataset] = {}
 
 
 def cached_dataset(component: str) -> Dataset:
     """`build_dataset` of a component as JSON, remembered: a process runs many trials on one data set."""
-    return _lent[component] if component in _lent else _built_dataset(component)
+    return _shared[component] if component in _shared else _built_dataset(component)
 
 
 @lru_cache(maxsize=2)
@@ -75,14 +75,14 @@ def dataset_facts(component: str) -> DatasetFacts:
     return DatasetFacts(data.fingerprint, data.input_shape, data.class_names, data.attribute_names)
 
 
-def is_lent(component: str) -> bool:
-    """Whether `lend_dataset` has been told of it."""
-    return component in _lent
+def is_shared(component: str) -> bool:
+    """Whether `share_dataset` was given it."""
+    return component in _shared
 
 
-def lend_dataset(component: str, dataset: Dataset) -> None:
-    """Let trials of this process use a data set that somebody else has built; its tensors may be read-only."""
-    _lent[component] = dataset
+def share_dataset(component: str, dataset: Dataset) -> None:
+    """Let trials of this process use a data set that another process has built; its tensors may be read-only."""
+    _shared[component] = dataset
 
 
 def forget_datasets() -> None:

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import platform
 import time
 import traceback
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ipgl import __version__
-from ipgl.config import Component, TrialConfig, config_hash
+from ipgl.config import TrialConfig
 from ipgl.core.errors import IpglError
 from ipgl.core.registry import lookup
-from ipgl.data import Dataset, Readable, Split, derive_seed
+from ipgl.data import Alignment, Dataset, Split
 from ipgl.evaluation import (
     SELECTION_RULES,
     Failure,
     GroupCount,
-    Predictions,
     RunResult,
-    area_under_curve,
     group_metrics,
     group_results,
-    interpolation_axis,
     mixture_remarks,
-    mixture_weights,
-    pair_metrics,
-    predict_between,
     predict_logits,
     prediction_metrics,
-    probability_metrics,
-    run_curves,
-    weighted_accuracy,
 )
-from ipgl.methods import METHODS, Toolbox
-from ipgl.methods.base import Method
-from ipgl.models import MODELS, Classifier
+from ipgl.models import Classifier
 from ipgl.storage.study_folder import TrialFolder
 from ipgl.training import (
     Collective,
@@ -54,25 +38,11 @@ from ipgl.training import (
     train,
 )
 from ipgl.training.checkpoint import saved_bytes
-from ipgl.training.early_stopping import hopeless, verdict
-from ipgl.trial.datasets import training_counts, trial_alignment, trial_dataset
-from ipgl.trial.user_code import FOLDER as IMPORTS
-from ipgl.trial.user_code import load_imports
-
-
-def build_model(component: Component, dataset: Dataset, seed: int) -> Classifier:
-    """Build the model with initial weights that depend on `seed` alone."""
-    entry = lookup("model", MODELS, component.name)
-    torch.manual_seed(derive_seed(seed, "weights"))
-    return entry.build(
-        entry.settings.model_validate(component.settings), dataset.input_shape, dataset.num_classes
-    )
-
-
-def build_method(component: Component, toolbox: Toolbox) -> Method:
-    """Build the method with what the trainer lends it."""
-    entry = lookup("method", METHODS, component.name)
-    return entry.build(entry.settings.model_validate(component.settings), toolbox)
+from ipgl.training.early_stopping import failure_mode, stop_reason
+from ipgl.trial.build import build_method, build_model
+from ipgl.trial.datasets import trial_alignment, trial_dataset
+from ipgl.trial.records import base_result, stopped_result, trial_environment, validation_metrics
+from ipgl.trial.testing import TestedModel, held_out_pair_metrics, run_test
 
 
 def run_trial(
@@ -111,7 +81,7 @@ def run_trial(
         )
     except _StoppedByReporterError as stop:
         raise stop.reason from None
-    except _HopelessError as stop:
+    except _StoppedEarlyError as stop:
         result = stopped_result(base, folder.read_history(), str(stop))
     except OSError:
         raise
@@ -136,49 +106,7 @@ def run_trial(
     return result
 
 
-def base_result(config: TrialConfig, started_at: float) -> RunResult:
-    """What every record of a trial holds, however the trial ends; its status is `failed` until something better."""
-    data = config.model_dump(mode="json")
-    return RunResult(
-        study=config.study,
-        label=config.label,
-        method=config.method.name,
-        phase=config.phase,
-        trial=config.key,
-        seed=config.seed,
-        status="failed",
-        hyperparameters=config.hyperparameters,
-        config=data,
-        config_hash=config_hash(data),
-        started_at=started_at,
-        finished_at=time.time(),
-    )
-
-
-def stopped_result(base: RunResult, history: list[dict[str, float]], reason: str = "") -> RunResult:
-    """The record of a trial that ended early: what its last evaluation saw, and no test metrics."""
-    last = history[-1] if history else {}
-    return base.model_copy(
-        update={
-            "status": "stopped",
-            "stop_reason": reason,
-            "score": last.get("score", math.nan),
-            "validation": _validation(last),
-            "steps": int(last.get("step", 0)),
-            "finished_at": time.time(),
-        }
-    )
-
-
-def _validation(row: dict[str, float]) -> dict[str, float]:
-    return {
-        name.removeprefix("validation/"): value
-        for name, value in row.items()
-        if name.startswith("validation/")
-    }
-
-
-class _HopelessError(Exception):
+class _StoppedEarlyError(Exception):
     """The run will not recover; the message says why."""
 
 
@@ -221,14 +149,47 @@ class _Recorder:
             return  # a winner's retraining is tested, however it turns out
         training = self._config.training
         size, classes = self._judged
-        verdicts = [verdict(_validation(row), size, classes) for row in self._rows]
-        reason = hopeless(verdicts, training.hopeless_after)
+        failure_modes = [failure_mode(validation_metrics(row), size, classes) for row in self._rows]
+        reason = stop_reason(failure_modes, training.hopeless_after)
         if reason and self._rows[-1]["epoch"] < training.epochs:
-            raise _HopelessError(reason)
+            raise _StoppedEarlyError(reason)
 
     def judge_by(self, examples: int, num_classes: int) -> None:
         """Say how large the validation split is and how many classes it has."""
         self._judged = examples, num_classes
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The evaluation of a model on the validation split and the held-out pairs, for `ipgl.training.train`.
+
+    Attributes:
+        dataset: The data.
+        alignment: Which attribute value agrees with each class.
+        batch_size: Inputs in one forward pass.
+        score: Of the selection rule, from the metrics.
+    """
+
+    dataset: Dataset
+    alignment: Alignment
+    batch_size: int
+    score: Callable[[dict[str, float]], float]
+
+    def __call__(self, model: Classifier) -> dict[str, float]:
+        """Metrics by name, `validation/...`, the selection score, and the load of the machine."""
+        dataset = self.dataset
+        device = next(model.parameters()).device
+        logits = predict_logits(model, dataset.validation.x, self.batch_size)
+        metrics = prediction_metrics(logits, dataset.validation.y.to(device))
+        metrics["worst_group"] = group_metrics(self._groups(logits, dataset.validation))["worst_group"]
+        metrics |= held_out_pair_metrics(model, dataset, self.batch_size)
+        named = {f"validation/{name}": value for name, value in metrics.items()}
+        return named | {"score": self.score(metrics)} | system_metrics(device)
+
+    def _groups(self, logits: Tensor, split: Split) -> tuple[GroupCount, ...]:
+        prediction = logits.argmax(dim=1).to(split.y.device)
+        classes, attributes = self.dataset.num_classes, self.dataset.num_attributes
+        return group_results(prediction, split.y, split.attribute, self.alignment, classes, attributes)
 
 
 def _train_and_test(
@@ -246,136 +207,64 @@ def _train_and_test(
     model = build_model(config.model, dataset, config.seed).to(device)
     recorder.judge_by(len(dataset.validation), dataset.num_classes)
     score = lookup("selection rule", SELECTION_RULES, config.selection).score
-    classes, attributes = dataset.num_classes, dataset.num_attributes
     alignment = trial_alignment(evaluation, dataset)
-
-    def groups_of(logits: Tensor, split: Split) -> tuple[GroupCount, ...]:
-        prediction = logits.argmax(dim=1).to(split.y.device)
-        return group_results(prediction, split.y, split.attribute, alignment, classes, attributes)
-
     batch = settings.evaluation_batch_size
-
-    def evaluate(model: Classifier) -> dict[str, float]:
-        logits = predict_logits(model, dataset.validation.x, batch)
-        metrics = prediction_metrics(logits, dataset.validation.y.to(device))
-        metrics["worst_group"] = group_metrics(groups_of(logits, dataset.validation))["worst_group"]
-        pairs = dataset.held_out_pairs
-        metrics |= pair_metrics(predict_logits(model, pairs.a, batch), predict_logits(model, pairs.b, batch))
-        named = {f"validation/{name}": value for name, value in metrics.items()}
-        return named | {"score": score(metrics)} | system_metrics(device)
 
     folder.fetch_checkpoints()
     outcome: TrainingOutcome = trainer(
         model,
-        lambda toolbox: build_method(config.method, toolbox),
+        lambda context: build_method(config.method, context),
         dataset,
         settings,
         seed=config.seed,
-        evaluate=evaluate,
+        evaluate=Validation(dataset, alignment, batch, score),
         reporter=recorder,
         checkpoint_path=folder.checkpoint,
         config_hash=base.config_hash,
         on_resume=recorder.resume,
     )
-    last = outcome.history[-1]
-
-    predictions = _predict(model, dataset, config)
-    groups = group_results(
-        torch.from_numpy(predictions.prediction).long(),
-        dataset.test.y.cpu(),
-        dataset.test.attribute.cpu(),
+    tested = run_test(
+        model,
+        dataset,
+        evaluation,
         alignment,
-        classes,
-        attributes,
-        training_counts(dataset),
+        batch_size=batch,
+        corruptions=config.phase == "final",
+        of_pairs=validation_metrics(outcome.history[-1]),
     )
-    curves = run_curves(groups, predictions, evaluation)
-    accuracies = np.array([group.accuracy for group in groups])
-    target = weighted_accuracy(mixture_weights(groups, [evaluation.target_severity]), accuracies)
-    metrics = group_metrics(groups) | {"shifted_accuracy": float(target[0])}
-    metrics |= probability_metrics(predictions.probability, predictions.label)
-    metrics |= {name: _validation(last)[name] for name in ("flip_rate", "rho")}
-    metrics |= {f"area_{name}": area_under_curve(curve) for name, curve in curves.items()}
     if writes:
         if config.phase != "search":
             folder.write_trace(outcome.trace)
-        folder.write_predictions(predictions)
+        folder.write_predictions(tested.predictions)
         folder.write_model(saved_bytes(model.state_dict()))
+    notes = (
+        *dataset.notes,
+        *mixture_remarks(alignment, tested.groups),
+        *(f"{config.key}: {note}" for note in outcome.notes),
+    )
+    return completed_result(base, outcome, tested, dataset, notes)
+
+
+def completed_result(
+    base: RunResult, outcome: TrainingOutcome, tested: TestedModel, dataset: Dataset, notes: tuple[str, ...]
+) -> RunResult:
+    """The record of a trial that was trained to its end and tested."""
+    last = outcome.history[-1]
     return base.model_copy(
         update={
             "status": "completed",
             "score": last["score"],
-            "validation": _validation(last),
-            "metrics": metrics,
-            "groups": groups,
-            "curves": curves,
+            "validation": validation_metrics(last),
+            "metrics": tested.metrics,
+            "groups": tested.groups,
+            "curves": tested.curves,
             "data_fingerprint": dataset.fingerprint,
-            "test_fingerprint": predictions.examples,
+            "test_fingerprint": tested.predictions.examples,
             "class_names": dataset.class_names,
             "attribute_names": dataset.attribute_names,
-            "data_notes": (
-                *dataset.notes,
-                *mixture_remarks(alignment, groups),
-                *(f"{config.key}: {note}" for note in outcome.notes),
-            ),
+            "data_notes": notes,
             "steps": outcome.steps,
             "train_seconds": outcome.seconds,
             "finished_at": time.time(),
         }
     )
-
-
-def _predict(model: Classifier, dataset: Dataset, config: TrialConfig) -> Predictions:
-    """Everything that is asked of the trained model: test split, corruptions (final runs), held-out pairs."""
-    batch, evaluation, test = config.training.evaluation_batch_size, config.evaluation, dataset.test
-
-    def classes(x: Readable) -> NDArray[np.int32]:
-        return predict_logits(model, x, batch).argmax(dim=1).cpu().numpy().astype(np.int32)
-
-    corruptions = dataset.corruptions if "corruption" in evaluation.curves and config.phase == "final" else {}
-    points = evaluation.interpolation_points if "interpolation" in evaluation.curves else 0
-    logits = predict_logits(model, test.x, batch)
-    return Predictions(
-        label=test.y.cpu().numpy().astype(np.int32),
-        attribute=test.attribute.cpu().numpy().astype(np.int32),
-        prediction=logits.argmax(dim=1).cpu().numpy().astype(np.int32),
-        probability=logits.softmax(dim=1).cpu().numpy(),
-        corrupted={
-            name: np.stack([classes(corrupt(level)) for level in evaluation.corruption_levels])
-            for name, corrupt in corruptions.items()
-        },
-        levels={name: evaluation.corruption_levels for name in corruptions},
-        along=predict_between(model, dataset.held_out_pairs, interpolation_axis(points), batch)
-        .cpu()
-        .numpy()
-        .astype(np.int32),
-    )
-
-
-def trial_environment() -> dict[str, str]:
-    """Versions and machine that a result came from."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {
-        "ipgl": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "host": platform.node(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        "threads": str(torch.get_num_threads()),
-    }
-
-
-def load_model(folder: Path) -> Classifier:
-    """The trained model of a completed trial, in evaluation mode on the CPU.
-
-    Args:
-        folder: The trial's folder, as `TrialFolder.path`.
-    """
-    trial = TrialFolder(folder)
-    study = folder.parent.parent
-    load_imports([path.name for path in sorted((study / IMPORTS).glob("*.py"))], study)
-    config = TrialConfig.model_validate(trial.require_result().config)
-    model = build_model(config.model, trial_dataset(config), config.seed)
-    model.load_state_dict(torch.load(trial.model, weights_only=True, map_location="cpu"))
-    return model.eval()

@@ -19,7 +19,7 @@ from ipgl.data.waterbirds_tiny import TinyPairSettings, WaterbirdsTinySettings, 
 from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.training.collective import Collective
-from ipgl.training.run_optimisers import Workshop
+from ipgl.training.run_optimisers import RunOptimisers
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -120,8 +120,8 @@ def test_ipg_step_against_erm_step(case, timed, keep, tmp_path):
         entry = MODELS[model]
         torch.manual_seed(0)
         network = entry.build(entry.settings(**settings), dataset.input_shape, dataset.num_classes)
-        toolbox = Workshop(network, dataset, TrainingSettings(), 1000, Collective()).toolbox
-        method = METHODS[name].build(METHODS[name].settings.model_validate(given), toolbox)
+        context = RunOptimisers(network, dataset, TrainingSettings(), 1000, Collective()).context
+        method = METHODS[name].build(METHODS[name].settings.model_validate(given), context)
         return lambda: method.step(network, batch, pair_batch if METHODS[name].needs.pairs else None)
 
     always = {"adaptivity": "off", "discrepancy": "logit"}

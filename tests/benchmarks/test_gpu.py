@@ -24,7 +24,7 @@ from ipgl.training.checkpoint import random_state
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
 from ipgl.training.loop import TrainingRun
-from ipgl.training.run_optimisers import Workshop
+from ipgl.training.run_optimisers import RunOptimisers
 from ipgl.training.stack import train_together
 
 pytestmark = [pytest.mark.bench, pytest.mark.gpu, pytest.mark.timeout(1800)]
@@ -95,7 +95,7 @@ def test_against_a_plain_loop(name, width, mnist, keep):
     def ours() -> None:
         train(
             network(name, mnist.input_shape, width=width),
-            lambda toolbox: METHODS["erm"].build(METHODS["erm"].settings(), toolbox),
+            lambda context: METHODS["erm"].build(METHODS["erm"].settings(), context),
             here,
             settings(64),
             seed=0,
@@ -118,7 +118,7 @@ def test_trials_together(together, mnist, keep):
         method = entry.settings(**IPG | {"strength": 1.0 + number})
         run = TrainingRun(
             network("mlp", mnist.input_shape, width=64),
-            lambda toolbox: entry.build(method, toolbox),
+            lambda context: entry.build(method, context),
             here,
             settings(64),
             seed=0,
@@ -157,9 +157,9 @@ def test_where_a_step_s_time_goes(precision, update, keep):
     dataset = Dataset(part, part, part, pairs, pairs, names, names, "random").to(DEVICE)
     model = network("resnet50", dataset.input_shape)
     given = TrainingSettings(precision=precision)
-    toolbox = Workshop(model, dataset, given, 1000, Collective()).toolbox
+    context = RunOptimisers(model, dataset, given, 1000, Collective()).context
     method = METHODS["ipg"].build(
-        METHODS["ipg"].settings(**IPG | {"update": update, "pairs_per_step": len(pairs)}), toolbox
+        METHODS["ipg"].settings(**IPG | {"update": update, "pairs_per_step": len(pairs)}), context
     )
     batch = dataset.train.batch(torch.arange(BATCH, device=DEVICE))
     pair_batch = dataset.pairs.batch(torch.arange(len(pairs), device=DEVICE))

@@ -25,7 +25,7 @@ from ipgl.methods.ipg.discrepancy import rationale
 from ipgl.models import MODELS
 from ipgl.study.results import summarise
 from ipgl.training.collective import Collective
-from ipgl.training.run_optimisers import Workshop
+from ipgl.training.run_optimisers import RunOptimisers
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -91,11 +91,11 @@ def test_step_by_pairs(keep):
     def make(pairs: int) -> Callable[[], object]:
         dataset = toy(pairs)
         network = model.build(model.settings.model_validate({"width": 256}), dataset.input_shape, 2)
-        toolbox = Workshop(network, dataset, TrainingSettings(), 1000, Collective()).toolbox
+        context = RunOptimisers(network, dataset, TrainingSettings(), 1000, Collective()).context
         settings = entry.settings.model_validate(
             {"update": "additive", "discrepancy": "logit", "adaptivity": "off", "pairs_per_step": pairs}
         )
-        method = entry.build(settings, toolbox)
+        method = entry.build(settings, context)
         batch, pair_batch = dataset.train.batch(torch.arange(64)), dataset.pairs.batch(torch.arange(pairs))
         return lambda: method.step(network, batch, pair_batch)
 

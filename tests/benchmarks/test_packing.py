@@ -63,7 +63,7 @@ def begin(dataset: Dataset, case: str, number: int, seed: int) -> TrainingRun:
         network.build(
             network.settings.model_validate({"width": width}), dataset.input_shape, dataset.num_classes
         ),
-        lambda toolbox: entry.build(entry.settings(**settings | own), toolbox),
+        lambda context: entry.build(entry.settings(**settings | own), context),
         dataset,
         TrainingSettings(
             epochs=100,

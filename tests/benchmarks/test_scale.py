@@ -36,7 +36,7 @@ from ipgl.storage.study_folder import StudyFolder
 from ipgl.study.background_sync import TrackerSync
 from ipgl.study.tracker_view import TrackedStudy
 from ipgl.tracking import make_tracker
-from ipgl.trial.run import base_result
+from ipgl.trial.records import base_result
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.timeout(3000)]
 

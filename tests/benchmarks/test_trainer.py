@@ -105,7 +105,7 @@ def test_against_a_plain_loop(case, dataset, keep):
         )
         train(
             model,
-            lambda toolbox: METHODS["erm"].build(METHODS["erm"].settings(), toolbox),
+            lambda context: METHODS["erm"].build(METHODS["erm"].settings(), context),
             dataset,
             training,
             seed=0,

@@ -15,7 +15,7 @@ from ipgl.cli.console import make_console
 from ipgl.cli.live_display import DecodeLines, LiveDisplay, print_results
 from ipgl.evaluation import Failure, RuleAudit, StudySummary
 from ipgl.study.results import summarise
-from ipgl.trial.run import base_result
+from ipgl.trial.records import base_result
 
 # As gloo says it; rich would take the place in brackets for the end of a style that never began.
 MESSAGE = "[/pytorch/gloo/transport/tcp/pair.cc:545] Connection closed by peer"

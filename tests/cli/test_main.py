@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ipgl import __version__
 from ipgl.cli.main import main
+from ipgl.core.version import __version__
 from ipgl.methods import METHODS
 
 QUICKSTART = Path(__file__).parents[2] / "studies" / "quickstart.yaml"

@@ -1,8 +1,8 @@
 """How often intervals hold the truth, by simulation with known truth; `pytest -s -m slow` prints the tables.
 
 An answer is right if `level_g + seed_sg + example_i + rest_si > 0` with normal terms: examples are hard for all runs
-alike, seeds move whole groups. The expected accuracy of a group is then known in closed form. `docs/statistics.md`
-holds what this printed.
+alike, seeds move whole groups. The expected accuracy of a group is then known in closed form.
+`docs/concepts/statistics.md` holds what this printed.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def rows(folder: StudyFolder) -> int:
 
 @pytest.mark.parametrize(
     ("study", "title", "cpus"),
-    [(STUDY, "ray::Packer", (0, 1, 1)), (SHARED, "RayTrainWorker", (1, 1, 1))],
+    [(STUDY, "ray::ImplicitFunc", (0, 1, 1)), (SHARED, "RayTrainWorker", (1, 1, 1))],
     ids=["a trial a node", "two workers of one trial"],
 )
 def test_a_killed_node_s_work_goes_on_elsewhere(
@@ -103,7 +103,9 @@ def test_a_killed_host_s_work_goes_on_at_another_address(tmp_path: Path) -> None
         until(lambda: under_way(folder, 1, 5), process)
         kept = finished(folder)
         busy = [
-            host for host in (1, 2) if any("ray::Packer" in shown for shown in hosts.titles(host).values())
+            host
+            for host in (1, 2)
+            if any("ray::ImplicitFunc" in shown for shown in hosts.titles(host).values())
         ]
         assert len(busy) == 1
         hosts.kill(busy[0])

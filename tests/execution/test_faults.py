@@ -46,7 +46,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, undisturbed:
     for ended in (0, 2):
         until(partial(under_way, folder, ended, 5), process)
         kept = {run.trial: run.finished_at for run in results(folder).values()}
-        trial = [number for number, title in descendants(process).items() if "ray::Packer" in title]
+        trial = [number for number, title in descendants(process).items() if "ray::ImplicitFunc" in title]
         assert len(trial) == 1, descendants(process)
         os.kill(trial[0], signal.SIGKILL)
         killed += trial

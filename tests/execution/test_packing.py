@@ -159,7 +159,7 @@ def test_a_killed_pack_s_trials_go_on_from_their_checkpoints(tmp_path):
         return sum(5 <= count < 25 for count in rows) == 4
 
     until(in_the_middle, process)
-    (packer,) = [number for number, title in descendants(process).items() if "ray::Packer" in title]
+    (packer,) = [number for number, title in descendants(process).items() if "ray::PackActor" in title]
     os.kill(packer, signal.SIGKILL)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output

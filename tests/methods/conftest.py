@@ -1,4 +1,4 @@
-"""One thread, a toolbox as the trainer lends it, and small models whose gradients can be written out."""
+"""One thread, a context as the trainer lends it, and small models whose gradients can be written out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 
 from ipgl.config import OptimiserSettings, TrainingSettings
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
-from ipgl.methods import Toolbox
+from ipgl.methods import MethodContext
 from ipgl.models import Classifier
 from ipgl.training.collective import Collective
-from ipgl.training.run_optimisers import Workshop
+from ipgl.training.run_optimisers import RunOptimisers
 
 
 @pytest.fixture(autouse=True)
@@ -70,13 +70,13 @@ def lend_toolbox(
     dataset: Dataset | None = None,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
-) -> Toolbox:
+) -> MethodContext:
     """What `train` lends, on one worker."""
     optimiser = OptimiserSettings(name=name, lr=lr, momentum=momentum, weight_decay=weight_decay)
     settings = TrainingSettings(optimiser=optimiser, clip_norm=clip_norm)
-    workshop = Workshop(model, dataset or make_dataset(), settings, total_steps, Collective())
-    workshop.remember_initial_weights()
-    return workshop.toolbox
+    optimisers = RunOptimisers(model, dataset or make_dataset(), settings, total_steps, Collective())
+    optimisers.remember_initial_weights()
+    return optimisers.context
 
 
 def make_batch(
@@ -115,7 +115,7 @@ def hand_pairs() -> PairBatch:
 class Toys:
     """The builders by name, so that one fixture hands them all to a test."""
 
-    toolbox = staticmethod(lend_toolbox)
+    context = staticmethod(lend_toolbox)
     dataset = staticmethod(make_dataset)
     data = staticmethod(toy_data)
     batch = staticmethod(make_batch)

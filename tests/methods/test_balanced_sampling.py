@@ -24,7 +24,7 @@ def make_dataset(y, attribute):
 
 def build(toys, kind, y=LABELS, attribute=ATTRIBUTES, model=None):
     return kind(
-        BalancedSettings(), toys.toolbox(model or toys.hand_model(), dataset=make_dataset(y, attribute))
+        BalancedSettings(), toys.context(model or toys.hand_model(), dataset=make_dataset(y, attribute))
     )
 
 

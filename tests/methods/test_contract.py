@@ -45,8 +45,8 @@ class TestContract:
         # A full weight on the penalty is what the two are searched for; at weight 1 the task is seen as well.
         gentle = {"strength": 1.0} if entry.needs.environments else {}
         dataset = dataset or toys.dataset(size=64)  # of which dfr holds out a fifth, with every group in it
-        toolbox = toys.toolbox(model, lr=0.1, dataset=dataset, total_steps=STEPS)
-        return entry.build(entry.settings(**gentle), toolbox)
+        context = toys.context(model, lr=0.1, dataset=dataset, total_steps=STEPS)
+        return entry.build(entry.settings(**gentle), context)
 
     def steps(
         self,

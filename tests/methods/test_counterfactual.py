@@ -44,7 +44,7 @@ def shown(toys, probability, index, seed=0):
     dataset, model, seen = make_dataset(), toys.hand_model(), []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
     settings = CounterfactualAugmentationSettings(probability=probability)
-    method = CounterfactualAugmentation(settings, toys.toolbox(model, dataset=dataset))
+    method = CounterfactualAugmentation(settings, toys.context(model, dataset=dataset))
     batch = dataset.train.batch(torch.as_tensor(index))
     torch.manual_seed(seed)
     method.step(model, batch, None)
@@ -65,7 +65,7 @@ def test_images_are_cut_as_the_example_was(toys, tmp_path):
     model = Classifier(nn.Flatten(), 3 * 16 * 16, 2)
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
     settings = CounterfactualAugmentationSettings(probability=0.0)
-    method = CounterfactualAugmentation(settings, toys.toolbox(model, dataset=dataset))
+    method = CounterfactualAugmentation(settings, toys.context(model, dataset=dataset))
     boxes = known(dataset.augment).draw(6, 18, 18, np.random.default_rng(0))
     batch = dataset.train.batch(torch.tensor([3, 40, 0, 11, 41, 5]), boxes)
     method.step(model, batch, None)
@@ -91,7 +91,7 @@ def test_members_are_chosen_one_by_one_and_as_often_as_asked(toys):
 def test_augmented_step_by_naive_autograd(toys):
     dataset, model = make_dataset(), toys.hand_model()
     method = CounterfactualAugmentation(
-        CounterfactualAugmentationSettings(probability=1.0), toys.toolbox(model, lr=LR, dataset=dataset)
+        CounterfactualAugmentationSettings(probability=1.0), toys.context(model, lr=LR, dataset=dataset)
     )
     index = torch.tensor([4, 5])
     report = method.step(model, dataset.train.batch(index), None)
@@ -144,7 +144,7 @@ def test_logit_pairing_step(toys, strength):
     theta = [p.detach().clone().requires_grad_() for p in model.parameters()]
     task, penalty = naive(theta, batch, pairs)
     gradients = torch.autograd.grad(task + strength * penalty, theta)
-    report = LogitPairing(LogitPairingSettings(strength=strength), toys.toolbox(model, lr=LR)).step(
+    report = LogitPairing(LogitPairingSettings(strength=strength), toys.context(model, lr=LR)).step(
         model, batch, pairs
     )
     for found, start, gradient in zip(model.parameters(), theta, gradients, strict=True):
@@ -158,7 +158,7 @@ def test_logit_pairing_by_hand(toys):
     model = toys.hand_model()
     with torch.no_grad():
         model.head.weight.copy_(torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
-    method = LogitPairing(LogitPairingSettings(), toys.toolbox(model))
+    method = LogitPairing(LogitPairingSettings(), toys.context(model))
     first = toys.hand_pairs()
     twice = PairBatch(first.a.repeat(2, 1), torch.cat([first.b, first.a]), first.y.repeat(2))
     report = method.step(model, toys.hand_batch(), twice)  # the second pair's members are equal

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import OptimiserSettings, TrainingSettings
 from ipgl.core.errors import DataError
 from ipgl.data import Dataset, PairSet, Split
-from ipgl.methods import Toolbox
+from ipgl.methods import MethodContext
 from ipgl.methods.dfr import Dfr, DfrSettings, balanced_subset, logistic_regression
 from ipgl.models import Classifier
 from ipgl.training import SilentReporter, train
@@ -46,11 +46,11 @@ def held_out(method, size=SIZE):
 
 
 def test_the_split(toys):
-    method = Dfr(DfrSettings(held_out_share=0.3), toys.toolbox(make_model(), dataset=make_dataset()))
+    method = Dfr(DfrSettings(held_out_share=0.3), toys.context(make_model(), dataset=make_dataset()))
     index = known(method.train_index).tolist()
     assert len(index) == len(set(index)) == 168
     assert len(held_out(method)) == 72
-    again = Dfr(DfrSettings(held_out_share=0.3), toys.toolbox(make_model(), dataset=make_dataset()))
+    again = Dfr(DfrSettings(held_out_share=0.3), toys.context(make_model(), dataset=make_dataset()))
     assert torch.equal(
         known(method.train_index), known(again.train_index)
     )  # a resumed run must hold out the same
@@ -59,8 +59,8 @@ def test_the_split(toys):
 class Recording(Dfr):
     """Keeps which examples its steps saw."""
 
-    def __init__(self, settings, toolbox):
-        super().__init__(settings, toolbox)
+    def __init__(self, settings, context):
+        super().__init__(settings, context)
         self.seen: list[torch.Tensor] = []
 
     def step(self, model, batch, pairs):
@@ -71,8 +71,8 @@ class Recording(Dfr):
 def run(dataset, model, epochs=12, **settings):
     methods: list[Recording] = []
 
-    def build(toolbox: Toolbox) -> Recording:
-        methods.append(Recording(DfrSettings(**settings), toolbox))
+    def build(context: MethodContext) -> Recording:
+        methods.append(Recording(DfrSettings(**settings), context))
         return methods[0]
 
     train(
@@ -203,7 +203,7 @@ def test_l1_is_the_default_and_leaves_features_out(classes):
 def test_until_the_last_step_it_is_erm(toys):
     """One step written out, and the features stay as the last descent left them."""
     dataset, model = make_dataset(), make_model()
-    method = Dfr(DfrSettings(), toys.toolbox(model, lr=0.1, dataset=dataset, total_steps=2))
+    method = Dfr(DfrSettings(), toys.context(model, lr=0.1, dataset=dataset, total_steps=2))
     for last in (False, True):
         batch = dataset.train.batch(known(method.train_index)[:8])
         loss = cross_entropy(model(batch.x), batch.y)
@@ -219,11 +219,11 @@ def test_until_the_last_step_it_is_erm(toys):
 
 def test_the_count_of_steps_is_its_state(toys):
     dataset, model = make_dataset(), make_model()
-    toolbox = toys.toolbox(model, dataset=dataset, total_steps=2)
-    method = Dfr(DfrSettings(), toolbox)
+    context = toys.context(model, dataset=dataset, total_steps=2)
+    method = Dfr(DfrSettings(), context)
     batch = dataset.train.batch(known(method.train_index)[:8])
     method.step(model, batch, None)
-    resumed = Dfr(DfrSettings(), toolbox)
+    resumed = Dfr(DfrSettings(), context)
     resumed.load_state_dict(method.state_dict())
     before = model.head.weight.detach().clone()
     resumed.step(model, batch, None)
@@ -242,7 +242,7 @@ def test_balanced_subset():
 @pytest.mark.parametrize("share", [0.02, 0.001])
 def test_a_group_with_too_few_held_out(toys, share):
     with pytest.raises(DataError, match=r"at least 2 held-out .* of every group.*raise held_out_share"):
-        Dfr(DfrSettings(held_out_share=share), toys.toolbox(make_model(), dataset=make_dataset()))
+        Dfr(DfrSettings(held_out_share=share), toys.context(make_model(), dataset=make_dataset()))
 
 
 def test_a_group_that_training_lacks(toys):
@@ -251,4 +251,4 @@ def test_a_group_that_training_lacks(toys):
     split = Split(*(value[there] for value in vars(dataset.train).values()))
     lacking = Dataset(split, split, split, dataset.pairs, dataset.pairs, ("0", "1"), ("0", "1"), "by hand")
     with pytest.raises(DataError, match="leave dfr out"):
-        Dfr(DfrSettings(held_out_share=0.5), toys.toolbox(make_model(), dataset=lacking))
+        Dfr(DfrSettings(held_out_share=0.5), toys.context(make_model(), dataset=lacking))

@@ -95,8 +95,8 @@ def assert_equal_to(model, theta):
 
 def build(toys, kind, model, penalty_estimate="batch", optimiser=None, **settings):
     dataset = toys.dataset(make_batch())
-    toolbox = toys.toolbox(model, lr=LR, total_steps=10, dataset=dataset, **(optimiser or {}))
-    return kind(EnvironmentPenaltySettings(penalty_estimate=penalty_estimate, **settings), toolbox)
+    context = toys.context(model, lr=LR, total_steps=10, dataset=dataset, **(optimiser or {}))
+    return kind(EnvironmentPenaltySettings(penalty_estimate=penalty_estimate, **settings), context)
 
 
 def test_irm_penalty_is_the_squared_derivative_in_the_scale(toys):
@@ -262,7 +262,7 @@ def test_the_optimiser_is_forgotten_in_the_step_that_raises_the_weight(
     model = make_model()
     method = build(toys, Vrex, model, **{"strength": 50.0, "anneal_share": 0.2, **settings})
     seen: list[int] = []
-    monkeypatch.setattr(method._toolbox.descend, "reset", lambda: seen.append(method._done))
+    monkeypatch.setattr(method._context.optimiser, "reset", lambda: seen.append(method._done))
     for step in range(5):
         method.step(model, make_batch(seed=step), None)
     assert seen == forgotten

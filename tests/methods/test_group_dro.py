@@ -39,7 +39,7 @@ def make_batch(groups, seed=0):
 
 
 def build(toys, model, **settings):
-    return GroupDro(GroupDroSettings(**settings), toys.toolbox(model, lr=LR, dataset=make_dataset()))
+    return GroupDro(GroupDroSettings(**settings), toys.context(model, lr=LR, dataset=make_dataset()))
 
 
 def losses_of(theta, batch):
@@ -128,17 +128,17 @@ def test_workers_together_descend_as_one_does(toys):
 
     for half in halves:
         model = make_model()
-        toolbox = toys.toolbox(model, lr=LR, dataset=make_dataset())
-        toolbox = replace(toolbox, sum_over_workers=keep)
-        GroupDro(GroupDroSettings(step_size=0.5), toolbox).step(model, half, None)
+        context = toys.context(model, lr=LR, dataset=make_dataset())
+        context = replace(context, sum_over_workers=keep)
+        GroupDro(GroupDroSettings(step_size=0.5), context).step(model, half, None)
     total = sums[0] + sums[1]
     ends = []
     for half in halves:
         model = make_model()
-        toolbox = replace(
-            toys.toolbox(model, lr=LR, dataset=make_dataset()), sum_over_workers=lambda own: total
+        context = replace(
+            toys.context(model, lr=LR, dataset=make_dataset()), sum_over_workers=lambda own: total
         )
-        GroupDro(GroupDroSettings(step_size=0.5), toolbox).step(model, half, None)
+        GroupDro(GroupDroSettings(step_size=0.5), context).step(model, half, None)
         ends.append([p.detach() for p in model.parameters()])
     for one, first, second in zip(alone.parameters(), *ends, strict=True):
         torch.testing.assert_close((first + second) / 2, one.detach(), rtol=1e-11, atol=1e-13)

@@ -33,10 +33,10 @@ def make_dataset(dtype=torch.float64):
 
 
 def build(toys, model, optimiser="sgd", momentum=0.0, total_steps=10, dtype=torch.float64, **settings):
-    toolbox = toys.toolbox(
+    context = toys.context(
         model, optimiser, lr=LR, momentum=momentum, dataset=make_dataset(dtype), total_steps=total_steps
     )
-    return Jtt(JttSettings(**settings), toolbox)
+    return Jtt(JttSettings(**settings), context)
 
 
 def batch_of(number: int, dtype: torch.dtype = torch.float64) -> Batch:
@@ -128,7 +128,7 @@ def test_resumed_in_either_training_and_between_them(toys, saved_after):
         method.step(model, batch_of(step), None)
 
     resumed_model = copy.deepcopy(initial)
-    resumed = build(toys, resumed_model, first_share=0.4, upweight=5.0)  # its toolbox has the initial weights
+    resumed = build(toys, resumed_model, first_share=0.4, upweight=5.0)  # its context has the initial weights
     resumed_model.load_state_dict(model.state_dict())
     resumed.load_state_dict(method.state_dict())
     for step in range(saved_after, 10):

@@ -32,8 +32,8 @@ def make_dataset():
 
 def build(toys, model, optimiser="sgd", momentum=0.0, **settings):
     torch.manual_seed(8)
-    toolbox = toys.toolbox(model, optimiser, lr=LR, momentum=momentum, dataset=make_dataset())
-    return Lff(LffSettings(**settings), toolbox)
+    context = toys.context(model, optimiser, lr=LR, momentum=momentum, dataset=make_dataset())
+    return Lff(LffSettings(**settings), context)
 
 
 def logits_of(theta, x):

@@ -68,7 +68,7 @@ def test_step_with_fixed_shares(toys, monkeypatch, share, kind, settings, alpha,
     theta = [p.detach().clone().requires_grad_() for p in model.parameters()]
     loss = mixed(theta, batch, partner, shares)
     gradients = torch.autograd.grad(loss, theta)
-    report = kind(settings, toys.toolbox(model, lr=LR)).step(model, batch, None)
+    report = kind(settings, toys.context(model, lr=LR)).step(model, batch, None)
     assert report.scalars["loss"].item() == pytest.approx(loss.item(), rel=1e-11)
     for found, start, gradient in zip(model.parameters(), theta, gradients, strict=True):
         torch.testing.assert_close(found.detach(), (start - LR * gradient).detach(), rtol=1e-10, atol=1e-12)
@@ -76,7 +76,7 @@ def test_step_with_fixed_shares(toys, monkeypatch, share, kind, settings, alpha,
 
 
 def test_mixup_partners_are_a_permutation_and_anyone(toys, monkeypatch):
-    method, batch = Mixup(MixupSettings(), toys.toolbox(make_model())), make_batch()
+    method, batch = Mixup(MixupSettings(), toys.context(make_model())), make_batch()
     torch.manual_seed(0)
     found = torch.stack([method._partner(batch) for _ in range(2000)])
     assert (found.sort(dim=1).values == torch.arange(7)).all()
@@ -85,7 +85,7 @@ def test_mixup_partners_are_a_permutation_and_anyone(toys, monkeypatch):
 
 
 def lisa_partners(toys, same_label, batch, number=300):
-    method = Lisa(LisaSettings(same_label=same_label), toys.toolbox(make_model()))
+    method = Lisa(LisaSettings(same_label=same_label), toys.context(make_model()))
     torch.manual_seed(0)
     return [method._partner(batch).tolist() for _ in range(number)]
 
@@ -126,7 +126,7 @@ def test_an_example_mixed_with_itself_has_its_plain_loss(toys, share):
     theta = [p.detach() for p in model.parameters()]
     values = logits_of(theta, batch.x)
     expected = torch.nn.functional.cross_entropy(values, batch.y).item()
-    report = Lisa(LisaSettings(same_label=1.0), toys.toolbox(model)).step(model, batch, None)
+    report = Lisa(LisaSettings(same_label=1.0), toys.context(model)).step(model, batch, None)
     assert report.scalars["loss"].item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -142,8 +142,8 @@ def test_lisa_chooses_the_rule_batch_by_batch_as_often_as_asked(toys):
 @pytest.mark.parametrize("balanced", [True, False])
 def test_lisa_draws_groups_equally_often_unless_told_not_to(toys, balanced):
     batch = make_batch()  # groups (0, 0) twice, (1, 0) twice, (2, 1) twice, (1, 1) once
-    toolbox = toys.toolbox(make_model(), dataset=toys.dataset(batch, toys.hand_pairs()))
-    weights = Lisa(LisaSettings(balanced=balanced), toolbox).sampling_weights
+    context = toys.context(make_model(), dataset=toys.dataset(batch, toys.hand_pairs()))
+    weights = Lisa(LisaSettings(balanced=balanced), context).sampling_weights
     if balanced:
         assert known(weights).tolist() == [1 / 2, 1 / 2, 1 / 2, 1.0, 1 / 2, 1 / 2, 1 / 2]
     else:

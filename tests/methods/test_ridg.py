@@ -76,7 +76,7 @@ BATCHES = [[0, 1, 1, 0, 1], [2, 1, 2, 2], [0, 1, 2, 0, 0, 1]]
 def test_three_steps(toys, strength, momentum):
     model = make_model()
     method = Ridg(
-        RidgSettings(strength=strength, momentum=momentum), toys.toolbox(model, lr=LR, dataset=make_dataset())
+        RidgSettings(strength=strength, momentum=momentum), toys.context(model, lr=LR, dataset=make_dataset())
     )
     reference = Reference(model, strength, momentum)
     for seed, labels in enumerate(BATCHES):
@@ -91,7 +91,7 @@ def test_three_steps(toys, strength, momentum):
 
 def test_mean_rationale_of_a_class_not_met_and_of_one_absent(toys):
     model = make_model()
-    method = Ridg(RidgSettings(momentum=0.25), toys.toolbox(model, dataset=make_dataset()))
+    method = Ridg(RidgSettings(momentum=0.25), toys.context(model, dataset=make_dataset()))
     method.step(model, make_batch(BATCHES[0], 0), None)
     first = method.state_dict()
     assert first["met"].tolist() == [True, True, False]
@@ -109,13 +109,13 @@ def test_where_classes_are_equally_frequent_the_spread_is_the_mean_over_examples
         rationales = model.features(batch.x).unsqueeze(1) * model.head.weight
         means = torch.stack([rationales[batch.y == label].mean(dim=0) for label in range(CLASSES)])
         expected = (rationales - means[batch.y]).square().sum(dim=(1, 2)).mean().item()
-    method = Ridg(RidgSettings(), toys.toolbox(model, dataset=make_dataset()))
+    method = Ridg(RidgSettings(), toys.context(model, dataset=make_dataset()))
     assert method.step(model, batch, None).scalars["penalty"].item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_alike_examples_have_no_spread(toys):
     model = make_model()
-    method = Ridg(RidgSettings(strength=100.0), toys.toolbox(model, lr=0.0001, dataset=make_dataset()))
+    method = Ridg(RidgSettings(strength=100.0), toys.context(model, lr=0.0001, dataset=make_dataset()))
     batch = make_batch([1, 1, 1], 0)
     batch = Batch(batch.x[:1].repeat(3, 1), batch.y, batch.attribute, batch.environment, batch.index)
     assert method.step(model, batch, None).scalars["penalty"].item() < 1e-30
@@ -124,7 +124,7 @@ def test_alike_examples_have_no_spread(toys):
 def test_class_means_hold_in_mixed_precision(toys):
     """A count in bfloat16 stops at 256, and a sum of as many features with it."""
     model = make_model(torch.float32)
-    method = Ridg(RidgSettings(), toys.toolbox(model, lr=1e-6, dataset=make_dataset()))
+    method = Ridg(RidgSettings(), toys.context(model, lr=1e-6, dataset=make_dataset()))
     batch = make_batch([0] * 2000, 0, torch.float32)
     with torch.no_grad():
         expected = model.features(batch.x).mean(dim=0) * model.head.weight

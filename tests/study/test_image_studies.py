@@ -22,8 +22,8 @@ from ipgl.study.gallery import make_gallery
 from ipgl.study.results import summarise
 from ipgl.study.runner import stored_plan
 from ipgl.trial import datasets as trial_data
+from ipgl.trial.build import load_model
 from ipgl.trial.datasets import trial_dataset
-from ipgl.trial.run import load_model
 
 TINY = """\
 name: birds

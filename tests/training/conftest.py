@@ -11,7 +11,7 @@ from torch import nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.data import Dataset, PairSet, Split
-from ipgl.methods import METHODS, Method, Toolbox
+from ipgl.methods import METHODS, Method, MethodContext
 from ipgl.models import Classifier
 
 
@@ -68,10 +68,10 @@ def toy_settings(**changes: object) -> TrainingSettings:
     return TrainingSettings(**(fields | changes))
 
 
-def method_builder(name: str, **settings: object) -> Callable[[Toolbox], Method]:
-    """What `train` calls with its toolbox."""
+def method_builder(name: str, **settings: object) -> Callable[[MethodContext], Method]:
+    """What `train` calls with its context."""
     entry = METHODS[name]
-    return lambda toolbox: entry.build(entry.settings.model_validate(settings), toolbox)
+    return lambda context: entry.build(entry.settings.model_validate(settings), context)
 
 
 def accuracy(dataset: Dataset) -> Callable[[Classifier], dict[str, float]]:

@@ -19,8 +19,8 @@ from ipgl.data import Dataset, PairSet, ShuffledOrder, Split
 from ipgl.methods import METHODS
 from ipgl.models import Classifier
 from ipgl.training import Collective, train
-from ipgl.training.run_optimisers import Workshop
-from ipgl.training.step_batches import Feed
+from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.step_batches import StepBatches
 
 Found = dict[str, Any]  # what a run or a worker saved, by name
 
@@ -142,7 +142,7 @@ def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: 
     reporter = Rows(raise_after)
     outcome = train(
         model,
-        lambda toolbox: entry.build(entry.settings(**settings), toolbox),
+        lambda context: entry.build(entry.settings(**settings), context),
         dataset,
         TrainingSettings(
             epochs=6,
@@ -172,14 +172,14 @@ def averaged(case: str, steps: int = 12) -> list[tuple[bool, list[int]]]:
     entry, dataset, model, collective = METHODS[name], make_dataset(), make_model(), Collective()
     place = (torch.device("cpu"), collective.rank, collective.workers)
     optimiser = OptimiserSettings(name="sgd", lr=0.1)
-    workshop = Workshop(model, dataset, TrainingSettings(optimiser=optimiser), steps, collective)
-    method = entry.build(entry.settings(**settings), workshop.toolbox)
+    optimisers = RunOptimisers(model, dataset, TrainingSettings(optimiser=optimiser), steps, collective)
+    method = entry.build(entry.settings(**settings), optimisers.context)
     pair_order = ShuffledOrder(20, method.pairs_per_step, 1, *place) if method.pairs_per_step else None
-    feed = Feed(dataset, ShuffledOrder(50, 16, 0, *place), pair_order, 0, collective)
+    batches = StepBatches(dataset, ShuffledOrder(50, 16, 0, *place), pair_order, 0, collective)
     found = []
     for step in range(steps):
         with mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as all_reduce:
-            scalars = method.step(model, *feed(step)).scalars
+            scalars = method.step(model, *batches(step)).scalars
         sizes = [call.args[0].numel() for call in all_reduce.call_args_list]
         found.append((bool(scalars.get("corrected", torch.zeros(())).item()), sizes))
     return found

@@ -14,7 +14,7 @@ from ipgl.config import (
 )
 from ipgl.storage.study_folder import TrialFolder
 from ipgl.training import SilentReporter
-from ipgl.training.early_stopping import hopeless, verdict
+from ipgl.training.early_stopping import failure_mode, stop_reason
 from ipgl.trial import run as trial_module
 from ipgl.trial.datasets import build_dataset
 from ipgl.trial.run import run_trial
@@ -43,7 +43,7 @@ def validation(accuracy, collapsed=0.0, **others):
     ],
 )
 def test_overshot(accuracy, examples, classes, bad):
-    found = verdict(validation(accuracy), examples, classes)
+    found = failure_mode(validation(accuracy), examples, classes)
     if bad:
         assert found == (
             f"overshot: validation accuracy {accuracy:.3f} is below guessing ({1 / classes:.3f})"
@@ -56,17 +56,17 @@ def test_overshot(accuracy, examples, classes, bad):
 def test_a_detector_of_a_rare_class_is_not_overshot(kappa, bad):
     # 1,000 examples, 50 positive: 49 found at 640 false alarms is an accuracy of 0.359, far below 1/2, but more than
     # positive answers as many would agree by chance.
-    assert (verdict(validation(0.359, kappa=kappa), 1000, 2) is not None) == bad
+    assert (failure_mode(validation(0.359, kappa=kappa), 1000, 2) is not None) == bad
 
 
 @pytest.mark.parametrize("accuracy", [0.1, 0.5, 0.9])
 def test_collapsed_is_named_whatever_the_accuracy(accuracy):
-    found = verdict(validation(accuracy, 1.0), 100, 2)
+    found = failure_mode(validation(accuracy, 1.0), 100, 2)
     assert found == "collapsed: one class is predicted for every validation example"
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "patience", "stops"),
+    ("failure_modes", "patience", "stops"),
     [
         ([], 1, False),
         (["x"], 1, True),
@@ -79,10 +79,10 @@ def test_collapsed_is_named_whatever_the_accuracy(accuracy):
         (["x"] * 9, None, False),
     ],
 )
-def test_patience(verdicts, patience, stops):
-    found = hopeless(verdicts, patience)
+def test_patience(failure_modes, patience, stops):
+    found = stop_reason(failure_modes, patience)
     if stops:
-        assert found == f"{verdicts[-1]}, after {patience} evaluations in a row"
+        assert found == f"{failure_modes[-1]}, after {patience} evaluations in a row"
     else:
         assert found is None
 
@@ -158,9 +158,11 @@ def test_the_verdict_is_given_the_validation_split_s_size_and_classes(tmp_path, 
         return None if metrics["step"] == 30 else "bad"
 
     monkeypatch.setattr(
-        trial_module, "_validation", lambda row: {"step": row.get("step"), "accuracy": 0.5, "collapsed": 0.0}
+        trial_module,
+        "validation_metrics",
+        lambda row: {"step": row.get("step"), "accuracy": 0.5, "collapsed": 0.0},
     )
-    monkeypatch.setattr(trial_module, "verdict", bad_twice_then_good_then_bad)
+    monkeypatch.setattr(trial_module, "failure_mode", bad_twice_then_good_then_bad)
     result, folder = run(tmp_path, patience=3, evaluations=12)  # evaluated after 5, 10, ... 60 steps
     # Bad at 5, 10, 15: stopped there, unless the patience were not counted in a row from the first on.
     assert [row["step"] for row in folder.read_history()] == [5, 10, 15]
@@ -170,7 +172,7 @@ def test_the_verdict_is_given_the_validation_split_s_size_and_classes(tmp_path, 
 
 
 def test_a_run_is_not_stopped_at_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial_module, "verdict", lambda *_: "bad")
+    monkeypatch.setattr(trial_module, "failure_mode", lambda *_: "bad")
     result, folder = run(tmp_path, patience=3, evaluations=3)
     assert result.status == "completed"
     assert len(folder.read_history()) == 3

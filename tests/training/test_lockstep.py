@@ -67,7 +67,7 @@ def fit(
     training = TrainingSettings(epochs=4, batch_size=64, evaluations=4, optimiser=rate, device="cpu")
     trainer(
         model,
-        lambda toolbox: entry.build(settings, toolbox),
+        lambda context: entry.build(settings, context),
         dataset,
         training,
         seed=number,
@@ -274,7 +274,7 @@ def test_kinds_that_do_not_fit_together_take_turns(dataset):
         settings = TrainingSettings(epochs=2, batch_size=batch_size, evaluations=2, device="cpu")
         return together.train(
             model,
-            lambda toolbox: entry.build(entry.settings(), toolbox),
+            lambda context: entry.build(entry.settings(), context),
             dataset,
             settings,
             seed=0,

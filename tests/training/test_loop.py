@@ -18,7 +18,7 @@ from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.core.errors import StudyStateError
 from ipgl.data import ShuffledOrder, derive_seed
 from ipgl.methods import METHODS as REGISTRY
-from ipgl.methods import MethodBase, StepReport, Toolbox
+from ipgl.methods import MethodBase, MethodContext, StepReport
 from ipgl.methods import base as protocol
 from ipgl.models import Classifier
 from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
@@ -30,7 +30,7 @@ STEPS = 12  # 4 epochs of 3
 
 def fit(
     toys,
-    method: Callable[[Toolbox], protocol.Method] | None = None,
+    method: Callable[[MethodContext], protocol.Method] | None = None,
     *,
     path=None,
     reporter=None,
@@ -274,8 +274,8 @@ class Method(MethodBase):
 
     pairs_per_step = 6
 
-    def __init__(self, toolbox):
-        self.toolbox = toolbox
+    def __init__(self, context):
+        self.context = context
         self.batches: list[list[int]] = []
         self.pair_batches: list[list[float]] = []
 
@@ -283,7 +283,7 @@ class Method(MethodBase):
         self.batches.append(batch.index.tolist())
         self.pair_batches.append(known(pairs).a[:, 0].tolist())
         loss = cross_entropy(model(batch.x), batch.y)
-        self.toolbox.descend(loss)
+        self.context.optimiser.minimise(loss)
         return StepReport({"loss": loss.detach()})
 
     def state_dict(self):
@@ -361,8 +361,8 @@ class TestTrace:
 def given(toys, **changes):
     methods = []
 
-    def build(toolbox):
-        methods.append(Method(toolbox))
+    def build(context):
+        methods.append(Method(context))
         return methods[0]
 
     model, outcome, _ = fit(toys, build, **changes)
@@ -408,8 +408,8 @@ def drawn(toys, **wishes):
     """How often each of 50 training examples came in 100 epochs of three steps of 16."""
     methods = []
 
-    def build(toolbox):
-        methods.append(Method(toolbox))
+    def build(context):
+        methods.append(Method(context))
         vars(methods[0]).update(wishes)
         return methods[0]
 
@@ -482,7 +482,7 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
     path = tmp_path / "checkpoint.pt"
 
     def copy_checkpoint(row: dict[str, float]) -> None:
-        shutil.copy(path, tmp_path / f"after-{row['evaluation']}.pt")
+        shutil.copy(path, tmp_path / f"after-{int(row['evaluation'])}.pt")
 
     model, outcome, _ = fit(toys, build, path=path, reporter=toys.Rows(after=copy_checkpoint), **options)
     end = torch.load(path, weights_only=True)
@@ -530,7 +530,7 @@ def test_every_method_resumes_from_any_checkpoint(toys, tmp_path, name, settings
     }
 
     def copy_checkpoint(row: dict[str, float]) -> None:
-        shutil.copy(path, tmp_path / f"after-{row['evaluation']}.pt")
+        shutil.copy(path, tmp_path / f"after-{int(row['evaluation'])}.pt")
 
     model, outcome, _ = fit(toys, build, path=path, reporter=toys.Rows(after=copy_checkpoint), **options)
     end = torch.load(path, weights_only=True)
@@ -583,7 +583,7 @@ def test_a_method_s_own_state_is_restored(toys, tmp_path):
         def step(self, model, batch, pairs):
             self.count += 1
             loss = cross_entropy(model(batch.x), batch.y) * self.count
-            self.toolbox.descend(loss)
+            self.context.optimiser.minimise(loss)
             return StepReport({"loss": loss.detach()})
 
         def state_dict(self):
@@ -724,8 +724,8 @@ def faulty(step_of_fault, value=math.nan, spoil_parameters=False):
     """A method whose loss, or one of whose parameters, is `value` at one step (1-based)."""
 
     class Faulty(Method):
-        def __init__(self, toolbox):
-            super().__init__(toolbox)
+        def __init__(self, context):
+            super().__init__(context)
             self.count = 0
 
         def step(self, model, batch, pairs):

@@ -12,7 +12,7 @@ from torch import nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.training.collective import Collective
-from ipgl.training.optimiser import OptimiserDescent, make_optimiser, schedule_factor
+from ipgl.training.optimiser import TorchOptimiser, make_optimiser, schedule_factor
 
 HALF_ROOT = 0.5 * (1 + math.sqrt(0.5))  # (1 + cos(pi / 4)) / 2
 
@@ -57,34 +57,32 @@ def parameter(value: float) -> nn.Parameter:
     return nn.Parameter(torch.tensor([value], dtype=torch.float64))
 
 
-def descent(
-    parameters: list[nn.Parameter], clip_norm: float | None = None, **settings: Any
-) -> OptimiserDescent:
+def made(parameters: list[nn.Parameter], clip_norm: float | None = None, **settings: Any) -> TorchOptimiser:
     optimiser = make_optimiser(OptimiserSettings(**settings), parameters)
-    return OptimiserDescent(optimiser, parameters, Collective(), clip_norm)
+    return TorchOptimiser(optimiser, parameters, Collective(), clip_norm)
 
 
 def test_sgd_with_momentum_and_decay_by_hand():
     # Gradient 1 + 0.1 * 2 = 1.2, so p = 2 - 0.5 * 1.2 = 1.4; then 1 + 0.14 + 0.9 * 1.2 = 2.22, p = 1.4 - 1.11.
     p = parameter(2.0)
-    step = descent([p], name="sgd", lr=0.5, momentum=0.9, weight_decay=0.1)
-    step(p.sum())
+    step = made([p], name="sgd", lr=0.5, momentum=0.9, weight_decay=0.1)
+    step.minimise(p.sum())
     assert p.item() == pytest.approx(1.4, rel=1e-12)
-    step(p.sum())
+    step.minimise(p.sum())
     assert p.item() == pytest.approx(0.29, rel=1e-12)
 
 
 def test_adam_by_hand():
     # The first step is lr * g / (|g| + 1e-8), whatever the size of g: decay is part of Adam's g.
     p = parameter(2.0)
-    descent([p], name="adam", lr=0.5, weight_decay=0.1)(3 * p.sum())
+    made([p], name="adam", lr=0.5, weight_decay=0.1).minimise(3 * p.sum())
     assert p.item() == pytest.approx(2 - 0.5 * 3.2 / (3.2 + 1e-8), rel=1e-12)
 
 
 def test_adamw_by_hand():
     # Decay apart from the gradient: p (1 - lr * decay), then the step.
     p = parameter(2.0)
-    descent([p], name="adamw", lr=0.5, weight_decay=0.1)(3 * p.sum())
+    made([p], name="adamw", lr=0.5, weight_decay=0.1).minimise(3 * p.sum())
     assert p.item() == pytest.approx(2 * 0.95 - 0.5 * 3 / (3 + 1e-8), rel=1e-12)
 
 
@@ -103,57 +101,57 @@ def test_momentum_is_sgd_s_alone():
 def test_the_gradient_is_clipped_over_all_parameters():
     # The gradient (3, 4) has norm 5; clipped to 1 it is (0.6, 0.8), up to torch's 1e-6 in the divisor.
     p, q = parameter(0.0), parameter(0.0)
-    descent([p, q], clip_norm=1.0, name="sgd", lr=1.0, momentum=0.0)((3 * p + 4 * q).sum())
+    made([p, q], clip_norm=1.0, name="sgd", lr=1.0, momentum=0.0).minimise((3 * p + 4 * q).sum())
     assert [p.item(), q.item()] == pytest.approx([-0.6, -0.8], rel=1e-6)
 
 
 def test_a_short_gradient_is_not_clipped():
     p, q = parameter(0.0), parameter(0.0)
-    descent([p, q], clip_norm=5.1, name="sgd", lr=1.0, momentum=0.0)((3 * p + 4 * q).sum())
+    made([p, q], clip_norm=5.1, name="sgd", lr=1.0, momentum=0.0).minimise((3 * p + 4 * q).sum())
     assert [p.item(), q.item()] == [-3.0, -4.0]
 
 
 def test_gradients_do_not_add_up_over_steps():
     p = parameter(0.0)
-    step = descent([p], name="sgd", lr=1.0, momentum=0.0)
-    step(p.sum())
-    step(p.sum())
+    step = made([p], name="sgd", lr=1.0, momentum=0.0)
+    step.minimise(p.sum())
+    step.minimise(p.sum())
     assert p.item() == -2.0
 
 
 def test_a_parameter_outside_the_loss_stays():
     p, q = parameter(1.0), parameter(1.0)
-    step = descent([p, q], name="sgd", lr=1.0, momentum=0.0)
-    step((p + q).sum())
-    step(p.sum())
+    step = made([p, q], name="sgd", lr=1.0, momentum=0.0)
+    step.minimise((p + q).sum())
+    step.minimise(p.sum())
     assert [p.item(), q.item()] == [-1.0, 0.0]
 
 
 def test_schedule_scales_the_rate_that_the_optimiser_began_with():
     p = parameter(0.0)
-    step = descent([p], name="sgd", lr=2.0, momentum=0.0)
+    step = made([p], name="sgd", lr=2.0, momentum=0.0)
     positions = []
     for factor in (0.5, 0.5, 0.25, 1.0):
         step.schedule(factor)
-        step(p.sum())
+        step.minimise(p.sum())
         positions.append(p.item())
     assert positions == [-1.0, -2.0, -2.5, -4.5]
 
 
 def test_restored_state_does_not_bring_its_rate():
     p = parameter(0.0)
-    old = descent([p], name="sgd", lr=2.0, momentum=0.0)
+    old = made([p], name="sgd", lr=2.0, momentum=0.0)
     old.schedule(0.25)
     state = old.state_dict()
     assert state["param_groups"][0]["lr"] == 0.5
 
-    new = descent([p], name="sgd", lr=2.0, momentum=0.0)
+    new = made([p], name="sgd", lr=2.0, momentum=0.0)
     new.load_state_dict(state)
     new.schedule(1.0)
-    new(p.sum())
+    new.minimise(p.sum())
     assert p.item() == -2.0
     new.schedule(0.5)
-    new(p.sum())
+    new.minimise(p.sum())
     assert p.item() == -3.0
 
 
@@ -161,13 +159,13 @@ def test_restored_state_does_not_bring_its_rate():
 def test_restored_state_goes_on_with_the_same_bits(name):
     def three(step, p):
         for number in range(3):
-            step((p * (number + 1)).square().sum())
+            step.minimise((p * (number + 1)).square().sum())
 
     p = parameter(2.0)
-    step = descent([p], name=name, lr=0.01)
+    step = made([p], name=name, lr=0.01)
     three(step, p)
     q = nn.Parameter(p.detach().clone())
-    other = descent([q], name=name, lr=0.01)
+    other = made([q], name=name, lr=0.01)
     other.load_state_dict(copy.deepcopy(step.state_dict()))  # as from the disk
     three(step, p)
     three(other, q)
@@ -188,9 +186,9 @@ def test_restored_state_goes_on_with_the_same_bits(name):
 def test_a_scaled_step_is_that_much_longer(settings, scale):
     """For every optimiser, where a scaled loss would not do; and the rate is as before afterwards."""
     p, q = parameter(2.0), parameter(2.0)
-    plain, scaled = descent([p], lr=0.1, **settings), descent([q], lr=0.1, **settings)
-    plain(3 * p.sum())
-    scaled(3 * q.sum(), torch.tensor(scale))
+    plain, scaled = made([p], lr=0.1, **settings), made([q], lr=0.1, **settings)
+    plain.minimise(3 * p.sum())
+    scaled.minimise(3 * q.sum(), torch.tensor(scale))
     assert 2.0 - q.item() == pytest.approx(scale * (2.0 - p.item()), rel=1e-6, abs=1e-12)
     assert 2.0 - p.item() > 0.01
     rates = scaled.state_dict()["param_groups"][0]["lr"]
@@ -203,10 +201,10 @@ def test_a_scaled_step_is_that_much_longer(settings, scale):
 def test_a_scaled_step_has_no_weight_decay(settings, scale):
     """Decay belongs to the task's step; here it would be multiplied by the scale."""
     p, q = parameter(2.0), parameter(2.0)
-    without = descent([p], lr=0.1, **settings)
-    decaying = descent([q], lr=0.1, weight_decay=0.5, **settings)
-    without(-3 * p.sum(), torch.tensor(scale))
-    decaying(-3 * q.sum(), torch.tensor(scale))
+    without = made([p], lr=0.1, **settings)
+    decaying = made([q], lr=0.1, weight_decay=0.5, **settings)
+    without.minimise(-3 * p.sum(), torch.tensor(scale))
+    decaying.minimise(-3 * q.sum(), torch.tensor(scale))
     assert q.item() == pytest.approx(p.item(), rel=1e-8)
     assert decaying.state_dict()["param_groups"][0]["weight_decay"] == 0.5  # the next plain step has it
 
@@ -218,7 +216,7 @@ def test_divided_sgd_by_hand():
     # (300 + 0.1 * 2) / 100 = 3.002; p = 2 - 0.5 * 3.002 = 0.499.
     # Then (300 + 0.0499) / 100 + 0.9 * 3.002 = 5.702299; p = 0.499 - 2.8511495.
     p = parameter(2.0)
-    step = descent([p], name="sgd", lr=0.5, momentum=0.9, weight_decay=0.1)
+    step = made([p], name="sgd", lr=0.5, momentum=0.9, weight_decay=0.1)
     step.divided(300 * p.sum(), 100.0)
     assert p.item() == pytest.approx(0.499, rel=1e-12)
     step.divided(300 * p.sum(), 100.0)
@@ -229,14 +227,14 @@ def test_divided_sgd_by_hand():
 def test_divided_adam_by_hand():
     # -10 + 0.1 * 2 is below 0, so p rises by lr; with the loss alone divided, -0.1 + 0.2 would lower it.
     p = parameter(2.0)
-    descent([p], name="adam", lr=0.5, weight_decay=0.1).divided(-10 * p.sum(), 100.0)
+    made([p], name="adam", lr=0.5, weight_decay=0.1).divided(-10 * p.sum(), 100.0)
     assert p.item() == pytest.approx(2.5, rel=1e-9)
 
 
 def test_divided_adamw_by_hand():
     # Its decay is apart from the gradient, and stays: 2 (1 - 0.5 * 0.1) + 0.5.
     p = parameter(2.0)
-    descent([p], name="adamw", lr=0.5, weight_decay=0.1).divided(-10 * p.sum(), 100.0)
+    made([p], name="adamw", lr=0.5, weight_decay=0.1).divided(-10 * p.sum(), 100.0)
     assert p.item() == pytest.approx(2.4, rel=1e-9)
 
 
@@ -244,7 +242,7 @@ def test_divided_adamw_by_hand():
 def test_a_divided_gradient_does_not_drown_in_epsilon(name):
     # Undivided the first step is lr * 1e-6 / (1e-6 + 1e-8); with epsilon as it is, it would be lr / 2.
     p = parameter(2.0)
-    step = descent([p], name=name, lr=0.5)
+    step = made([p], name=name, lr=0.5)
     step.divided(1e-6 * p.sum(), 100.0)
     assert 2.0 - p.item() == pytest.approx(0.5 / 1.01, rel=1e-6)
     assert step.state_dict()["param_groups"][0]["eps"] == 1e-8
@@ -253,9 +251,9 @@ def test_a_divided_gradient_does_not_drown_in_epsilon(name):
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_adam_does_not_see_a_division(name):
     p, q = parameter(2.0), parameter(2.0)
-    whole, divided = (descent([it], name=name, lr=0.1, weight_decay=0.3) for it in (p, q))
+    whole, divided = (made([it], name=name, lr=0.1, weight_decay=0.3) for it in (p, q))
     for number in range(6):
-        whole((p - number).square().sum())
+        whole.minimise((p - number).square().sum())
         divided.divided((q - number).square().sum(), 1e4)
         assert q.item() == pytest.approx(p.item(), rel=1e-10)
 
@@ -263,20 +261,20 @@ def test_adam_does_not_see_a_division(name):
 def test_clipping_judges_the_divided_gradient():
     # 300 / 100 = 3 is clipped to 2, and decay (0.1 * 2 / 100) joins afterwards, as it does for any loss.
     p = parameter(2.0)
-    step = descent([p], clip_norm=2.0, name="sgd", lr=0.5, momentum=0.0, weight_decay=0.1)
+    step = made([p], clip_norm=2.0, name="sgd", lr=0.5, momentum=0.0, weight_decay=0.1)
     step.divided(300 * p.sum(), 100.0)
     assert p.item() == pytest.approx(2 - 0.5 * 2.002, rel=1e-6)
 
 
 def test_a_step_is_scaled_after_it_is_clipped():
     p = parameter(0.0)
-    descent([p], clip_norm=1.0, name="sgd", lr=1.0, momentum=0.0)(5 * p.sum(), torch.tensor(0.5))
+    made([p], clip_norm=1.0, name="sgd", lr=1.0, momentum=0.0).minimise(5 * p.sum(), torch.tensor(0.5))
     assert p.item() == pytest.approx(-0.5, rel=1e-6)
 
 
 def test_gradients_are_looked_at_without_a_step():
     p, q = parameter(1.0), parameter(4.0)
-    step = descent([p, q], name="sgd", lr=1.0, momentum=0.0)
+    step = made([p, q], name="sgd", lr=1.0, momentum=0.0)
     loss = p.square().sum()
     found = step.gradients(loss)
     assert [g.item() for g in found] == [2.0, 0.0]  # zeros where there is none
@@ -287,17 +285,17 @@ def test_gradients_are_looked_at_without_a_step():
 
 def test_a_step_along_given_gradients():
     p, q = parameter(0.0), parameter(0.0)
-    step = descent([p, q], clip_norm=1.0, name="sgd", lr=2.0, momentum=0.0)
-    step.along([torch.tensor([3.0], dtype=torch.float64), torch.tensor([4.0], dtype=torch.float64)])
+    step = made([p, q], clip_norm=1.0, name="sgd", lr=2.0, momentum=0.0)
+    step.step_along([torch.tensor([3.0], dtype=torch.float64), torch.tensor([4.0], dtype=torch.float64)])
     assert [p.item(), q.item()] == pytest.approx([-1.2, -1.6], rel=1e-6)
 
 
 def test_reset_forgets_momentum():
     p = parameter(0.0)
-    step = descent([p], name="sgd", lr=1.0, momentum=0.9)
-    step(p.sum())
+    step = made([p], name="sgd", lr=1.0, momentum=0.9)
+    step.minimise(p.sum())
     step.reset()
-    step(p.sum())
+    step.minimise(p.sum())
     assert p.item() == -2.0  # with the momentum kept it would be -2.9
 
 
@@ -306,10 +304,10 @@ def test_a_forward_pass_after_a_step_sees_the_new_weights_under_autocast():
     torch.manual_seed(0)
     layer, x = nn.Linear(4, 3), torch.randn(5, 4)
     parameters = list(layer.parameters())
-    step = descent(parameters, name="sgd", lr=1.0, momentum=0.0)
+    step = made(parameters, name="sgd", lr=1.0, momentum=0.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         before = layer(x)
-        step(before.square().sum())
+        step.minimise(before.square().sum())
         found = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected = layer(x)
@@ -324,6 +322,6 @@ def test_a_gradient_in_another_memory_layout_is_taken_for_what_it_is(name):
     ends = []
     for laid_out in (gradient, gradient.contiguous()):
         weight = nn.Parameter(torch.zeros(2, 3))
-        descent([weight], name=name, momentum=0.0).along([laid_out])
+        made([weight], name=name, momentum=0.0).step_along([laid_out])
         ends.append(weight.detach())
     assert torch.equal(*ends)

@@ -1,4 +1,4 @@
-"""The workshop: what it lends, how all of it is scheduled, kept, and put back to the start."""
+"""The run: what it lends, how all of it is scheduled, kept, and put back to the start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipgl.methods import MethodBase, StepReport
 from ipgl.models import Classifier
 from ipgl.training import SilentReporter, train
 from ipgl.training.collective import Collective
-from ipgl.training.run_optimisers import Workshop
+from ipgl.training.run_optimisers import RunOptimisers
 
 LR = 0.1
 
@@ -27,7 +27,7 @@ def make(toys, model=None, name="sgd", momentum=0.0, decay=0.0, total=10, schedu
         clip_norm=clip,
     )
     model = model or toys.model(torch.float64)
-    return model, Workshop(model, toys.dataset(), settings, total, Collective())
+    return model, RunOptimisers(model, toys.dataset(), settings, total, Collective())
 
 
 def total_of(model):
@@ -47,12 +47,12 @@ def assert_all(steps, value, rtol=1e-6):
 
 
 def test_the_toolbox(toys):
-    model, workshop = make(toys, total=17)
-    toolbox = workshop.toolbox
-    assert toolbox.model is model
-    assert toolbox.total_steps == 17
-    assert len(toolbox.dataset.train) == 50
-    assert toolbox.sum_over_workers(torch.tensor(3.0)).item() == 3.0
+    model, run = make(toys, total=17)
+    context = run.context
+    assert context.model is model
+    assert context.total_steps == 17
+    assert len(context.dataset.train) == 50
+    assert context.sum_over_workers(torch.tensor(3.0)).item() == 3.0
 
 
 # Linear without warm-up: 1 - step / 10; with 0.2 of 10 steps: (step + 1) / 3, then 1 - (step - 2) / 8.
@@ -71,68 +71,70 @@ WARM = ScheduleSettings(name="linear", warmup_share=0.2)
         (WARM, 6, 0.5),
     ],
 )
-def test_the_schedule_is_that_of_every_optimiser_lent(toys, schedule, step, factor):
-    model, workshop = make(toys, schedule=schedule)
+def test_the_schedule_is_that_of_every_optimiser(toys, schedule, step, factor):
+    model, run = make(toys, schedule=schedule)
     other = toys.model(torch.float64, seed=2)
-    descents = [
-        (workshop.toolbox.descend, model),
-        (workshop.toolbox.new_descent("sgd", None), model),
-        (workshop.toolbox.new_descent("adam", None), model),
-        (workshop.toolbox.new_descent("task", other), other),
+    optimisers = [
+        (run.context.optimiser, model),
+        (run.context.new_optimiser("sgd", None), model),
+        (run.context.new_optimiser("adam", None), model),
+        (run.context.new_optimiser("task", other), other),
     ]
-    workshop.schedule(step)
-    for descend, of in descents:
+    run.schedule(step)
+    for optimiser, of in optimisers:
         # Plain descent along a gradient of 1 and Adam's first step both have length lr.
-        assert_all(moved_by(of, partial(descend, total_of(of))), LR * factor)
+        assert_all(moved_by(of, partial(optimiser.minimise, total_of(of))), LR * factor)
 
 
 def test_a_scaled_step_and_the_schedule_multiply(toys):
-    model, workshop = make(toys, schedule=LINEAR)
-    adam, sgd = (workshop.toolbox.new_descent(kind, None) for kind in ("adam", "sgd"))
-    workshop.schedule(4)
+    model, run = make(toys, schedule=LINEAR)
+    adam, sgd = (run.context.new_optimiser(kind, None) for kind in ("adam", "sgd"))
+    run.schedule(4)
     half = torch.tensor(0.5, dtype=torch.float64)
-    for descend in (adam, sgd):
-        assert_all(moved_by(model, partial(descend, total_of(model), half)), 0.5 * 0.6 * LR)
-        assert_all(moved_by(model, partial(descend, total_of(model))), 0.6 * LR)  # the rate is as before
+    for optimiser in (adam, sgd):
+        assert_all(moved_by(model, partial(optimiser.minimise, total_of(model), half)), 0.5 * 0.6 * LR)
+        assert_all(
+            moved_by(model, partial(optimiser.minimise, total_of(model))), 0.6 * LR
+        )  # the rate is as before
 
 
 def test_kinds(toys):
-    """Plain descent and the lent Adam have neither momentum nor decay; `task` has what the task has."""
+    """Plain descent and the method's Adam have neither momentum nor decay; `task` has what the task has."""
     steps = {}
     for kind in ("task", "sgd"):
-        model, workshop = make(toys, momentum=0.9, decay=0.5)
-        descend = workshop.toolbox.new_descent(kind, None)
+        model, run = make(toys, momentum=0.9, decay=0.5)
+        optimiser = run.context.new_optimiser(kind, None)
         start = [p.detach().clone() for p in model.parameters()]
-        descend(total_of(model))
-        steps[kind] = (start, moved_by(model, partial(descend, total_of(model))))
+        optimiser.minimise(total_of(model))
+        steps[kind] = (start, moved_by(model, partial(optimiser.minimise, total_of(model))))
     assert_all(steps["sgd"][1], LR)
-    # Twice along 1 + p / 2 with momentum 0.9: v = 1 + p / 2, p' = p - v / 10, v' = 0.9 v + 1 + p' / 2.
+    # Twice step_along 1 + p / 2 with momentum 0.9: v = 1 + p / 2, p' = p - v / 10, v' = 0.9 v + 1 + p' / 2.
     for p, step in zip(*steps["task"], strict=True):
         first = 1 + 0.5 * p
         second = 0.9 * first + 1 + 0.5 * (p - LR * first)
         torch.testing.assert_close(step, LR * second, rtol=1e-10, atol=1e-12)
 
-    model, workshop = make(toys, name="adamw", decay=5.0)
+    model, run = make(toys, name="adamw", decay=5.0)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(100.0)  # a decay would show
-    adam = workshop.toolbox.new_descent("adam", None)
-    assert_all(moved_by(model, lambda: adam(total_of(model))), LR)
+    adam = run.context.new_optimiser("adam", None)
+    assert_all(moved_by(model, lambda: adam.minimise(total_of(model))), LR)
 
 
-def test_all_that_is_lent_is_clipped(toys):
-    model, workshop = make(toys, clip=0.5)
+def test_every_optimiser_clips(toys):
+    model, run = make(toys, clip=0.5)
     count = sum(p.numel() for p in model.parameters())
-    for descend in (workshop.toolbox.descend, workshop.toolbox.new_descent("sgd", None)):
-        steps = moved_by(model, partial(descend, total_of(model)))
+    for optimiser in (run.context.optimiser, run.context.new_optimiser("sgd", None)):
+        steps = moved_by(model, partial(optimiser.minimise, total_of(model)))
         assert_all(steps, LR * 0.5 / count**0.5, rtol=1e-4)
 
 
 def test_another_model_s_optimiser_leaves_the_model_alone(toys):
-    model, workshop = make(toys)
+    model, run = make(toys)
     other = toys.model(torch.float64, seed=2)
-    descend = workshop.toolbox.new_descent("task", other)
-    assert_all(moved_by(model, lambda: descend(total_of(other) + total_of(model))), 0.0)
+    optimiser = run.context.new_optimiser("task", other)
+    assert_all(moved_by(model, lambda: optimiser.minimise(total_of(other) + total_of(model))), 0.0)
 
 
 # --- state ---
@@ -143,53 +145,53 @@ def squares(model, target):
     return total((p - target).square().sum() for p in model.parameters())
 
 
-def lent(toys, model=None):
-    model, workshop = make(toys, model, name="sgd", momentum=0.9, schedule=LINEAR, total=12)
-    workshop.remember_initial_weights()
-    return model, workshop, (workshop.toolbox.descend, workshop.toolbox.new_descent("adam", None))
+def made(toys, model=None):
+    model, run = make(toys, model, name="sgd", momentum=0.9, schedule=LINEAR, total=12)
+    run.remember_initial_weights()
+    return model, run, (run.context.optimiser, run.context.new_optimiser("adam", None))
 
 
-def go(model, workshop, descents, steps):
+def go(model, run, optimisers, steps):
     for step in steps:
-        workshop.schedule(step)
-        descents[0](squares(model, 1.0))
-        descents[1](squares(model, -2.0), torch.tensor(0.3))
+        run.schedule(step)
+        optimisers[0].minimise(squares(model, 1.0))
+        optimisers[1].minimise(squares(model, -2.0), torch.tensor(0.3))
 
 
-def test_state_with_a_lent_adam_goes_on_with_the_same_bits(toys, tmp_path):
-    model, workshop, descents = lent(toys)
-    go(model, workshop, descents, range(5))
-    torch.save({"model": model.state_dict(), "workshop": workshop.state_dict()}, tmp_path / "state.pt")
-    go(model, workshop, descents, range(5, 9))
+def test_state_with_an_adam_of_its_own_goes_on_with_the_same_bits(toys, tmp_path):
+    model, run, optimisers = made(toys)
+    go(model, run, optimisers, range(5))
+    torch.save({"model": model.state_dict(), "run": run.state_dict()}, tmp_path / "state.pt")
+    go(model, run, optimisers, range(5, 9))
 
     saved = torch.load(tmp_path / "state.pt", weights_only=True)
-    resumed, again, its_descents = lent(toys, toys.model(torch.float64, seed=7))
+    resumed, again, its_optimisers = made(toys, toys.model(torch.float64, seed=7))
     resumed.load_state_dict(saved["model"])
     forgetful = copy.deepcopy(resumed)
-    again.load_state_dict(saved["workshop"])
-    go(resumed, again, its_descents, range(5, 9))
+    again.load_state_dict(saved["run"])
+    go(resumed, again, its_optimisers, range(5, 9))
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), resumed.parameters(), strict=True))
 
-    _, fresh, fresh_descents = lent(toys, forgetful)  # without the state it would not have
-    go(forgetful, fresh, fresh_descents, range(5, 9))
+    _, fresh, fresh_optimisers = made(toys, forgetful)  # without the state it would not have
+    go(forgetful, fresh, fresh_optimisers, range(5, 9))
     assert not torch.equal(forgetful.head.weight, model.head.weight)
 
 
 def test_the_initial_weights_are_part_of_the_state(toys):
-    model, workshop, descents = lent(toys)
+    model, run, optimisers = made(toys)
     initial = copy.deepcopy(model.state_dict())
-    go(model, workshop, descents, range(3))
-    resumed, again, _ = lent(toys, toys.model(torch.float64, seed=7))  # which remembers other weights
-    again.load_state_dict(workshop.state_dict())
-    again.toolbox.restart()
+    go(model, run, optimisers, range(3))
+    resumed, again, _ = made(toys, toys.model(torch.float64, seed=7))  # which remembers other weights
+    again.load_state_dict(run.state_dict())
+    again.context.restart()
     assert all(torch.equal(value, initial[name]) for name, value in resumed.state_dict().items())
 
 
 def test_a_state_of_another_number_of_optimisers_is_refused(toys):
-    _, workshop, _ = lent(toys)
+    _, run, _ = made(toys)
     _, fewer = make(toys, momentum=0.9)
     with pytest.raises(ValueError, match="zip"):
-        fewer.load_state_dict(workshop.state_dict())
+        fewer.load_state_dict(run.state_dict())
 
 
 def test_restart(toys):
@@ -198,34 +200,34 @@ def test_restart(toys):
     torch.manual_seed(1)
     model = Classifier(features, 6, 2).double()
     start = copy.deepcopy(model)
-    model, workshop, descents = lent(toys, model)
+    model, run, optimisers = made(toys, model)
     model(torch.randn(8, 4, dtype=torch.float64))  # moves the running statistics
-    go(model, workshop, descents, range(4))
+    go(model, run, optimisers, range(4))
     assert not torch.equal(model.head.weight, start.head.weight)
-    workshop.toolbox.restart()
+    run.context.restart()
     for name, value in model.state_dict().items():
         assert torch.equal(value, start.state_dict()[name])
 
-    go(model, workshop, descents, range(4, 8))
-    alone, its_workshop, its_descents = lent(toys, start)
-    go(alone, its_workshop, its_descents, range(4, 8))
+    go(model, run, optimisers, range(4, 8))
+    alone, its_run, its_optimisers = made(toys, start)
+    go(alone, its_run, its_optimisers, range(4, 8))
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), alone.parameters(), strict=True))
 
 
 def test_remembered_weights_do_not_follow_the_model(toys):
-    model, workshop, descents = lent(toys)
+    model, run, optimisers = made(toys)
     start = copy.deepcopy(model.state_dict())
     for _ in range(2):  # nor does going back to them make them the model's
-        go(model, workshop, descents, range(2))
-        workshop.toolbox.restart()
+        go(model, run, optimisers, range(2))
+        run.context.restart()
         assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
 
 
 def test_nothing_is_kept_for_a_method_that_does_not_restart(toys):
-    _, workshop = make(toys)
-    assert workshop.state_dict()["initial"] is None
+    _, run = make(toys)
+    assert run.state_dict()["initial"] is None
     with pytest.raises(AssertionError, match="keeps the initial weights"):
-        workshop.toolbox.restart()
+        run.context.restart()
 
 
 # --- which examples a method draws ---
@@ -234,7 +236,7 @@ def test_nothing_is_kept_for_a_method_that_does_not_restart(toys):
 class Watcher(MethodBase):
     """Writes down which examples it is given."""
 
-    def __init__(self, toolbox):
+    def __init__(self, context):
         self.seen: list[bool] = []
 
     def step(self, model, batch, pairs):
@@ -245,8 +247,8 @@ class Watcher(MethodBase):
 def seen_by(toys, **attributes):
     methods = []
 
-    def build(toolbox):
-        method = Watcher(toolbox)
+    def build(context):
+        method = Watcher(context)
         for name, value in attributes.items():
             setattr(method, name, value)
         methods.append(method)

@@ -71,7 +71,7 @@ def begin(
     built.to(as_tensor(dataset.train.x).dtype)
     run = TrainingRun(
         built,
-        lambda toolbox: entry.build(entry.settings(**settings), toolbox),
+        lambda context: entry.build(entry.settings(**settings), context),
         dataset,
         TrainingSettings(optimiser=OptimiserSettings(**optimiser), **training),
         seed=seed,

@@ -17,7 +17,7 @@ from ipgl.methods import METHODS
 from ipgl.methods.ipg.augment import adversarial
 from ipgl.models import MODELS
 from ipgl.training import Collective, train
-from ipgl.training.step_batches import Feed
+from ipgl.training.step_batches import StepBatches
 
 After = Callable[[dict[str, float]], object]  # what a reporter does with each row
 
@@ -31,16 +31,16 @@ class Share(Collective):
         self.rank, self.workers = rank, workers
 
 
-def feed(dataset, seed=3, rank=0, workers=1, pairs=True):
+def batches(dataset, seed=3, rank=0, workers=1, pairs=True):
     place = (None, rank, workers)
     order = ShuffledOrder(len(dataset.train), 16, 1, *place)
     pair_order = ShuffledOrder(len(dataset.pairs), 8, 2, *place) if pairs else None
-    return Feed(dataset, order, pair_order, seed, Share(rank, workers))
+    return StepBatches(dataset, order, pair_order, seed, Share(rank, workers))
 
 
 def test_without_augmentation_training_sees_what_evaluation_does(tmp_path):
     dataset = image_dataset(tmp_path, None)
-    batch, pairs = feed(dataset)(4)
+    batch, pairs = batches(dataset)(4)
     assert torch.equal(batch.x, dataset.train.x[batch.index])
     assert torch.equal(batch.y, dataset.train.y[batch.index])
     at = ShuffledOrder(12, 8, 2)(4)
@@ -49,30 +49,30 @@ def test_without_augmentation_training_sees_what_evaluation_does(tmp_path):
 
 
 def test_a_method_without_pairs_gets_none(tmp_path):
-    assert feed(image_dataset(tmp_path, AUGMENT), pairs=False)(0)[1] is None
+    assert batches(image_dataset(tmp_path, AUGMENT), pairs=False)(0)[1] is None
 
 
 def test_tensors_pass_as_they_are(toys):
     dataset = toys.dataset()
-    batch, pairs = feed(dataset)(2)
+    batch, pairs = batches(dataset)(2)
     assert torch.equal(batch.x, dataset.train.x[batch.index])
     assert torch.equal(known(pairs).b, dataset.pairs.b[ShuffledOrder(20, 8, 2)(2)])
 
 
 def test_augmentation_is_a_function_of_seed_and_step(tmp_path):
     dataset = image_dataset(tmp_path, AUGMENT)
-    run = feed(dataset)
+    run = batches(dataset)
     seen = [run(step) for step in range(5)]
-    again = feed(dataset)(3)
+    again = batches(dataset)(3)
     assert torch.equal(again[0].x, seen[3][0].x)
     assert torch.equal(known(again[1]).a, known(seen[3][1]).a)
-    assert not torch.equal(feed(dataset, seed=4)(3)[0].x, seen[3][0].x)
+    assert not torch.equal(batches(dataset, seed=4)(3)[0].x, seen[3][0].x)
     assert not torch.equal(seen[3][0].x, dataset.train.x[seen[3][0].index])
 
 
 def test_both_members_of_a_pair_are_cut_alike(tmp_path):
     dataset = image_dataset(tmp_path, AUGMENT)
-    pairs = known(feed(dataset)(1)[1])
+    pairs = known(batches(dataset)(1)[1])
     plain_a, plain_b = (x[ShuffledOrder(12, 8, 2)(1)] for x in (dataset.pairs.a, dataset.pairs.b))
     assert not torch.equal(pairs.a, plain_a)
     # Members differ in green alone, before and after.
@@ -81,7 +81,7 @@ def test_both_members_of_a_pair_are_cut_alike(tmp_path):
     assert not torch.equal(plain_b[:, 0], pairs.b[:, 0])
     boxes = [
         run._boxes(name, dataset.train.x, ShuffledOrder(50, 8, 0), 1)
-        for run in [feed(dataset)]
+        for run in [batches(dataset)]
         for name in "ab"
     ]
     assert not torch.equal(known(boxes[0]), known(boxes[1]))
@@ -89,9 +89,9 @@ def test_both_members_of_a_pair_are_cut_alike(tmp_path):
 
 def test_workers_together_see_what_one_would(tmp_path):
     dataset = image_dataset(tmp_path, AUGMENT)
-    whole, pairs = feed(dataset)(5)
+    whole, pairs = batches(dataset)(5)
     for rank in range(2):
-        share, pair_share = feed(dataset, rank=rank, workers=2)(5)
+        share, pair_share = batches(dataset, rank=rank, workers=2)(5)
         assert torch.equal(share.index, whole.index[rank::2])
         assert torch.equal(share.x, whole.x[rank::2])
         assert torch.equal(known(pair_share).a, known(pairs).a[rank::2])
@@ -163,7 +163,7 @@ class TestRuns:
         path = tmp_path / "checkpoint.pt"
 
         def keep(row: dict[str, float]) -> None:
-            shutil.copy(path, tmp_path / f"{row['evaluation']}.pt")
+            shutil.copy(path, tmp_path / f"{int(row['evaluation'])}.pt")
 
         model, _ = self.fit(toys, dataset, name, path, after=keep)
         resumed, _ = self.fit(toys, dataset, name, tmp_path / "2.pt")

@@ -17,14 +17,14 @@ from ipgl.data.pixel_file import PixelFile
 from ipgl.execution import shared_data as ray_share
 from ipgl.trial import datasets as trial_data
 from ipgl.trial.dataset_buffers import frozen, thawed
-from ipgl.trial.datasets import build_dataset, cached_dataset, dataset_facts, forget_datasets, lend_dataset
+from ipgl.trial.datasets import build_dataset, cached_dataset, dataset_facts, forget_datasets, share_dataset
 
 DIGITS = Component(name="colored_mnist", source="digits", pairs={"train": 60, "held_out": 40})
 
 
 @pytest.fixture(autouse=True)
 def _nothing_lent(monkeypatch):
-    monkeypatch.setattr(trial_data, "_lent", {})
+    monkeypatch.setattr(trial_data, "_shared", {})
     yield
     forget_datasets()
 
@@ -77,7 +77,7 @@ def test_a_lent_data_set_is_used_and_a_forgotten_one_is_built_again(monkeypatch)
     monkeypatch.setattr(trial_data, "build_dataset", lambda component: pytest.fail("built"))
     assert dataset_facts(name) == facts
     assert facts.fingerprint == first.fingerprint
-    lend_dataset(name, first)
+    share_dataset(name, first)
     assert cached_dataset(name) is first
     monkeypatch.undo()
 

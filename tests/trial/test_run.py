@@ -25,14 +25,16 @@ from ipgl.config import (
 from ipgl.core.errors import StudyStateError
 from ipgl.core.registry import UnknownNameError
 from ipgl.evaluation import group_metrics, predict_logits, prediction_metrics, probability_metrics
-from ipgl.methods import METHODS, Toolbox
+from ipgl.methods import METHODS, MethodContext
 from ipgl.models import MODELS
 from ipgl.storage.study_folder import TrialFolder
 from ipgl.training import SilentReporter
 from ipgl.trial import datasets as trial_data
 from ipgl.trial import run as trial_module
+from ipgl.trial import testing
+from ipgl.trial.build import build_method, build_model, load_model
 from ipgl.trial.datasets import build_dataset
-from ipgl.trial.run import build_method, build_model, load_model, run_trial
+from ipgl.trial.run import run_trial
 
 DATASET = Component(
     name="colored_mnist", source="digits", pairs={"train": 60, "held_out": 40}, test_agreement=0.4
@@ -595,7 +597,7 @@ def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise ZeroDivisionError("no groups")
 
-    monkeypatch.setattr(trial_module, "run_curves", refuse)
+    monkeypatch.setattr(testing, "run_curves", refuse)
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(), folder, SilentReporter())
     assert (result.status, known(result.failure).kind, known(result.failure).message) == (
@@ -684,7 +686,7 @@ def test_a_resumed_run_counts_the_evaluations_before(tmp_path, monkeypatch):
     [
         (lambda: build_dataset(Component(name="mnist")), "unknown dataset 'mnist'"),
         (lambda: build_model(Component(name="mlq"), build_dataset(DATASET), 0), "did you mean 'mlp'"),
-        (lambda: build_method(Component(name="imp"), cast(Toolbox, None)), "unknown method 'imp'"),
+        (lambda: build_method(Component(name="imp"), cast(MethodContext, None)), "unknown method 'imp'"),
     ],
 )
 def test_an_unknown_name_lists_the_choices(build, message):

@@ -11,7 +11,7 @@ from ipgl.config import ConfigError, read_document
 from ipgl.methods import METHODS
 from ipgl.plan.study_plan import make_plan
 from ipgl.study.results import summarise
-from ipgl.trial.run import load_model
+from ipgl.trial.build import load_model
 from ipgl.trial.user_code import ImportFailedError, load_imports
 
 OWN = """

@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from ipgl import __version__
 from ipgl.core.atomic_files import write_text
 from ipgl.core.errors import IpglError
+from ipgl.core.version import __version__
 from ipgl.storage.remote import remote_at
 
 Level = Literal["ok", "warning", "error"]

@@ -20,7 +20,15 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.config import Choice, LogUniform, Range, Uniform
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import Descents, Labelled, MethodBase, Needs, StackedMethod, StepReport, Toolbox
+from ipgl.methods.base import (
+    Labelled,
+    MethodBase,
+    MethodContext,
+    Needs,
+    Optimisers,
+    StackedMethod,
+    StepReport,
+)
 from ipgl.methods.ipg.augment import adversarial, augmented, drawn_moves, moved
 from ipgl.methods.ipg.condition import collapsed, overshot
 from ipgl.methods.ipg.correction import Corrector
@@ -48,16 +56,16 @@ class Ipg(MethodBase):
         "hidden_weight": "for colour, not for backgrounds",
     }
 
-    def __init__(self, settings: IpgSettings, toolbox: Toolbox) -> None:
-        settings = settings.on(toolbox.model)
+    def __init__(self, settings: IpgSettings, context: MethodContext) -> None:
+        settings = settings.on(context.model)
         self.pairs_per_step = settings.pairs_per_step
-        self._settings, self._toolbox = settings, toolbox
+        self._settings, self._context = settings, context
         strengths = Strengths.of(settings)
         self._corrector = Corrector(
-            settings, strengths, toolbox.sum_over_workers if toolbox.workers > 1 else None
+            settings, strengths, context.sum_over_workers if context.workers > 1 else None
         )
-        self._update = UPDATES[settings.update](settings, strengths, self._corrector, toolbox)
-        self._warmup_steps = settings.warmup_share * toolbox.total_steps
+        self._update = UPDATES[settings.update](settings, strengths, self._corrector, context)
+        self._warmup_steps = settings.warmup_share * context.total_steps
         self._done = 0
 
     @property
@@ -68,12 +76,12 @@ class Ipg(MethodBase):
             return None
         numbers = {field.name for field in fields(Strengths)} | {"warmup_share"}
         kind = settings.model_dump_json(exclude=numbers)
-        return kind, bool(settings.hidden_weight), len(self._toolbox.dataset.pairs)
+        return kind, bool(settings.hidden_weight), len(self._context.dataset.pairs)
 
     @classmethod
-    def stacked(cls, members: Sequence[Ipg], descents: Descents) -> StackedMethod:
+    def stacked(cls, members: Sequence[Ipg], optimisers: Optimisers) -> StackedMethod:
         """IPG of several models."""
-        return _StackedIpg(members, descents)
+        return _StackedIpg(members, optimisers)
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         """One update from a batch and invariance pairs."""
@@ -91,7 +99,7 @@ class Ipg(MethodBase):
     def _prepared(self, model: Classifier, pairs: PairBatch) -> PairBatch:
         pairs = augmented(pairs, self._settings.augment)
         if self._settings.adversarial.steps:
-            low, high = self._toolbox.dataset.input_range
+            low, high = self._context.dataset.input_range
             pairs = adversarial(
                 pairs, lambda moved: self._discrepancy(model, moved), self._settings.adversarial, low, high
             )
@@ -102,16 +110,16 @@ class Ipg(MethodBase):
 
     def _plain_step(self, model: Classifier, batch: Batch) -> StepReport:
         loss = cross_entropy(model(batch.x), batch.y)
-        self._toolbox.descend(loss)
+        self._context.optimiser.minimise(loss)
         return StepReport({"loss": loss.detach()})
 
     def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, torch.Tensor]:
         """Norms and cosine of the task's and the corrective gradient (of D, unweighted), and what has gone wrong."""
         assert pairs is not None, "the trainer gives pairs to a method that needs them"
-        descend = self._toolbox.descend
+        optimiser = self._context.optimiser
         logits = model(batch.x)
-        task = torch.cat([g.flatten() for g in descend.gradients(cross_entropy(logits, batch.y))])
-        corrective = torch.cat([g.flatten() for g in descend.gradients(self._discrepancy(model, pairs))])
+        task = torch.cat([g.flatten() for g in optimiser.gradients(cross_entropy(logits, batch.y))])
+        corrective = torch.cat([g.flatten() for g in optimiser.gradients(self._discrepancy(model, pairs))])
         norms = task.norm(), corrective.norm()
         cosine = task @ corrective / (norms[0] * norms[1]).clamp_min(1e-30)
         return {
@@ -135,13 +143,13 @@ class Ipg(MethodBase):
 class _StackedIpg:
     """IPG on a stack: the update of one model, whose numbers are `[M]`."""
 
-    def __init__(self, members: Sequence[Ipg], descents: Descents) -> None:
+    def __init__(self, members: Sequence[Ipg], optimisers: Optimisers) -> None:
         self._members = members
         self._settings = members[0]._settings
-        device = descents.device
+        device = optimisers.device
         strengths = Strengths.stacked([member._settings for member in members], device)
         corrector = Corrector(self._settings, strengths)
-        self._update = UPDATES[self._settings.update](self._settings, strengths, corrector, descents)
+        self._update = UPDATES[self._settings.update](self._settings, strengths, corrector, optimisers)
         self._update.stack([member._update for member in members])
         self._strength = torch.as_tensor(strengths.strength, device=device)
         self._warms = any(member._warmth(1) < 1 for member in members)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ipgl.data import PairBatch
-from ipgl.methods.base import Descent, Descents, Labelled, StepReport, cross_entropy
+from ipgl.methods.base import Labelled, MethodOptimiser, Optimisers, StepReport, cross_entropy
 from ipgl.methods.ipg.correction import Correction, Corrector
 from ipgl.methods.ipg.settings import IpgSettings, Strengths
 from ipgl.models import Network
@@ -71,7 +71,7 @@ class BalancedUpdate(_Stateless):
 
     which any optimiser can take: neither a short corrective gradient stops training, nor do steps change their size
     by orders of magnitude as the condition comes to hold. Momentum and Adam see this one gradient. Holding the *steps*
-    of two adaptive optimisers to the share instead works worse (docs/balanced.md).
+    of two adaptive optimisers to the share instead works worse (docs/results/balanced.md).
 
     With `strength * a` other than 1 the corrective gradient is multiplied by it, so that warm-up and adaptivity mean
     what they mean elsewhere.
@@ -81,9 +81,9 @@ class BalancedUpdate(_Stateless):
     _LEAST = 1e-12
 
     def __init__(
-        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, optimisers: Optimisers
     ) -> None:
-        self._corrector, self._descend, self._share = corrector, descents.descend, strengths.task_share
+        self._corrector, self._optimiser, self._share = corrector, optimisers.optimiser, strengths.task_share
         self._holds_task, self._by_layer = settings.scaled == "task", settings.balance_over == "layer"
 
     def __call__(
@@ -91,20 +91,20 @@ class BalancedUpdate(_Stateless):
     ) -> StepReport:
         """One step along the balanced gradient, or the task's alone while the condition holds."""
         loss = cross_entropy(model.head(model.features(batch.x)), batch.y)
-        task = self._descend.gradients(loss)
+        task = self._optimiser.gradients(loss)
         correction = self._corrector(model, self._corrector.activations(model, pairs))
         sizes = model.layer_sizes if self._by_layer else [len(task)]
         task_lengths = _lengths(task, sizes, model.lead)
         done = report(loss, correction, strength).scalars
         if _is_off(strength) or correction.known_to_be_zero:
-            self._descend.along(task)
+            self._optimiser.step_along(task)
             nothing = torch.zeros_like(done["multiplier"])
             return StepReport(
                 done
                 | {"task_length": _whole(task_lengths), "corrective_length": nothing, "multiplier": nothing}
             )
 
-        corrective = self._descend.gradients(correction.discrepancy)
+        corrective = self._optimiser.gradients(correction.discrepancy)
         corrective_lengths = _lengths(corrective, sizes, model.lead)
         weight = strength * correction.weight
         held = self._share * corrective_lengths.clamp_min(self._LEAST) / task_lengths.clamp_min(self._LEAST)
@@ -113,7 +113,7 @@ class BalancedUpdate(_Stateless):
         of_task = torch.where(touched, held, torch.ones_like(held)) if self._holds_task else None
         of_corrective = weight.expand_as(held) if self._holds_task else weight / held
         layers = [layer for layer, size in enumerate(sizes) for _ in range(size)]
-        self._descend.along(
+        self._optimiser.step_along(
             [
                 (g if of_task is None else _beside(of_task[layer], g) * g)
                 + _beside(of_corrective[layer], c) * c
@@ -140,22 +140,24 @@ class SequentialUpdate(_Stateless):
     """
 
     def __init__(
-        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, optimisers: Optimisers
     ) -> None:
-        self._corrector, self._descend = corrector, descents.descend
+        self._corrector, self._optimiser = corrector, optimisers.optimiser
         kind = settings.corrective_optimiser
-        self._correct: Descent = descents.descend if kind == "task" else descents.new_descent(kind, None)
+        self._second: MethodOptimiser = (
+            optimisers.optimiser if kind == "task" else optimisers.new_optimiser(kind, None)
+        )
 
     def __call__(
         self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
     ) -> StepReport:
         """Task step, then corrective step."""
         loss = cross_entropy(model.head(model.features(batch.x)), batch.y)
-        self._descend(loss)
+        self._optimiser.minimise(loss)
 
         correction = self._corrector(model, self._corrector.activations(model, pairs))
         if not _is_off(strength) and not correction.known_to_be_zero:
-            self._correct(correction.discrepancy, strength * correction.weight)
+            self._second.minimise(correction.discrepancy, strength * correction.weight)
         return report(loss, correction, strength)
 
 
@@ -163,16 +165,16 @@ class AdditiveUpdate(_Stateless):
     """One step down `L + strength * a * D` (our cheaper reading): one forward over batch and pairs together."""
 
     def __init__(
-        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, optimisers: Optimisers
     ) -> None:
-        self._corrector, self._descend = corrector, descents.descend
+        self._corrector, self._optimiser = corrector, optimisers.optimiser
 
     def __call__(
         self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
     ) -> StepReport:
         """One joint step."""
         loss, correction = _joint_forward(self._corrector, model, batch, pairs)
-        self._descend(loss + strength * correction.weight * correction.discrepancy)
+        self._optimiser.minimise(loss + strength * correction.weight * correction.discrepancy)
         return report(loss, correction, strength)
 
 
@@ -186,9 +188,9 @@ class LagrangianUpdate:
     _RANGE = (1e-4, 1e6)
 
     def __init__(
-        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, optimisers: Optimisers
     ) -> None:
-        self._corrector, self._descend = corrector, descents.descend
+        self._corrector, self._optimiser = corrector, optimisers.optimiser
         self._threshold, self._rate = strengths.invariance_threshold, strengths.multiplier_rate
         self._least: float | Tensor
         # The factor itself stops at the ends: wound up beyond them it would answer too late.
@@ -200,7 +202,7 @@ class LagrangianUpdate:
         else:
             self._least = max(float(self._threshold), 1e-12)
             start = math.log(strengths.strength) if strengths.strength else 0.0
-            self._log_factor = torch.zeros((), device=descents.device)
+            self._log_factor = torch.zeros((), device=optimisers.device)
         self._log_range: Any = tuple(math.log(end) - start for end in self._RANGE)
 
     def __call__(
@@ -212,7 +214,7 @@ class LagrangianUpdate:
         error = (correction.measure - self._threshold) / larger
         self._log_factor = (self._log_factor + self._rate * error).clamp(*self._log_range)
         multiplier = strength * self._log_factor.exp()
-        self._descend(loss + multiplier * correction.discrepancy)
+        self._optimiser.minimise(loss + multiplier * correction.discrepancy)
         done = report(loss, correction, strength)
         return StepReport(done.scalars | {"multiplier": multiplier.detach()})
 
@@ -241,28 +243,30 @@ class ProjectedUpdate(_Stateless):
     """
 
     def __init__(
-        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, descents: Descents
+        self, settings: IpgSettings, strengths: Strengths, corrector: Corrector, optimisers: Optimisers
     ) -> None:
-        self._corrector, self._descend = corrector, descents.descend
+        self._corrector, self._optimiser = corrector, optimisers.optimiser
 
     def __call__(
         self, model: Network, batch: Labelled, pairs: PairBatch, strength: float | Tensor
     ) -> StepReport:
         """One step along the projected task gradient plus the weighted corrective gradient."""
         loss, correction = _joint_forward(self._corrector, model, batch, pairs)
-        corrective = self._descend.gradients(correction.discrepancy)
-        task = self._descend.gradients(loss)
+        corrective = self._optimiser.gradients(correction.discrepancy)
+        task = self._optimiser.gradients(loss)
         along, size = _dot(task, corrective, model.lead), _dot(corrective, corrective, model.lead)
         # A step down the task's gradient raises D exactly if the two gradients point apart.
         lost = torch.where(
             (correction.weight > 0) & (along < 0), along / size.clamp_min(1e-30), torch.zeros_like(along)
         )
         weight = strength * correction.weight - _where_on(strength, lost)
-        self._descend.along([g + _beside(weight, c) * c for g, c in zip(task, corrective, strict=True)])
+        self._optimiser.step_along(
+            [g + _beside(weight, c) * c for g, c in zip(task, corrective, strict=True)]
+        )
         return report(loss, correction, strength)
 
 
-UPDATES: dict[str, Callable[[IpgSettings, Strengths, Corrector, Descents], Update]] = {
+UPDATES: dict[str, Callable[[IpgSettings, Strengths, Corrector, Optimisers], Update]] = {
     "balanced": BalancedUpdate,
     "sequential": SequentialUpdate,
     "additive": AdditiveUpdate,

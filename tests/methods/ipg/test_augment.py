@@ -264,7 +264,7 @@ def make_toolbox(toys, model):
     y = torch.tensor([0, 1])
     split, none = Split(x, y, y, y), PairSet(x, x, y, y)
     dataset = Dataset(split, split, split, none, none, ("0", "1", "2"), ("0", "1"), "", (LOW, HIGH))
-    return toys.toolbox(model, lr=0.1, dataset=dataset)
+    return toys.context(model, lr=0.1, dataset=dataset)
 
 
 def ipg_step(toys, **settings):

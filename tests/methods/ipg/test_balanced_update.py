@@ -38,8 +38,8 @@ def build(toys, model, lr=LR, optimiser="sgd", **given):
         "adaptivity": "off",
         "least_spread": 0.0,
     } | given
-    toolbox: Keywords = {name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen}
-    return Ipg(IpgSettings(**chosen), toys.toolbox(model, optimiser, lr=lr, **toolbox))
+    context: Keywords = {name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen}
+    return Ipg(IpgSettings(**chosen), toys.context(model, optimiser, lr=lr, **context))
 
 
 def length(gradients):
@@ -178,7 +178,7 @@ def test_otherwise_the_step_is_the_task_s_to_the_bit(toys, scaled, reason):
         {"strength": 0.0} if reason == "strength 0" else {"adaptivity": "gate", "invariance_threshold": 10.0}
     )
     report = build(toys, models[0], scaled=scaled, **given).step(models[0], batch, pairs)
-    Erm(ErmSettings(), toys.toolbox(models[1], lr=LR)).step(models[1], batch, None)
+    Erm(ErmSettings(), toys.context(models[1], lr=LR)).step(models[1], batch, None)
     assert all(torch.equal(p, q) for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True))
     assert report.scalars["corrective_length"].item() == report.scalars["multiplier"].item() == 0.0
     assert report.scalars["task_length"].item() > 0
@@ -230,7 +230,7 @@ def test_equal_members_leave_the_task_s_gradient(toys):
         same = PairBatch(pairs.a, pairs.a.clone(), pairs.y)
         models = [make_model(), make_model()]
         build(toys, models[0], scaled=scaled, norm="plain").step(models[0], batch, same)
-        Erm(ErmSettings(), toys.toolbox(models[1], lr=LR)).step(models[1], batch, None)
+        Erm(ErmSettings(), toys.context(models[1], lr=LR)).step(models[1], batch, None)
         assert_equal_to(models[0], leaves(models[1].parameters()))
 
 
@@ -254,7 +254,7 @@ def test_clipping_judges_the_balanced_gradient(toys):
     found = balanced(theta, batch, pairs)
     limit = length(found) / 2
     settings = IpgSettings(through="both", task_share=SHARE, hidden_weight=0.0, adaptivity="off")
-    Ipg(settings, toys.toolbox(model, lr=LR, clip_norm=limit)).step(model, batch, pairs)
+    Ipg(settings, toys.context(model, lr=LR, clip_norm=limit)).step(model, batch, pairs)
     assert_equal_to(model, moved(theta, [LR * g / 2 for g in found]), rtol=1e-5)
 
 
@@ -262,7 +262,7 @@ def test_warm_up_lets_the_corrective_part_grow(toys):
     # 0.4 of 10 steps: 1/5, 2/5, ... of the multiplier that makes the share.
     model = make_model()
     settings = IpgSettings(adaptivity="off", warmup_share=0.4, task_share=SHARE, hidden_weight=0.0)
-    method = Ipg(settings, toys.toolbox(model, lr=1e-9, total_steps=10))
+    method = Ipg(settings, toys.context(model, lr=1e-9, total_steps=10))
     batch, pairs = make_data()
     reports = [method.step(model, batch, pairs).scalars for _ in range(6)]
     full = reports[-1]["task_length"] / (SHARE * reports[-1]["corrective_length"])
@@ -286,7 +286,7 @@ class TestWhatACorrectionMoves:
         """The only weights that there are."""
         model = toys.hand_model()
         assert IpgSettings().on(model).through == "both"
-        method = Ipg(IpgSettings(adaptivity="off"), toys.toolbox(model, lr=0.1))
+        method = Ipg(IpgSettings(adaptivity="off"), toys.context(model, lr=0.1))
         for _ in range(20):
             report = method.step(model, toys.hand_batch(), toys.hand_pairs())
         assert report.scalars["corrective_length"].item() > 0

@@ -25,7 +25,7 @@ from ipgl.methods.ipg import Ipg
 
 
 def build(toys, model, lr=LR, **settings):
-    return Ipg(ipg_settings(update="lagrangian", **settings), toys.toolbox(model, lr=lr))
+    return Ipg(ipg_settings(update="lagrangian", **settings), toys.context(model, lr=lr))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 10.0])

@@ -16,7 +16,7 @@ from ipgl.methods.ipg.update import UPDATES
 from ipgl.models import MODELS, Classifier
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
-from ipgl.training.run_optimisers import Workshop
+from ipgl.training.run_optimisers import RunOptimisers
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,7 +54,7 @@ def trained(
 ) -> list[float]:
     """Losses of three steps, of which the last two may not wait."""
     dataset = make_dataset().to(device)
-    method = Ipg(IpgSettings(**given), Workshop(model, dataset, training, 10, Collective()).toolbox)
+    method = Ipg(IpgSettings(**given), RunOptimisers(model, dataset, training, 10, Collective()).context)
     index = torch.arange(32, device=device)
     batch, pairs = dataset.train.batch(index), dataset.pairs.batch(index)
     losses = []

@@ -38,7 +38,7 @@ def test_corrective_adam_s_first_step(toys, adapt):
     settings = ipg_settings(
         corrective_optimiser="adam", strength=0.4, adaptivity=adapt, invariance_threshold=0.05
     )
-    Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+    Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
     first = moved(theta, [LR * g for g in gradient(task_loss(theta, batch), theta)])
     measure = rho(first, pairs)
     a = 1.0 if adapt == "off" else (measure - 0.05) / measure
@@ -52,7 +52,7 @@ def test_the_task_s_own_optimiser_takes_both_steps(toys):
     """Its momentum holds the task's gradient when the corrective one joins it."""
     model = make_model()
     settings = ipg_settings(corrective_optimiser="task", strength=0.4, adaptivity="off")
-    method = Ipg(settings, toys.toolbox(model, lr=LR, momentum=0.9))
+    method = Ipg(settings, toys.context(model, lr=LR, momentum=0.9))
     theta, speed = leaves(model.parameters()), [torch.zeros(())] * 4
     for seed in range(2):
         batch, pairs = make_data(seed)
@@ -86,7 +86,7 @@ def test_a_corrective_optimiser_needs_a_second_step(kind, update):
 def test_warm_up(toys, update, share, warm):
     model = make_model()
     settings = ipg_settings(update=update, warmup_share=share, strength=3.0, adaptivity="off")
-    method = Ipg(settings, toys.toolbox(model, lr=0.01, total_steps=10))
+    method = Ipg(settings, toys.context(model, lr=0.01, total_steps=10))
     found = [method.step(model, *make_data(n)).scalars["multiplier"].item() for n in range(7)]
     assert found == pytest.approx([3 * min(1, n / (warm + 1)) for n in range(1, 8)], rel=1e-12)
 
@@ -95,7 +95,7 @@ def test_warm_up_scales_the_step(toys):
     model, (batch, pairs) = make_model(), make_data()
     settings = ipg_settings(warmup_share=0.4, strength=3.0, adaptivity="off")
     theta = leaves(model.parameters())
-    Ipg(settings, toys.toolbox(model, lr=LR, total_steps=10)).step(model, batch, pairs)
+    Ipg(settings, toys.context(model, lr=LR, total_steps=10)).step(model, batch, pairs)
     first = moved(theta, [LR * g for g in gradient(task_loss(theta, batch), theta)])
     assert_equal_to(model, moved(first, [LR * 3 / 5 * g for g in gradient(rationale(first, pairs), first)]))
 
@@ -106,13 +106,13 @@ def test_every_so_many_steps(toys, update, every):
     """Between two corrections each step is ERM's, to the bit, and says nothing of the pairs."""
     model = make_model()
     method = Ipg(
-        ipg_settings(update=update, every=every, strength=2.0, adaptivity="off"), toys.toolbox(model, lr=LR)
+        ipg_settings(update=update, every=every, strength=2.0, adaptivity="off"), toys.context(model, lr=LR)
     )
     for number in range(1, 8):
         batch, pairs = make_data(number)
         plain = make_model()
         plain.load_state_dict(model.state_dict())
-        Erm(ErmSettings(), toys.toolbox(plain, lr=LR)).step(plain, batch, None)
+        Erm(ErmSettings(), toys.context(plain, lr=LR)).step(plain, batch, None)
         report = method.step(model, batch, pairs)
         same = all(torch.equal(p, q) for p, q in zip(model.parameters(), plain.parameters(), strict=True))
         corrected = number % every == 0
@@ -123,10 +123,10 @@ def test_every_so_many_steps(toys, update, every):
 
 def test_the_count_of_steps_is_kept(toys):
     model = make_model()
-    method = Ipg(ipg_settings(every=3), toys.toolbox(model))
+    method = Ipg(ipg_settings(every=3), toys.context(model))
     for number in range(2):
         method.step(model, *make_data(number))
-    resumed = Ipg(ipg_settings(every=3), toys.toolbox(model))
+    resumed = Ipg(ipg_settings(every=3), toys.context(model))
     resumed.load_state_dict(method.state_dict())
     assert "discrepancy" in resumed.step(model, *make_data(2)).scalars
 
@@ -146,7 +146,7 @@ def test_a_run_that_corrects_every_other_step_averages_over_what_was_seen():
 
     outcome = train(
         make_model().float(),
-        lambda toolbox: Recording(ipg_settings(every=2, strength=0.1), toolbox),
+        lambda context: Recording(ipg_settings(every=2, strength=0.1), context),
         dataset,
         TrainingSettings(epochs=6, batch_size=4, evaluations=4, device="cpu"),
         seed=0,
@@ -177,7 +177,7 @@ def test_the_condition_may_judge_the_discrepancy_itself(toys, update):
     for threshold, corrected in ((0.99 * value, 1.0), (1.01 * value, 0.0)):
         settings = ipg_settings(update=update, measure="discrepancy", invariance_threshold=threshold)
         model = make_model()
-        report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+        report = Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
         assert report.scalars["measure"].item() == pytest.approx(value, rel=1e-10)
         assert report.scalars["corrected"].item() == corrected
 
@@ -251,7 +251,7 @@ def test_hidden_layers_join_the_discrepancy(toys, name, update):
     assert value.item() > 1.05 * without.item()
 
     settings = ipg_settings(update=update, hidden_weight=0.3, strength=0.2, adaptivity="off")
-    report = Ipg(settings, toys.toolbox(model, lr=lr)).step(model, batch, pairs)
+    report = Ipg(settings, toys.context(model, lr=lr)).step(model, batch, pairs)
     assert report.scalars["discrepancy"].item() == pytest.approx(value.item(), rel=1e-10)
     if update == "additive":
         loss = functional.cross_entropy(layers_of(theta, batch.x)[1] @ theta[-2].T + theta[-1], batch.y)
@@ -285,7 +285,7 @@ def test_diagnosis(toys, update):
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
     settings = ipg_settings(update=update, strength=7.0, invariance_threshold=10.0)  # which do not count here
-    found = Ipg(settings, toys.toolbox(model)).diagnose(model, batch, pairs)
+    found = Ipg(settings, toys.context(model)).diagnose(model, batch, pairs)
     task = torch.cat([g.flatten() for g in gradient(task_loss(theta, batch), theta)])
     corrective = torch.cat([g.flatten() for g in gradient(rationale(theta, pairs), theta)])
     norms = [g.square().sum().sqrt().item() for g in (task, corrective)]
@@ -306,7 +306,7 @@ def test_diagnosis(toys, update):
 
 def test_diagnosis_of_equal_members_is_zero_and_finite(toys):
     model, (batch, pairs) = make_model(), make_data()
-    found = Ipg(ipg_settings(), toys.toolbox(model)).diagnose(
+    found = Ipg(ipg_settings(), toys.context(model)).diagnose(
         model, batch, PairBatch(pairs.a, pairs.a.clone(), pairs.y)
     )
     assert found["corrective_gradient_norm"].item() == 0.0
@@ -320,7 +320,7 @@ def test_diagnosis_changes_nothing(toys, update):
     for diagnosed in (False, True):
         features = make_model().features
         model = Classifier(features, 4, 3, hidden=[features.get_submodule("0")]).double()
-        method = Ipg(ipg_settings(update=update, hidden_weight=0.1), toys.toolbox(model, "adam", lr=0.01))
+        method = Ipg(ipg_settings(update=update, hidden_weight=0.1), toys.context(model, "adam", lr=0.01))
         for seed in range(4):
             batch, pairs = make_data(seed)
             method.step(model, batch, pairs)

@@ -44,7 +44,7 @@ def step_of(toys, batch, pairs, update="projected", **settings):
     """The direction of the step, `(theta - theta') / lr`, and the report."""
     model = make_model()
     before = flat(p.detach().clone() for p in model.parameters())
-    method = Ipg(ipg_settings(update=update, **settings), toys.toolbox(model, lr=LR))
+    method = Ipg(ipg_settings(update=update, **settings), toys.context(model, lr=LR))
     report = method.step(model, batch, pairs)
     return (before - flat(p.detach() for p in model.parameters())) / LR, report
 
@@ -103,7 +103,7 @@ def test_the_step_is_the_task_optimiser_s(toys):
     batch, pairs = data_with(conflict=True)
     model = make_model()
     before = leaves(model.parameters())
-    Ipg(ipg_settings(update="projected"), toys.toolbox(model, "adam", lr=0.01)).step(model, batch, pairs)
+    Ipg(ipg_settings(update="projected"), toys.context(model, "adam", lr=0.01)).step(model, batch, pairs)
     for p, start in zip(model.parameters(), before, strict=True):
         length = (p - start).detach().abs()
         torch.testing.assert_close(length, torch.full_like(length, 0.01), rtol=1e-4, atol=0.0)

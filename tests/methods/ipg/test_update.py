@@ -120,7 +120,7 @@ def test_sequential_step(toys, kind, adapt):
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     settings = ipg_settings(discrepancy=kind, adaptivity=adapt, strength=0.4, invariance_threshold=0.05)
-    report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+    report = Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
 
     loss = task_loss(theta, batch)
     first = moved(theta, [LR * g for g in gradient(loss, theta)])
@@ -145,7 +145,7 @@ def test_additive_step_is_one_step_on_the_sum(toys, kind, adapt):
     settings = ipg_settings(
         update="additive", discrepancy=kind, adaptivity=adapt, strength=0.4, invariance_threshold=0.05
     )
-    report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+    report = Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
 
     measure = rho(theta, pairs)  # judged before the step, and no gradient flows through it
     a = adaptivity(adapt, measure, 0.05)
@@ -163,7 +163,7 @@ def test_sequential_by_hand(toys):
     for adapt, factor in (("gate", 0.6), ("proportional", 0.7)):  # a = 1, and a = (1 - 0.25) / 1
         model = toys.hand_model()
         settings = ipg_settings(strength=2.0, adaptivity=adapt, invariance_threshold=0.25)
-        report = Ipg(settings, toys.toolbox(model, lr=0.1)).step(model, toys.hand_batch(), toys.hand_pairs())
+        report = Ipg(settings, toys.context(model, lr=0.1)).step(model, toys.hand_batch(), toys.hand_pairs())
         weight = factor * torch.tensor([[0.05, 0.1], [-0.05, -0.1]], dtype=torch.float64)
         torch.testing.assert_close(model.head.weight.detach(), weight, rtol=1e-12, atol=0)
         assert model.head.bias.tolist() == pytest.approx([0.05, -0.05], rel=1e-12)
@@ -182,7 +182,7 @@ def test_which_parameters_the_condition_is_judged_at(toys, update):
     before_it, after_it = rho(theta, pairs), rho(after, pairs)
     assert abs(before_it - after_it) > 1e-3
     settings = ipg_settings(update=update, invariance_threshold=(before_it + after_it) / 2)
-    report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+    report = Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
     judged = after_it if update == "sequential" else before_it
     assert report.scalars["corrected"].item() == float(judged == max(before_it, after_it))
 
@@ -191,7 +191,7 @@ def test_the_corrective_step_is_plain_descent_beside_adam(toys):
     # Adam's first step has length `lr` in every coordinate (up to its eps); the second is not normalised.
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
-    Ipg(ipg_settings(strength=0.4, adaptivity="off"), toys.toolbox(model, "adam", lr=0.01)).step(
+    Ipg(ipg_settings(strength=0.4, adaptivity="off"), toys.context(model, "adam", lr=0.01)).step(
         model, batch, pairs
     )
     first = moved(theta, [0.01 * g / (g.abs() + 1e-8) for g in gradient(task_loss(theta, batch), theta)])
@@ -206,7 +206,7 @@ def test_another_optimiser_of_its_own(toys):
     settings = ipg_settings(
         strength=0.4, adaptivity="proportional", invariance_threshold=0.05, corrective_optimiser="adam"
     )
-    Ipg(settings, toys.toolbox(model, "sgd", lr=0.01)).step(model, batch, pairs)
+    Ipg(settings, toys.context(model, "sgd", lr=0.01)).step(model, batch, pairs)
     first = moved(theta, [0.01 * g for g in gradient(task_loss(theta, batch), theta)])
     a = adaptivity("proportional", rho(first, pairs), 0.05)
     corrective = gradient(discrepancy("rationale", first, pairs), first)
@@ -223,8 +223,8 @@ def test_the_task_s_own_optimiser_for_both_steps(toys, decay):
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     settings = ipg_settings(strength=0.4, adaptivity="off", corrective_optimiser="task")
-    toolbox = toys.toolbox(model, "sgd", lr=0.1, momentum=0.9, weight_decay=decay)
-    Ipg(settings, toolbox).step(model, batch, pairs)
+    context = toys.context(model, "sgd", lr=0.1, momentum=0.9, weight_decay=decay)
+    Ipg(settings, context).step(model, batch, pairs)
     task = gradient(task_loss(theta, batch), theta)
     task = [g + decay * p.detach() for g, p in zip(task, theta, strict=True)]
     first = moved(theta, [0.1 * g for g in task])
@@ -242,7 +242,7 @@ def test_lagrangian_steps(toys):
         settings = ipg_settings(
             update="lagrangian", strength=0.4, invariance_threshold=threshold, multiplier_rate=0.3
         )
-        method = Ipg(settings, toys.toolbox(model, lr=LR))
+        method = Ipg(settings, toys.context(model, lr=LR))
         theta, multiplier = leaves(parameters_of(model)), 0.4
         for step in range(4):
             batch, pairs = make_data(toys, seed=step)
@@ -263,13 +263,13 @@ def test_the_lagrangian_multiplier_turns_round_at_the_ends_of_its_range(toys, th
     model, (batch, pairs) = make_model(), make_data(toys)
     settings = ipg_settings(update="lagrangian", invariance_threshold=threshold, multiplier_rate=1.0)
     # A rate so small that the model stays where it is.
-    method = Ipg(settings, toys.toolbox(model, lr=1e-30))
+    method = Ipg(settings, toys.context(model, lr=1e-30))
     for _ in range(60):
         report = method.step(model, batch, pairs)
     assert report.scalars["multiplier"].item() == pytest.approx(end, rel=1e-5)
 
     # Opposite members are far from a threshold of 0.01 and equal ones below it: the error is nearly 1, or -1.
-    turned = Ipg(settings.model_copy(update={"invariance_threshold": 0.01}), toys.toolbox(model, lr=1e-30))
+    turned = Ipg(settings.model_copy(update={"invariance_threshold": 0.01}), toys.context(model, lr=1e-30))
     turned.load_state_dict(method.state_dict())
     members = pairs.a.flip(0) if end == 1e-4 else pairs.a.clone()
     report = turned.step(model, batch, PairBatch(pairs.a, members, pairs.y))
@@ -280,12 +280,12 @@ def test_the_lagrangian_multiplier_turns_round_at_the_ends_of_its_range(toys, th
 def test_the_lagrangian_multiplier_survives_the_disk(toys):
     settings = ipg_settings(update="lagrangian", multiplier_rate=0.3)
     model = make_model()
-    method = Ipg(settings, toys.toolbox(model, lr=LR))
+    method = Ipg(settings, toys.context(model, lr=LR))
     for step in range(3):
         method.step(model, *make_data(toys, seed=step))
-    resumed = Ipg(settings, toys.toolbox(model, lr=LR))
+    resumed = Ipg(settings, toys.context(model, lr=LR))
     resumed.load_state_dict(method.state_dict())
-    fresh = Ipg(settings, toys.toolbox(model, lr=LR))
+    fresh = Ipg(settings, toys.context(model, lr=LR))
     state = parameters_of(model)
     found = []
     for one in (method, resumed, fresh):
@@ -303,7 +303,7 @@ def test_projected_step(toys, seed):
     settings = ipg_settings(
         update="projected", strength=0.4, adaptivity="proportional", invariance_threshold=0.05
     )
-    Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+    Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
 
     a = adaptivity("proportional", rho(theta, pairs), 0.05)
     task = gradient(task_loss(theta, batch), theta)
@@ -335,7 +335,7 @@ def test_a_held_condition_is_not_projected(toys):
         model, (batch, pairs) = make_model(), make_data(toys, seed=seed)
         theta = leaves(parameters_of(model))
         settings = ipg_settings(update="projected", invariance_threshold=10.0)
-        Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+        Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
         assert_equal_to(model, moved(theta, [LR * g for g in gradient(task_loss(theta, batch), theta)]))
 
 
@@ -344,7 +344,7 @@ def test_hidden_layers_may_count_too(toys, update):
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     settings = ipg_settings(update=update, strength=0.4, adaptivity="off", hidden_weight=0.3)
-    report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+    report = Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
     task = gradient(task_loss(theta, batch), theta)
     at = theta if update == "additive" else moved(theta, [LR * g for g in task])
     value = discrepancy("rationale", at, pairs, hidden_weight=0.3)
@@ -366,19 +366,19 @@ def test_the_condition_may_judge_the_discrepancy(toys):
             adaptivity="proportional",
             invariance_threshold=factor * value,
         )
-        report = Ipg(settings, toys.toolbox(model, lr=LR)).step(model, batch, pairs)
+        report = Ipg(settings, toys.context(model, lr=LR)).step(model, batch, pairs)
         assert report.scalars["measure"].item() == pytest.approx(value, rel=1e-12)
         assert report.scalars["adaptivity"].item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_discrepancy_is_judged_as_a_mean_over_workers(toys):
     model, (batch, pairs) = make_model(), make_data(toys)
-    toolbox = replace(
-        toys.toolbox(model),
+    context = replace(
+        toys.context(model),
         workers=2,
         sum_over_workers=lambda own: own + torch.tensor([3.0, 1.0], dtype=torch.float64),
     )
-    report = Ipg(ipg_settings(update="additive", measure="discrepancy"), toolbox).step(model, batch, pairs)
+    report = Ipg(ipg_settings(update="additive", measure="discrepancy"), context).step(model, batch, pairs)
     own = report.scalars["discrepancy"].item()
     assert report.scalars["measure"].item() == pytest.approx((own + 3.0) / 2, rel=1e-12)
 
@@ -387,7 +387,7 @@ def test_strength_rises_over_the_warm_up(toys):
     # 0.4 of 10 steps: 1/5, 2/5, ... 4/5 of the strength, then all of it.
     model = make_model()
     settings = ipg_settings(strength=2.0, adaptivity="off", warmup_share=0.4)
-    method = Ipg(settings, toys.toolbox(model, total_steps=10))
+    method = Ipg(settings, toys.context(model, total_steps=10))
     reports = [method.step(model, *make_data(toys, seed=step)) for step in range(7)]
     found = [report.scalars["multiplier"].item() for report in reports]
     assert found == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, 2.0, 2.0])
@@ -396,18 +396,18 @@ def test_strength_rises_over_the_warm_up(toys):
 def test_the_warm_up_goes_on_after_a_restart(toys):
     model = make_model()
     settings = ipg_settings(strength=2.0, adaptivity="off", warmup_share=0.4)
-    method = Ipg(settings, toys.toolbox(model, total_steps=10))
+    method = Ipg(settings, toys.context(model, total_steps=10))
     for step in range(3):
         method.step(model, *make_data(toys, seed=step))
-    resumed = Ipg(settings, toys.toolbox(model, total_steps=10))
+    resumed = Ipg(settings, toys.context(model, total_steps=10))
     resumed.load_state_dict(method.state_dict())
     assert resumed.step(model, *make_data(toys)).scalars["multiplier"].item() == pytest.approx(1.6)
 
 
 def test_every_third_step_is_corrected(toys):
     corrected, plain = make_model(), make_model()
-    ipg = Ipg(ipg_settings(every=3, adaptivity="off"), toys.toolbox(corrected))
-    erm = Erm(ErmSettings(), toys.toolbox(plain))
+    ipg = Ipg(ipg_settings(every=3, adaptivity="off"), toys.context(corrected))
+    erm = Erm(ErmSettings(), toys.context(plain))
     for step in range(1, 7):
         batch, pairs = make_data(toys, seed=step)
         report = ipg.step(corrected, batch, pairs)
@@ -420,7 +420,7 @@ def test_every_third_step_is_corrected(toys):
 def test_diagnosis(toys):
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
-    found = Ipg(ipg_settings(), toys.toolbox(model)).diagnose(model, batch, pairs)
+    found = Ipg(ipg_settings(), toys.context(model)).diagnose(model, batch, pairs)
     task = torch.cat([g.flatten() for g in gradient(task_loss(theta, batch), theta)])
     corrective = torch.cat([g.flatten() for g in gradient(discrepancy("rationale", theta, pairs), theta)])
     assert found["task_gradient_norm"].item() == pytest.approx(task.norm().item(), rel=1e-10)
@@ -431,7 +431,7 @@ def test_diagnosis(toys):
 
 
 def run(toys, method, model, optimiser, momentum=0.0, steps=6):
-    built = method(toys.toolbox(model, optimiser, lr=0.05, momentum=momentum))
+    built = method(toys.context(model, optimiser, lr=0.05, momentum=momentum))
     for step in range(steps):
         batch, pairs = make_data(toys, seed=step, dtype=torch.float32)
         built.step(model, batch, pairs)
@@ -487,12 +487,12 @@ def test_a_closed_gate_costs_no_backward_pass(toys):
     def refuse(loss, scale=None):
         raise AssertionError("nothing is to be corrected")
 
-    new_descent: Any = lambda kind, model: refuse  # noqa: E731
+    new_optimiser: Any = lambda kind, model: refuse  # noqa: E731
     model, (batch, pairs) = make_model(), make_data(toys)
-    toolbox = replace(toys.toolbox(model), new_descent=new_descent)
-    Ipg(ipg_settings(invariance_threshold=10.0), toolbox).step(model, batch, pairs)
+    context = replace(toys.context(model), new_optimiser=new_optimiser)
+    Ipg(ipg_settings(invariance_threshold=10.0), context).step(model, batch, pairs)
     with pytest.raises(AssertionError, match="nothing is to be corrected"):
-        Ipg(ipg_settings(invariance_threshold=0.0), toolbox).step(model, batch, pairs)
+        Ipg(ipg_settings(invariance_threshold=0.0), context).step(model, batch, pairs)
 
 
 @pytest.mark.parametrize("update", sorted(UPDATES))
@@ -500,8 +500,8 @@ def test_the_condition_is_judged_over_all_workers(toys, update):
     # The stand-in for the sum over workers adds another worker's pairs, which are all alike.
     model, (batch, pairs) = make_model(), make_data(toys)
     other = torch.tensor([6.0, 0.0, 600.0, 0.0, 0.0, 0.0], dtype=torch.float64)
-    toolbox = replace(toys.toolbox(model, lr=LR), workers=2, sum_over_workers=lambda moments: moments + other)
-    report = Ipg(ipg_settings(update=update, invariance_threshold=0.1), toolbox).step(model, batch, pairs)
+    context = replace(toys.context(model, lr=LR), workers=2, sum_over_workers=lambda moments: moments + other)
+    report = Ipg(ipg_settings(update=update, invariance_threshold=0.1), context).step(model, batch, pairs)
     assert report.scalars["measure"].item() < 0.1
     assert report.scalars["corrected"].item() == 0.0
 
@@ -512,7 +512,7 @@ def test_corrections_shrink_the_discrepancy(toys, update):
     for strength in (0.0, 2.0):
         model, (batch, pairs) = make_model(), make_data(toys)
         settings = ipg_settings(update=update, strength=strength, adaptivity="off")
-        method = Ipg(settings, toys.toolbox(model, lr=0.1))
+        method = Ipg(settings, toys.context(model, lr=0.1))
         found[strength] = [method.step(model, batch, pairs).scalars["discrepancy"].item() for _ in range(30)]
     assert found[2.0][-1] < 0.5 * found[2.0][0]
     assert found[2.0][-1] < 0.3 * found[0.0][-1]
@@ -521,7 +521,7 @@ def test_corrections_shrink_the_discrepancy(toys, update):
 @pytest.mark.parametrize("update", sorted(UPDATES))
 def test_report(toys, update):
     model, (batch, pairs) = make_model(), make_data(toys)
-    report = Ipg(ipg_settings(update=update), toys.toolbox(model)).step(model, batch, pairs)
+    report = Ipg(ipg_settings(update=update), toys.context(model)).step(model, batch, pairs)
     own = {"task_length", "corrective_length"} if update == "balanced" else set()
     assert set(report.scalars) == own | {
         "loss",
