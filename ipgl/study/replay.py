@@ -67,7 +67,9 @@ def _cursor(folder: StudyFolder, own: str | None, uri: str | None) -> Path:
     """One file per address, because each says how far *that* copy is."""
     if uri == own:
         return folder.tracking
-    shown = locate(folder.path.parent, uri).shown  # without a password, of which even a hash tells something
+    shown = locate(
+        folder.path.parent, uri
+    ).display_uri  # without a password, of which even a hash tells something
     digest = hashlib.sha256(shown.encode()).hexdigest()[:12]
     return folder.tracking.with_stem(f"{folder.tracking.stem}-{digest}")
 

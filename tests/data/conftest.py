@@ -1,4 +1,4 @@
-"""Data sets that several tests look at, and where in its source each of their examples came from."""
+"""Fixtures: small data sets, and the source index of each of their examples."""
 
 from __future__ import annotations
 

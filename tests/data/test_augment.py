@@ -1,4 +1,4 @@
-"""Random resized crops: which boxes are drawn, and what becomes of them."""
+"""Random resized crops: distribution of the boxes, and the resized images."""
 
 from __future__ import annotations
 

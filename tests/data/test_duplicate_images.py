@@ -1,4 +1,4 @@
-"""Pictures that stand more than once in a table: refused or left out of one's own, noted of a published one."""
+"""Duplicate images of a table: an error, left out, or noted for published data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as the same picture, and which rows repeat another."""
+"""Detection of duplicate images and of the rows that hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding once: what rows hold, who decodes, what a kill and what bad pictures leave."""
+"""Image cache: content of its rows, concurrent builders, killed builders, unreadable images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waterbirds, CelebA and one's own images from disk to a data set."""
+"""Waterbirds, CelebA and image folders, from disk to a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of images: what rows become, and how each fault reads."""
+"""Tables of images: parsed rows, and the message of each fault."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ipgl.evaluation import (
     GroupCount,
     Predictions,
     area_under_curve,
-    curve_kind,
+    curve_type,
     interpolation_axis,
     mixture_weights,
     run_curves,
@@ -325,7 +325,7 @@ def test_every_curve_of_a_run_has_a_kind():
     one = with_answers(
         TRAINED, along=along, corrupted={"hue_turn": base.prediction[None]}, levels={"hue_turn": (0.5,)}
     )
-    kinds = {name: curve_kind(name) for name in run_curves(TRAINED, one, WORST)}
+    kinds = {name: curve_type(name) for name in run_curves(TRAINED, one, WORST)}
     assert list(kinds) == [
         "mixture",
         "worst_case_kl",
@@ -342,4 +342,4 @@ def test_every_curve_of_a_run_has_a_kind():
 
 def test_an_unknown_curve():
     with pytest.raises(KeyError, match="there is no curve 'wurst_case_kl'"):
-        curve_kind("wurst_case_kl")
+        curve_type("wurst_case_kl")

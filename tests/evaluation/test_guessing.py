@@ -1,4 +1,4 @@
-"""What is said of methods whose winner or final runs are no better than guessing."""
+"""Remarks on methods whose winner or final runs are no better than guessing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ipgl.evaluation import MethodSummary, RunResult
-from ipgl.evaluation.guessing import guesses, guessing_remarks, guessing_words
+from ipgl.evaluation.guessing import guessing_remarks, guessing_words, is_guessing
 
 Metrics = dict[str, Any]
 
@@ -45,7 +45,7 @@ def trial(number, status="completed", label="ipg", phase="search", **validation)
     ],
 )
 def test_who_guesses(validation, expected):
-    assert guesses(trial(0, **validation)) == expected
+    assert is_guessing(trial(0, **validation)) == expected
 
 
 @pytest.mark.parametrize(

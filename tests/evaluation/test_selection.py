@@ -1,4 +1,4 @@
-"""Selection rules: validation metrics in, one number out; who wins, and how a rule looks afterwards."""
+"""Selection rules: scores from validation metrics, winners, and the audit of the rules."""
 
 from __future__ import annotations
 

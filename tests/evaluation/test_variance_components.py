@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ipgl.evaluation import GroupCount, Predictions, VarianceComponent, aggregate
 from ipgl.evaluation.variance_components import (
-    Redrawn,
+    RedrawnRun,
     deviation_interval,
     no_effect,
     squared_difference,
@@ -127,7 +127,7 @@ class TestInterval:
 
 class TestComponents:
     def find(self, source: str, metric: str, finals=(A, B), redrawn=None):
-        redrawn = [Redrawn("pairs", A, B), Redrawn("pairs", A, A)] if redrawn is None else redrawn
+        redrawn = [RedrawnRun("pairs", A, B), RedrawnRun("pairs", A, A)] if redrawn is None else redrawn
         (found,) = [
             one
             for one in variance_components(finals, redrawn, 0.9, 0.95)
@@ -154,7 +154,7 @@ class TestComponents:
 
     def test_test_examples_that_differ_are_told(self):
         other = a_run([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]], shift=2)
-        found = self.find("data", "average", redrawn=[Redrawn("data", A, other), Redrawn("data", A, B)])
+        found = self.find("data", "average", redrawn=[RedrawnRun("data", A, other), RedrawnRun("data", A, B)])
         assert not found.same_examples
 
     def test_other_draws_in_the_same_order_of_groups_are_other_examples(self):
@@ -216,8 +216,8 @@ def test_known_components_are_found_without_bias_and_covered(size: int, own: flo
             )
             original = run(0.6 + w + p + c)
             originals.append(original)
-            redrawn.append(Redrawn("weights", original, run(0.6 + w2 + p + cw)))
-            redrawn.append(Redrawn("pairs", original, run(0.6 + w + p2 + cp)))
+            redrawn.append(RedrawnRun("weights", original, run(0.6 + w2 + p + cw)))
+            redrawn.append(RedrawnRun("pairs", original, run(0.6 + w + p2 + cp)))
         for one in variance_components(originals, redrawn, 0.9, 0.95):
             if one.metric == "average":
                 found[one.source].append(one)

@@ -20,7 +20,7 @@ from ipgl.cli.live_display import LiveDisplay, component_lines
 from ipgl.config import parse_document
 from ipgl.core.errors import IpglError
 from ipgl.evaluation import aggregate
-from ipgl.evaluation.variance_components import Redrawn, variance_components
+from ipgl.evaluation.variance_components import RedrawnRun, variance_components
 from ipgl.plan.final_runs import component_trials, final_trials
 from ipgl.plan.preflight import check_by_building
 from ipgl.plan.study_plan import make_plan
@@ -89,7 +89,7 @@ def test_components_are_those_of_the_runs_on_storage(study):
         return aggregate.Tested(trial.require_result(), trial.read_predictions())
 
     trials = component_trials(plan, "ipg", {})
-    redrawn = [Redrawn(t.source, read(t.original), read(t.config)) for t in trials]
+    redrawn = [RedrawnRun(t.source, read(t.original), read(t.config)) for t in trials]
     finals = [read(config) for config in final_trials(plan, "ipg", {})]
     settings = plan.config.evaluation
     assert ipg == variance_components(finals, redrawn, settings.target_severity, settings.confidence)

@@ -1,4 +1,4 @@
-"""The budget is shown as it was given, and what is unequal is said."""
+"""The budget table, and remarks on unequal budgets."""
 
 from __future__ import annotations
 

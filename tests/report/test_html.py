@@ -1,4 +1,4 @@
-"""The file says what the results say, needs nothing else, and cannot be made to run what they contain."""
+"""The HTML report: complete, self-contained, and safe against scripts in its inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look back at selection rules, and the convergence figures of methods that diagnose themselves."""
+"""The audit of selection rules, and the convergence figures of methods with diagnostics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best baseline is found, differences are turned the right way round, and two things must agree."""
+"""Choice of the best baseline, sign of differences, and agreement of interval and test."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from ipgl.evaluation.run_result import CurvePoint, Failure, RunResult
 from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.tracking import RunView, StudyView, locate
-from ipgl.tracking.client import connect
+from ipgl.tracking.client import connect, set_environment
 
 STARTED = 1_700_000_000.0
 
@@ -144,6 +144,7 @@ def make() -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = locate(tmp_path_factory.mktemp("template"), None)
+    set_environment()
     connect(store)
     assert store.database is not None
     return store.database

@@ -1,4 +1,4 @@
-"""Models in MLflow's registry: loadable in one line, registered once, and never a study's failure."""
+"""Registered models: loadable in one line, registered once, and never an error of the study."""
 
 from __future__ import annotations
 

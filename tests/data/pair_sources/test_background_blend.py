@@ -1,4 +1,4 @@
-"""The test split before backgrounds that fade into the other kind."""
+"""The background corruption: test backgrounds faded into the other place type."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ipgl.core.errors import DataError
 from ipgl.data.manifest import check_table, read_csv
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
 from ipgl.data.pair_sources.recolour import recolour_pairs
-from ipgl.data.pair_sources.same_pictures import joined_units, without_held
+from ipgl.data.pair_sources.same_pictures import joined_units, without_evaluation_images
 from ipgl.data.table import TEST, TRAIN
 from ipgl.data.waterbirds import COLUMNS
 
@@ -69,7 +69,7 @@ def test_a_training_copy_of_a_test_image_makes_no_pair(table, make_request, sour
         in made.notes
     )
     assert len(made.pairs) + len(made.held_out) == pairs - 1
-    test = request.held
+    test = request.evaluation_contents
     for part in (made.pairs, made.held_out):
         assert 2 not in part.source.tolist()
         assert not set(test) & {*as_images(part.a).contents(), *as_images(part.b).contents()}
@@ -78,7 +78,7 @@ def test_a_training_copy_of_a_test_image_makes_no_pair(table, make_request, sour
 def test_candidates_stay_as_they_are_without_copies(table, make_request):
     request = make_request(table)
     found = recolour_pairs(ImagePairSettings(**OWN["recolour"]), request)
-    assert without_held(found, request) is found
+    assert without_evaluation_images(found, request) is found
     assert joined_units(found, request).unit.tolist() == found.unit.tolist()
 
 
