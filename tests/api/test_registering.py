@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,16 +13,17 @@ from ipgl.core.errors import IpglError
 from ipgl.data import DATASETS
 from ipgl.methods import METHODS
 from ipgl.methods.erm import Erm, ErmSettings
-from ipgl.models import MODELS
+from ipgl.models import MODELS, Classifier
 
 
 @pytest.fixture(autouse=True)
 def _registries() -> Iterator[None]:
-    before = [(registry, dict(registry)) for registry in (DATASETS, METHODS, MODELS)]
+    registries: list[dict[str, Any]] = [DATASETS, METHODS, MODELS]
+    before = [(registry, dict(registry)) for registry in registries]
     yield
     for registry, entries in before:
-        registry.clear()  # type: ignore[attr-defined]
-        registry.update(entries)  # type: ignore[attr-defined]
+        registry.clear()
+        registry.update(entries)
 
 
 class OwnSettings(Settings):
@@ -46,7 +48,8 @@ def test_a_registered_method_trains() -> None:
 def test_a_cell_that_is_run_again_replaces_its_own_and_nothing_else() -> None:
     def define() -> None:
         @ipgl.register_model("own", OwnSettings)
-        def build(settings: OwnSettings, shape: tuple[int, ...], classes: int) -> object: ...
+        def build(settings: OwnSettings, shape: tuple[int, ...], classes: int) -> Classifier:
+            raise NotImplementedError
 
     define()
     define()

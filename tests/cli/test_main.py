@@ -67,7 +67,7 @@ def ipgl(
             main()
         captured = capsys.readouterr()
         plain = [re.sub(r"\x1b\[[0-9;]*m", "", text) for text in captured]  # some environments force colours
-        return Outcome(end.value.code or 0, *plain)
+        return Outcome(int(end.value.code or 0), *plain)
 
     return ipgl
 

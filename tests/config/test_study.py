@@ -27,7 +27,7 @@ class TestAcceptance:
 
     def test_a_checked_study_cannot_be_changed(self, check):
         with pytest.raises(ValueError, match="frozen"):
-            check().name = "other"
+            check().name = "other"  # type: ignore[misc]
 
     @pytest.mark.parametrize(
         ("extra", "gpus"),

@@ -19,10 +19,10 @@ def dataset(train, validation, test, channels=3) -> Dataset:
         x = values[:, None, None, None].expand(-1, channels, 6, 8)
         return Split(x, y, attribute, torch.zeros_like(y))
 
-    parts = [split(rows) for rows in (train, validation, test)]
+    first, second, third = (split(rows) for rows in (train, validation, test))
     label = torch.zeros(4, dtype=torch.int64)
-    pairs = PairSet(parts[0].x[:4], parts[0].x[:4] + 0.5, label, torch.arange(4))
-    return Dataset(*parts, pairs, pairs, ("landbird", "waterbird"), ("land", "water"), "f")
+    pairs = PairSet(first.x[:4], first.x[:4] + 0.5, label, torch.arange(4))
+    return Dataset(first, second, third, pairs, pairs, ("landbird", "waterbird"), ("land", "water"), "f")
 
 
 @pytest.fixture

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ipgl.evaluation import MethodSummary, RunResult
 from ipgl.evaluation.guessing import guessing_remarks, guessing_words, is_guessing
+
+Metrics = dict[str, Any]
 
 
 def method(finals=3, guessing=False, guessing_finals=0):
@@ -61,7 +65,8 @@ def test_words(held, words):
 
 
 def test_remarks():
-    guess, skill = {"guessing": 1.0}, {"guessing": 0.0}
+    guess: Metrics = {"guessing": 1.0}
+    skill: Metrics = {"guessing": 0.0}
     runs = [
         trial(0, **guess),
         trial(1, **guess),

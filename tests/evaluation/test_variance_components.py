@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 from final_runs import completed_final
+from numpy.typing import NDArray
 
 from ipgl.evaluation import GroupCount, Predictions, VarianceComponent, aggregate
 from ipgl.evaluation.variance_components import (
@@ -67,7 +68,7 @@ class TestSquaredDifference:
 
     def test_on_other_examples_nothing_is_known_of_the_noise(self):
         other = a_run([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]], shift=2)
-        assert squared_difference(A, other, "average", 0.9) == (pytest.approx((0.25 / 4) ** 2), 0.0)
+        assert squared_difference(A, other, "average", 0.9) == pytest.approx(((0.25 / 4) ** 2, 0.0))
 
     def test_equal_runs_differ_in_nothing(self):
         assert squared_difference(A, A, "worst_group", 0.9) == (0.0, 0.0)
@@ -204,7 +205,7 @@ def test_known_components_are_found_without_bias_and_covered(size: int, own: flo
     for _ in range(studies):
         hardness = rng.random((4, size))
 
-        def run(accuracy: float, hardness=hardness) -> aggregate.Tested:
+        def run(accuracy: float, hardness: NDArray[np.float64] = hardness) -> aggregate.Tested:
             moved = (hardness + own * rng.random(hardness.shape)) % 1  # still uniform
             return a_run((moved < accuracy).astype(int).tolist())
 

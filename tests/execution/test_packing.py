@@ -51,7 +51,7 @@ def test_how_many(asked, load, trials, slots, rounds, size):
     assert pack_size(asked, load, trials, slots, rounds) == size
 
 
-def plan(tmp_path: Path, pack: object = "auto", width: int = 32, **changes: str) -> StudyPlan:
+def plan(tmp_path: Path, pack: object = "auto", width: int | str = 32, **changes: str) -> StudyPlan:
     text = STUDY.replace("PACK", str(pack)).replace("WIDTH", str(width))
     for old, new in changes.items():
         text = text.replace(old, new)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from image_files import write_waterbirds
 from mlflow import MlflowClient
+from narrowing import known
 from small_study import finished_study, study_text
 
 from ipgl.cli.console import make_console
@@ -105,13 +106,13 @@ def test_no_other_number_sees_component_runs(study):
 def test_what_is_missing_is_run_again_and_nothing_else(study):
     plan, folder = study
     winners = folder.read_winners()
-    assert [_left(plan, folder, winners, phase) for phase in ("final", "component")] == [[], []]
+    assert [_left(plan, folder, known(winners), phase) for phase in ("final", "component")] == [[], []]
     lost = component_trials(plan, "ipg", {})[4].config
     result = folder.trial(lost.key).result
     kept = result.read_bytes()
     result.unlink()
     try:
-        assert _left(plan, folder, winners, "component") == [lost]
+        assert _left(plan, folder, known(winners), "component") == [lost]
         ipg = summarise(plan, folder).summary.methods[1]
         assert {one.source: one.runs for one in ipg.components}["pairs"] == 1
     finally:

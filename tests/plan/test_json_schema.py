@@ -16,6 +16,7 @@ from ipgl.plan.json_schema import study_schema
 from ipgl.plan.study_plan import make_plan
 from ipgl.tracking import TRACKERS
 
+Schema = dict[str, Any]
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 GOOD = """\
@@ -36,12 +37,12 @@ evaluation: {severities: [0, 0.5]}
 
 
 @pytest.fixture(scope="module")
-def schema() -> dict[str, Any]:
+def schema() -> Schema:
     return study_schema()
 
 
 @pytest.fixture(scope="module")
-def validator(schema: dict[str, Any]) -> Draft202012Validator:
+def validator(schema: Schema) -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
@@ -50,7 +51,7 @@ def test_is_a_json_schema(schema):
 
 
 def test_every_reference_leads_somewhere(schema):
-    def references(node: Any) -> set[str]:
+    def references(node: object) -> set[str]:
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         found = {node["$ref"]} if isinstance(node, dict) and isinstance(node.get("$ref"), str) else set()
         return found.union(*map(references, children))

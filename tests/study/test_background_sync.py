@@ -9,15 +9,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow_server import Server, free_port
 
-from ipgl.config import Document, read_document
+from ipgl.config import Document, Phase, read_document
 from ipgl.core.errors import StudyStateError, TrackingError
 from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.storage.study_folder import StudyFolder
@@ -55,7 +55,7 @@ def _swift(monkeypatch):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "server")
     yield server
     server.kill()
@@ -85,7 +85,7 @@ def document(folder: StudyFolder) -> Document:
     return read_document(folder.source)
 
 
-def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> TrackerSync:
+def syncing(plan: StudyPlan, folder: StudyFolder, **changes: bool) -> TrackerSync:
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
     state = folder.read_state() or {}
     return TrackerSync(
@@ -93,7 +93,9 @@ def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> TrackerSync
     )
 
 
-def run(plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None, label: str, phase: str, seed: int):
+def run(
+    plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None, label: str, phase: Phase, seed: int
+) -> str:
     config = plan.trial(label, {}, phase, seed)
 
     class Reporter:

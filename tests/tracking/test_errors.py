@@ -33,7 +33,7 @@ def checked(uri, tmp_path):
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def test_nobody_listens(tmp_path):

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from ipgl.config import TrackingSettings
 from ipgl.tracking import make_tracker, opened_study
+from ipgl.tracking.recorded_state import save_recorded
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_a_kill_at_every_call(every, storage, client, make, monkeypatch):
 
     for name in CALLS:
         monkeypatch.setattr(MlflowClient, name, counting(getattr(MlflowClient, name)))
-    monkeypatch.setattr(opened_study, "save_recorded", counting(opened_study.save_recorded))
+    monkeypatch.setattr(opened_study, "save_recorded", counting(save_recorded))
 
     def tracker(experiment):
         settings = TrackingSettings(experiment=experiment)

@@ -6,12 +6,12 @@ import math
 
 import pytest
 
+from ipgl.core.flatten import flatten
 from ipgl.evaluation.run_result import CurvePoint
 from ipgl.evaluation.study_summary import Estimate
 from ipgl.tracking.mlflow_values import (
     Point,
     curve_points,
-    flatten,
     headlines,
     outcome_points,
     parameter_texts,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from faults import ipgl
+from narrowing import known
 
 from ipgl.config import Component
 from ipgl.data.pixel_file import PixelFile
@@ -37,7 +39,7 @@ def read_only(parts):
 
 def test_a_thawed_data_set_is_the_data_set_and_lies_where_its_parts_lie():
     dataset = build_dataset(DIGITS)
-    parts = read_only(frozen(dataset))
+    parts = read_only(known(frozen(dataset)))
     found = thawed(parts)
     assert found.fingerprint == dataset.fingerprint
     for name in ("train", "validation", "test"):
@@ -61,7 +63,8 @@ def test_only_what_every_process_can_map_is_frozen(tmp_path):
     assert frozen(replace(dataset, corruptions=nameless)) is None
     np.save(tmp_path / "pixels.npy", np.zeros((1, 2, 2, 3), np.uint8))
     mapped = PixelFile(tmp_path / "pixels.npy")
-    assert frozen(replace(dataset, corruptions={"own": mapped})) is None
+    of_files: Any = {"own": mapped}
+    assert frozen(replace(dataset, corruptions=of_files)) is None
     assert pickle.loads(pickle.dumps(mapped)).path == mapped.path
 
 
