@@ -90,5 +90,32 @@ def test_reading_a_study(tmp_path, monkeypatch):
 @pytest.mark.ray
 def test_a_method_of_ones_own(tmp_path):
     texts = execute(NOTEBOOKS[1], tmp_path)
-    assert any("feature_matching" in text and "ipg" in text for text in texts)
     assert (tmp_path / "runs" / "my-method" / "imports" / "my_method.py").is_file()
+    together = "".join(texts)
+    numbers = [int(number) for number in re.findall(r"^ *(\d+)  (?:search|final) ", together, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1)), "one line per ended trial, and none is lost"
+    assert len(numbers) > 6
+    assert len(re.findall(r"^epoch .* score ", together, re.MULTILINE)) == 4
+    assert re.search(r"feature_matching Evaluation\(average=", together)
+    for shown in ("Trained(score=", "shifted_accuracy_low", "corrected_p_value", "class attribute"):
+        assert any(shown in text for text in texts), shown
+    assert any("feature_matching" in text and "ipg" in text for text in texts)
+    assert len(texts) < 40
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_what_a_cell_has_printed_stays_when_a_study_runs(tmp_path):
+    """Tune's reporter for notebooks clears a cell's output; rich's live table would be repeated four times a second."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    code = "print('said before')\nimport ipgl\nstudy = ipgl.run_study('study.yaml')\nstudy"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    texts = execute(tmp_path / "one.ipynb", tmp_path)
+    assert texts[0] == "said before\n"
+    assert [text.split()[:2] for text in texts if re.match(r" *\d+  ", text)] == [
+        ["1", "search"],
+        ["2", "search"],
+        *([str(number), "final"] for number in range(3, 7)),
+    ]
+    assert texts[-1] == "Study('quickstart', finished, methods: erm, ipg)"
