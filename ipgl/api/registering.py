@@ -36,7 +36,7 @@ def register_dataset(
     Raises:
         IpglError: The name is taken by another function, or is no name.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> from ipgl.config import Settings
         >>> class DotsSettings(Settings):
@@ -70,7 +70,7 @@ def register_model(name: str, settings: type[Settings]) -> Callable[[_M], _M]:
     Raises:
         IpglError: The name is taken by another function, or is no name.
 
-    Example:
+    Examples:
         >>> import ipgl, torch
         >>> from ipgl.config import Settings
         >>> from ipgl.models import Classifier
@@ -106,7 +106,7 @@ def register_method(name: str, settings: type[Settings], source: str = "") -> Ca
     Raises:
         IpglError: The name is taken by another class, or is no name.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> from torch.nn.functional import cross_entropy
         >>> from ipgl.config import Settings

@@ -188,7 +188,7 @@ def run_study(
             mend; the message says what and where.
         KeyboardInterrupt: It was interrupted; the same call goes on with `resume=True`.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> study = ipgl.run_study({  # doctest: +SKIP
         ...     "name": "first",
@@ -232,7 +232,7 @@ def load_study(name: str, storage: str = "runs") -> Study:
     Raises:
         StudyStateError: There is no such study; the message lists those that are there.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> study = ipgl.load_study("quickstart")  # doctest: +SKIP
         >>> study.findings  # doctest: +SKIP
