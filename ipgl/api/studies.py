@@ -14,7 +14,7 @@ from ipgl.core.errors import StudyStateError
 from ipgl.evaluation import StudyResults, StudySummary
 from ipgl.models import Classifier
 from ipgl.plan.study_plan import StudyPlan, load_plan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.results import summarise
 from ipgl.study.runner import require_state, resume_study, start_study, storage_folder, stored_plan
 from ipgl.trial.build import load_model
@@ -63,7 +63,7 @@ class Study:
     @property
     def report(self) -> Path:
         """The report, one HTML file that needs nothing else; it is written when the study ends."""
-        return self.folder.report
+        return self.folder.files.report
 
     def table(self, name: str = "methods") -> pandas.DataFrame:
         """One of the report's tables, with unrounded numbers; without a name one row per method.

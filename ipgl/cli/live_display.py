@@ -29,7 +29,7 @@ from ipgl.plan.final_runs import component_runs
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.report.formatting import mix_phrase, p_value
 from ipgl.report.result_queries import mixture_of
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 # Differences grow with the square of the methods; beyond this the report's curves say it better.
 _MOST_DIFFERENCES = 4

@@ -14,7 +14,7 @@ from ipgl.cli.options import AddressOption, ProgressOption, StorageOption, Study
 if TYPE_CHECKING:
     from ipgl.execution.events import Events
     from ipgl.plan.study_plan import StudyPlan
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder
     from ipgl.study.runner import Finished
 
 study_app = typer.Typer(help="Run, check, resume and show studies.", no_args_is_help=True)
@@ -46,7 +46,7 @@ def resume(
     progress: ProgressOption = "auto",
 ) -> None:
     """Go on with an interrupted study; nothing that has finished runs again."""
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder
     from ipgl.study.runner import require_state, resume_study, stored_plan
 
     folder = StudyFolder.at(storage, name)
@@ -93,9 +93,9 @@ def list_studies(storage: StorageOption = "runs") -> None:
     """List the studies in a storage folder."""
     from ipgl.cli.console import make_console
     from ipgl.cli.tables import studies_table
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import studies_at
 
-    make_console().print(studies_table(StudyFolder.all_at(storage)))
+    make_console().print(studies_table(studies_at(storage)))
 
 
 @study_app.command()
@@ -109,7 +109,7 @@ def show(
     """Show a study's results."""
     from ipgl.cli.console import make_console
     from ipgl.cli.live_display import print_results
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder, study_command
     from ipgl.study.results import final_runs_json, summarise
     from ipgl.study.runner import require_state, stored_plan
 
@@ -120,7 +120,7 @@ def show(
         return
     print_results(make_console(), summarise(stored_plan(folder), folder).summary)
     if state["phase"] != "finished":
-        print(f"The study has not finished; go on with it by: {folder.command('resume')}")
+        print(f"The study has not finished; go on with it by: {study_command(folder, 'resume')}")
 
 
 def _watch(plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], Finished], progress: str) -> None:
@@ -128,6 +128,7 @@ def _watch(plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], Fini
     from ipgl.cli.console import make_console, print_links
     from ipgl.cli.live_display import DecodeLines, LiveDisplay, print_results
     from ipgl.data.image_cache import watching
+    from ipgl.storage.study_dir import study_command
 
     console = make_console()
     try:
@@ -135,7 +136,7 @@ def _watch(plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], Fini
         with display, watching(DecodeLines(console)):
             finished = action(display)
     except KeyboardInterrupt:
-        print(f"\nStopped. Nothing finished is lost; go on with: {folder.command('resume')}")
+        print(f"\nStopped. Nothing finished is lost; go on with: {study_command(folder, 'resume')}")
         sys.exit(130)
     print_results(console, finished.results.summary)
     print_links(console, finished.links, finished.warnings)

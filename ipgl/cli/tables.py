@@ -10,7 +10,7 @@ from rich.table import Table
 from ipgl.config.ranges import as_data, width, width_text
 from ipgl.core.errors import StudyStateError
 from ipgl.methods import METHODS, MethodEntry
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 
 def studies_table(folders: Sequence[StudyFolder]) -> Table:

@@ -10,7 +10,7 @@ from ipgl.core.retry import lasting
 from ipgl.evaluation import Failure
 from ipgl.execution.events import Events
 from ipgl.execution.trial_function import SCORE, failure_of
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.trial.records import base_result, stopped_result
 
 
@@ -85,7 +85,7 @@ class TrialRecorder:
             try:
                 folder.write_start(config)
                 folder.write_result(result)
-                folder.drop_checkpoints()
+                folder.checkpoints.remove()
             except OSError as error:
                 self.refused = error
                 return

@@ -18,6 +18,7 @@ from ipgl.evaluation import RunResult
 from ipgl.execution.ray_storage import ray_storage
 from ipgl.execution.recorder import TrialRecorder, is_node_loss
 from ipgl.execution.trial_function import ENDED, RowReporter, TrialFunction, last_row
+from ipgl.storage.study_dir import try_to_write
 from ipgl.trial.run import run_trial
 
 MOST_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
@@ -133,7 +134,7 @@ class _Listener(tune.Callback):  # type: ignore[misc]
         try:
             error = trial.get_pickled_error() or trial.get_ray_actor_error()
         except Exception:  # Tune keeps errors on the study's storage, and has half of one where that is full
-            error, self._record.refused = None, self._function.folder.refusal()
+            error, self._record.refused = None, try_to_write(self._function.folder)
         self._record.may_try_again(self._config(trial), error, charged=not is_node_loss(error))
 
     def _config(self, trial: Any) -> TrialConfig:

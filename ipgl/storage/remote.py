@@ -61,6 +61,18 @@ def remote_at(uri: str) -> Remote:
     return Remote(uri)
 
 
+def download(remote: Remote | None, *paths: Path) -> None:
+    """`Remote.pull`, or nothing where the storage is a folder."""
+    if remote:
+        remote.pull(*paths)
+
+
+def upload(remote: Remote | None, *paths: Path) -> None:
+    """`Remote.push`, or nothing where the storage is a folder."""
+    if remote:
+        remote.push(*paths)
+
+
 class Remote:
     """A storage URI and this process's copies of what lies there."""
 

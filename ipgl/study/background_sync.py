@@ -10,7 +10,7 @@ from functools import partial
 from ipgl.config import TrialConfig
 from ipgl.core.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, study_command
 from ipgl.study.tracker_view import TrackedStudy
 
 _PERIOD_SECONDS = 2.0
@@ -161,4 +161,4 @@ class TrackerSync:
 
 def sync_command(folder: StudyFolder) -> str:
     """What to type to bring the tracker up to date by hand."""
-    return folder.command("sync", group="track")
+    return study_command(folder, "sync", group="track")

@@ -15,7 +15,7 @@ from ipgl.evaluation import MethodSummary, RunResult, StudyResults, StudySummary
 from ipgl.evaluation.aggregate import NOTHING_COMPARED
 from ipgl.evaluation.selection_audit import audit_rules
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.mixture_axis import on_one_axis
 from ipgl.study.results import missing_curves, read_ended, results_of, study_environment
 

@@ -13,7 +13,7 @@ from ipgl.data import Dataset, pictures
 from ipgl.evaluation import MethodSummary, StudyResults, Tested
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.report import Gallery, Mistake, PicturePair
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.results import read_ended
 from ipgl.trial.datasets import cached_dataset
 

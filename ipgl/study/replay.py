@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipgl.core.errors import StudyStateError, TrackingError
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.storage.study_lock import locked
 from ipgl.study.runner import require_state, stored_plan
 from ipgl.study.tracker_view import TrackedStudy
@@ -41,7 +41,7 @@ def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
         settings = settings.model_copy(update={"name": "mlflow", "uri": uri})
     elif settings.name == "none":
         raise TrackingError(
-            f"{folder.source}: the study is not tracked (`tracking: {{name: none}}`); "
+            f"{folder.files.source}: the study is not tracked (`tracking: {{name: none}}`); "
             "name a server or database with --uri"
         )
     with locked(folder):
@@ -66,10 +66,10 @@ def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
 def _cursor(folder: StudyFolder, own: str | None, uri: str | None) -> Path:
     """One file per address, because each says how far *that* copy is."""
     if uri == own:
-        return folder.tracking
+        return folder.files.tracking
     shown = locate(folder.path.parent, uri).shown  # without a password, of which even a hash tells something
     digest = hashlib.sha256(shown.encode()).hexdigest()[:12]
-    return folder.tracking.with_stem(f"{folder.tracking.stem}-{digest}")
+    return folder.files.tracking.with_stem(f"{folder.files.tracking.stem}-{digest}")
 
 
 def _fingerprint(folder: StudyFolder) -> str:

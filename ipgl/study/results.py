@@ -32,7 +32,8 @@ from ipgl.methods import METHODS
 from ipgl.plan.budget import method_budget, needs_text
 from ipgl.plan.final_runs import components_of
 from ipgl.plan.study_plan import MethodPlan, StudyPlan
-from ipgl.storage.study_folder import StudyFolder, TrialFolder
+from ipgl.storage.study_dir import StudyFolder, study_command
+from ipgl.storage.trial_dir import TrialFolder
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
             if result.status != "completed" or result.label not in tested:
                 continue
             if result.phase == "final":
-                tested[result.label].append(Tested(result, trial.read_predictions()))
+                tested[result.label].append(Tested(result, trial.artifacts.read_predictions()))
             elif result.phase == "component":
-                repeated[result.trial] = Tested(result, trial.read_predictions())
+                repeated[result.trial] = Tested(result, trial.artifacts.read_predictions())
         except StudyStateError as error:
             damaged.append(str(error))
     return Ended(runs, tested, tuple(f"A run is left out: {what}." for what in damaged), repeated)
@@ -210,7 +211,7 @@ def final_runs_json(folder: StudyFolder, confidence: float) -> str:
     runs = [run for _, run in read_runs(folder) if run.phase == "final" and run.status == "completed"]
     if not runs:
         raise StudyStateError(
-            f"{folder.path}: no final run has been completed yet; `{folder.command('resume')}` goes on with it"
+            f"{folder.path}: no final run has been completed yet; `{study_command(folder, 'resume')}` goes on with it"
         )
     fields = {"metrics", "groups", "curves", "seed", "trial"}
     entries: list[dict[str, Any]] = []

@@ -6,13 +6,12 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from ipgl.config import Phase, TrialConfig, read_document
 from ipgl.core.atomic_files import write_atomically
@@ -24,7 +23,7 @@ from ipgl.plan.final_runs import component_trials, final_trials
 from ipgl.plan.preflight import check_by_building
 from ipgl.plan.study_plan import StudyPlan, make_plan, skipping_bad
 from ipgl.report import write_report
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, StudyState, studies_at, study_command, try_to_write
 from ipgl.storage.study_lock import locked
 from ipgl.study.background_sync import TrackerSync
 from ipgl.study.gallery import make_gallery
@@ -69,14 +68,14 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
     _refuse_name_in_use(plan, folder)
     fingerprint = check_by_building(plan).fingerprint
     _create(folder)
-    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
+    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.files.tracking)
     tracker.check()
     with locked(folder):
         _refuse_name_in_use(plan, folder)  # another process may have begun it meanwhile
-        write_atomically(folder.source, lambda file: file.write(plan.document.text.encode()))
+        write_atomically(folder.files.source, lambda file: file.write(plan.document.text.encode()))
         uri = plan.config.tracking.uri or ""
         if without_credentials(uri) != uri:
-            folder.source.chmod(0o600)  # a password stands there, and resuming needs it
+            folder.files.source.chmod(0o600)  # a password stands there, and resuming needs it
         copy_imports(plan.config.imports, Path(plan.document.source).parent, folder.path)
         folder.publish()
         execution = f"{plan.config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
@@ -101,9 +100,9 @@ def _refuse_name_in_use(plan: StudyPlan, folder: StudyFolder) -> None:
         return
     done = state["phase"] == "finished"
     advice = (
-        f"see it with `{folder.command('show')}`"
+        f"see it with `{study_command(folder, 'show')}`"
         if done
-        else f"go on with it by `{folder.command('resume')}`"
+        else f"go on with it by `{study_command(folder, 'resume')}`"
     )
     raise StudyStateError(
         f"{folder.shown}: a study's name may be used once in a storage folder, and {folder.name!r} is "
@@ -122,11 +121,11 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
     plan = stored_plan(folder)
     if plan.hash != state["config_hash"]:
         raise StudyStateError(
-            f"{folder.source}: the file was changed after the study began, and its trials would not compare; "
+            f"{folder.files.source}: the file was changed after the study began, and its trials would not compare; "
             "restore it, or start another study with the changed file"
         )
     fingerprint = check_by_building(plan).fingerprint
-    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
+    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.files.tracking)
     with locked(folder):
         return _run(plan, folder, watcher, tracker, address, fingerprint)
 
@@ -134,14 +133,14 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
 def stored_plan(folder: StudyFolder) -> StudyPlan:
     """The plan of a study on storage, whose storage is where it is now."""
     folder.fetch()
-    document = read_document(folder.source)
+    document = read_document(folder.files.source)
     skipped = (folder.read_state() or {}).get("skip_bad", False)
     plan = make_plan(skipping_bad(document) if skipped else document)
     config = plan.config.model_copy(update={"storage": folder.storage})
     return StudyPlan(plan.document, config, plan.methods)
 
 
-def require_state(folder: StudyFolder) -> dict[str, Any]:
+def require_state(folder: StudyFolder) -> StudyState:
     """A study's state.
 
     Raises:
@@ -149,7 +148,7 @@ def require_state(folder: StudyFolder) -> dict[str, Any]:
     """
     state = folder.read_state()
     if state is None:
-        names = [other.name for other in StudyFolder.all_at(folder.storage)]
+        names = [other.name for other in studies_at(folder.storage)]
         known = (
             f"studies there: {', '.join(names)}" if names else "there is no study yet: `ipgl study run FILE`"
         )
@@ -168,13 +167,13 @@ def _run(
     state = require_state(folder)
     started, before = time.monotonic(), float(state["seconds"])
 
-    def note(phase: str) -> None:
-        state.update(phase=phase, seconds=before + time.monotonic() - started)
+    def write_phase(phase: str) -> None:
+        state["phase"], state["seconds"] = phase, before + time.monotonic() - started
         folder.write_state(state)
 
     state["sessions"] += 1
     state["environment"] = {"ray_cluster": address or os.environ.get("RAY_ADDRESS") or "local"}
-    note(state["phase"])
+    write_phase(state["phase"])
     # A new study stops at an address that cannot be used, because a typing mistake is likelier than a server that
     # is away; a resumed one goes on without it.
     study = TrackedStudy(
@@ -183,12 +182,12 @@ def _run(
     sync = TrackerSync(study, must_open=state["sessions"] == 1)
     try:
         with _interruptible(), sync:
-            _train(plan, folder, AllEvents(sync, watcher), address, note)
+            _train(plan, folder, AllEvents(sync, watcher), address, write_phase)
             results = finish(plan, folder)
             sync.close(results)
-            note("finished")
+            write_phase("finished")
     except BaseException:
-        note(str(state["phase"]))
+        write_phase(state["phase"])
         raise
     return Finished(results, folder, tracker.links, sync.warnings)
 
@@ -197,12 +196,18 @@ def finish(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
     """Summarise what is on storage, and write summary and report."""
     results = summarise(plan, folder)
     folder.write_summary(results.summary)
-    write_report(results, folder.report, gallery=make_gallery(plan, folder, results))
+    write_report(results, folder.files.report, gallery=make_gallery(plan, folder, results))
     folder.publish()
     return results
 
 
-def _train(plan: StudyPlan, folder: StudyFolder, events: Events, address: str | None, note: Any) -> None:
+def _train(
+    plan: StudyPlan,
+    folder: StudyFolder,
+    events: Events,
+    address: str | None,
+    write_phase: Callable[[str], None],
+) -> None:
     """Search, choose, retrain: whatever of it storage does not hold yet; Ray starts only if something is left."""
     winners = folder.read_winners()
     if winners is not None and not any(_left(plan, folder, winners, phase) for phase in _RETRAINED):
@@ -217,7 +222,7 @@ def _train(plan: StudyPlan, folder: StudyFolder, events: Events, address: str | 
             folder.write_winners(winners)
         for phase in _RETRAINED:
             if left := _left(plan, folder, winners, phase):
-                note(phase)
+                write_phase(phase)
                 engine.final(left)
 
 
@@ -242,7 +247,7 @@ def _left(
 def _create(folder: StudyFolder) -> None:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        if error := folder.refusal():
+        if error := try_to_write(folder):
             raise error
     except OSError as error:
         raise StudyStateError(

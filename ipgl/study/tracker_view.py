@@ -22,7 +22,8 @@ from ipgl.report import (
     robustness_figure,
     trials_figure,
 )
-from ipgl.storage.study_folder import StudyFolder, TrialFolder
+from ipgl.storage.study_dir import StudyFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.study.results import study_environment
 from ipgl.tracking import DataView, ModelView, RunView, StudyView, Tracker
 from ipgl.trial.build import load_model
@@ -97,7 +98,7 @@ class TrackedStudy:
             return
         if result:
             trial.fetch()
-        files = [trial.result, trial.model, trial.predictions, trial.pair_predictions]
+        files = [trial.files.result, trial.files.model, trial.files.predictions, trial.files.pair_predictions]
         tested = result is not None and result.status == "completed" and config.phase == "final"
         self.tracker.record(
             RunView(
@@ -144,7 +145,7 @@ class TrackedStudy:
         Raises:
             TrackingError: The tracker cannot be used.
         """
-        files = [self.folder.source, self.folder.summary, self.folder.report]
+        files = [self.folder.files.source, self.folder.files.summary, self.folder.files.report]
         self.tracker.close_study(
             results,
             [path for path in files if path.exists()],

@@ -12,7 +12,7 @@ from ipgl.data import Dataset, derive_seed
 from ipgl.methods import METHODS, MethodContext
 from ipgl.methods.base import Method
 from ipgl.models import MODELS, Classifier
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.trial.datasets import trial_dataset
 from ipgl.trial.user_code import FOLDER as IMPORTS
 from ipgl.trial.user_code import load_imports
@@ -47,5 +47,5 @@ def load_model(folder: Path) -> Classifier:
     load_imports([path.name for path in sorted((study / IMPORTS).glob("*.py"))], study)
     config = TrialConfig.model_validate(trial.require_result().config)
     model = build_model(config.model, trial_dataset(config), config.seed)
-    model.load_state_dict(torch.load(trial.model, weights_only=True, map_location="cpu"))
+    model.load_state_dict(torch.load(trial.files.model, weights_only=True, map_location="cpu"))
     return model.eval()

@@ -25,7 +25,7 @@ from ipgl.evaluation import (
     prediction_metrics,
 )
 from ipgl.models import Classifier
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import (
     Collective,
     NonFiniteError,
@@ -102,7 +102,7 @@ def run_trial(
         )
     if collective.rank == 0:
         folder.write_result(result)
-        folder.drop_checkpoints()
+        folder.checkpoints.remove()
     return result
 
 
@@ -141,7 +141,7 @@ class _Recorder:
     def _keep(self, rows: list[dict[str, float]]) -> None:
         self._rows = rows
         if self._writes:
-            self._folder.keep_checkpoints()
+            self._folder.checkpoints.publish()
             self._folder.write_history(rows)
 
     def _judge(self) -> None:
@@ -210,7 +210,7 @@ def _train_and_test(
     alignment = trial_alignment(evaluation, dataset)
     batch = settings.evaluation_batch_size
 
-    folder.fetch_checkpoints()
+    folder.checkpoints.fetch()
     outcome: TrainingOutcome = trainer(
         model,
         lambda context: build_method(config.method, context),
@@ -219,7 +219,7 @@ def _train_and_test(
         seed=config.seed,
         evaluate=Validation(dataset, alignment, batch, score),
         reporter=recorder,
-        checkpoint_path=folder.checkpoint,
+        checkpoint_path=folder.files.checkpoint,
         config_hash=base.config_hash,
         on_resume=recorder.resume,
     )
@@ -235,8 +235,8 @@ def _train_and_test(
     if writes:
         if config.phase != "search":
             folder.write_trace(outcome.trace)
-        folder.write_predictions(tested.predictions)
-        folder.write_model(saved_bytes(model.state_dict()))
+        folder.artifacts.write_predictions(tested.predictions)
+        folder.artifacts.write_model(saved_bytes(model.state_dict()))
     notes = (
         *dataset.notes,
         *mixture_remarks(alignment, tested.groups),

@@ -29,7 +29,7 @@ from ipgl.execution.events import AllEvents
 from ipgl.execution.pack_messages import Event, Orders
 from ipgl.execution.trial_function import SCORE
 from ipgl.plan.study_plan import StudyPlan, load_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.background_sync import TrackerSync
 from ipgl.study.tracker_view import TrackedStudy
 from ipgl.tracking import make_tracker
@@ -140,8 +140,8 @@ def test_trials_at_once(trials: int, tmp_path: Path, keep: Any) -> None:
     plan = load_plan(file)
     folder = StudyFolder(tmp_path / "scale")
     folder.path.mkdir()
-    folder.source.write_text(file.read_text())
-    tracker = make_tracker(plan.config.tracking, tmp_path, folder.tracking)
+    folder.files.source.write_text(file.read_text())
+    tracker = make_tracker(plan.config.tracking, tmp_path, folder.files.tracking)
     study = TrackedStudy(tracker, plan, folder, "scale-1", time.time())
     begun = time.time()
     with (

@@ -9,7 +9,7 @@ import pytest
 from ipgl.core import retry as storage
 from ipgl.core.errors import StudyStateError
 from ipgl.core.retry import lasting, patiently
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, try_to_write
 
 
 class Access:
@@ -64,9 +64,9 @@ def test_what_lasts() -> None:
 
 def test_a_storage_that_is_gone_refuses_and_names_the_next_step(tmp_path) -> None:
     folder = StudyFolder(tmp_path)
-    assert folder.refusal() is None
+    assert try_to_write(folder) is None
     assert list(tmp_path.iterdir()) == []
     gone = StudyFolder(tmp_path / "gone")
-    assert isinstance(gone.refusal(), FileNotFoundError)
+    assert isinstance(try_to_write(gone), FileNotFoundError)
     with pytest.raises(StudyStateError, match=r"No such file.*ipgl study resume gone --storage"):
         gone.write_state({})

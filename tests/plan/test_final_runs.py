@@ -85,7 +85,7 @@ def test_components_are_those_of_the_runs_on_storage(study):
 
     def read(config) -> aggregate.Tested:
         trial = folder.trial(config.key)
-        return aggregate.Tested(trial.require_result(), trial.read_predictions())
+        return aggregate.Tested(trial.require_result(), trial.artifacts.read_predictions())
 
     trials = component_trials(plan, "ipg", {})
     redrawn = [Redrawn(t.source, read(t.original), read(t.config)) for t in trials]
@@ -107,7 +107,7 @@ def test_what_is_missing_is_run_again_and_nothing_else(study):
     winners = folder.read_winners()
     assert [_left(plan, folder, winners, phase) for phase in ("final", "component")] == [[], []]
     lost = component_trials(plan, "ipg", {})[4].config
-    result = folder.trial(lost.key).result
+    result = folder.trial(lost.key).files.result
     kept = result.read_bytes()
     result.unlink()
     try:

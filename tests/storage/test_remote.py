@@ -19,7 +19,7 @@ from faults import STUDY, assert_as_undisturbed, begin, ipgl, results, under_way
 
 from ipgl.core.errors import StudyStateError
 from ipgl.storage.remote import Remote, is_uri, remote_at
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, studies_at, study_command
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -172,11 +172,11 @@ def test_a_study_s_folder_finds_its_storage_in_another_process(tmp_path: Path) -
     again = pickle.loads(pickle.dumps(folder))
     assert again == folder
     assert folder.shown == f"file://{tmp_path}/there/small"
-    assert folder.command("resume") == f"ipgl study resume small --storage file://{tmp_path}/there"
+    assert study_command(folder, "resume") == f"ipgl study resume small --storage file://{tmp_path}/there"
     folder.path.mkdir(exist_ok=True)
     folder.write_state({"phase": "search"})
     assert json.loads((tmp_path / "there/small/study.json").read_text()) == {"phase": "search"}
-    assert [study.name for study in StudyFolder.all_at(f"file://{tmp_path}/there")] == ["small"]
+    assert [study.name for study in studies_at(f"file://{tmp_path}/there")] == ["small"]
     shutil.rmtree(tmp_path / "there")
     assert folder.read_state() is None
 
@@ -189,7 +189,7 @@ def test_an_unknown_scheme_names_the_cure() -> None:
 def test_credentials_are_not_shown() -> None:
     remote = Remote("sftp://me:hunter22@host/runs")
     assert "hunter22" not in remote.shown
-    assert "hunter22" not in StudyFolder(Path("x"), remote).command("resume")
+    assert "hunter22" not in study_command(StudyFolder(Path("x"), remote), "resume")
 
 
 def test_a_local_database_cannot_lie_at_a_uri(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from mlflow_server import Server, free_port
 from ipgl.config import Document, read_document
 from ipgl.core.errors import StudyStateError, TrackingError
 from ipgl.plan.study_plan import StudyPlan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
+from ipgl.storage.study_lock import lock_file
 from ipgl.study import background_sync as sync_module
 from ipgl.study.background_sync import TrackerSync
 from ipgl.study.replay import sync_study
@@ -68,7 +69,7 @@ def begin(storage: Path, uri: str | None) -> tuple[StudyPlan, StudyFolder]:
     text = f"{STUDY}storage: {json.dumps(str(storage))}\n"
     if uri is not None:
         text += f"tracking: {{uri: {json.dumps(uri)}}}\n"
-    folder.source.write_text(text)
+    folder.files.source.write_text(text)
     plan = make_plan(document(folder))
     state = {
         "execution": "small-1",
@@ -82,11 +83,11 @@ def begin(storage: Path, uri: str | None) -> tuple[StudyPlan, StudyFolder]:
 
 
 def document(folder: StudyFolder) -> Document:
-    return read_document(folder.source)
+    return read_document(folder.files.source)
 
 
 def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> TrackerSync:
-    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
+    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.files.tracking)
     state = folder.read_state() or {}
     return TrackerSync(
         TrackedStudy(tracker, plan, folder, state["execution"], state["created_at"]), **changes
@@ -234,10 +235,10 @@ def test_a_damaged_result_is_named_and_everything_else_is_shown(finished, tmp_pa
 
     folder = StudyFolder(Path(shutil.copytree(finished.path, tmp_path / "runs" / "small")))
     damaged = next(trial for trial in folder.trials() if trial.path.name.startswith("erm-final-s2"))
-    damaged.result.write_text("{")
+    damaged.files.result.write_text("{")
     synced = sync_study(folder)
     (warning,) = synced.warnings
-    assert str(damaged.result) in warning
+    assert str(damaged.files.result) in warning
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     found = client.search_runs(["1"])
     shown = {run.data.tags.get("ipgl.trial", "study") for run in found}
@@ -259,7 +260,7 @@ def test_an_unfinished_study_is_shown_as_interrupted(finished, tmp_path):
 def test_a_running_study_is_left_to_its_driver(finished):
     import fcntl
 
-    with open(finished.lock, "a+") as file:
+    with open(lock_file(finished), "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(StudyStateError, match="the study is running now"):
             sync_study(finished)
@@ -269,7 +270,7 @@ def test_a_study_without_tracker_needs_an_address(finished, tmp_path):
     import shutil
 
     folder = StudyFolder(Path(shutil.copytree(finished.path, tmp_path / "runs" / "small")))
-    folder.source.write_text(folder.source.read_text() + "tracking: {name: none}\n")
+    folder.files.source.write_text(folder.files.source.read_text() + "tracking: {name: none}\n")
     with pytest.raises(TrackingError, match="name a server or database with --uri"):
         sync_study(folder)
     assert sync_study(folder, f"sqlite:///{tmp_path / 'other.db'}").runs == 6

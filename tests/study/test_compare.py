@@ -97,7 +97,7 @@ def test_no_severity_in_common(storage, first):
 def test_a_damaged_result_costs_its_run_alone(storage, first):
     plan, folder = finished_study(storage, study_text(storage, "damaged"))
     victim = next(trial for trial in folder.trials() if trial.path.name.startswith("ipg-final"))
-    victim.result.write_text("{")
+    victim.files.result.write_text("{")
     summary = compare_studies([first, (plan, folder)]).results.summary
     remark = next(remark for remark in summary.remarks if "left out" in remark)
     assert remark.startswith(f"damaged: A run is left out: {victim.result}: not a valid RunResult")

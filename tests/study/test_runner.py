@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from ipgl.evaluation import RunResult
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -198,10 +198,10 @@ def test_mlflow_holds_every_run_once(finished: tuple[Path, str]) -> None:
 
 def test_resuming_a_finished_study_runs_nothing_again(finished: tuple[Path, str]) -> None:
     folder = StudyFolder(finished[0] / "runs/small")
-    before = {trial.path.name: trial.result.stat().st_mtime_ns for trial in folder.trials()}
+    before = {trial.path.name: trial.files.result.stat().st_mtime_ns for trial in folder.trials()}
     again = ipgl("study", "resume", "small", cwd=finished[0])
     assert again.returncode == 0, again.stderr
-    assert {trial.path.name: trial.result.stat().st_mtime_ns for trial in folder.trials()} == before
+    assert {trial.path.name: trial.files.result.stat().st_mtime_ns for trial in folder.trials()} == before
 
 
 def test_a_changed_study_file_is_not_resumed(finished: tuple[Path, str], tmp_path: Path) -> None:

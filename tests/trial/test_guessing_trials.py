@@ -10,7 +10,7 @@ from small_study import finished_study
 
 from ipgl.execution.trial_function import SCORE, last_row, told
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.results import choose_winners, read_runs, summarise
 
 
