@@ -113,12 +113,12 @@ class Study:
         if not of_method:
             known = ", ".join(dict.fromkeys(run.label for run in runs)) or "none yet"
             raise StudyStateError(
-                f"{self.folder.shown}: {method!r} has no completed final run; methods with one: {known}"
+                f"{self.folder.display_uri}: {method!r} has no completed final run; methods with one: {known}"
             )
         chosen = min(of_method) if seed is None else seed
         if chosen not in of_method:
             raise StudyStateError(
-                f"{self.folder.shown}: {method!r} has no completed final run of seed {chosen}; its seeds: "
+                f"{self.folder.display_uri}: {method!r} has no completed final run of seed {chosen}; its seeds: "
                 f"{', '.join(map(str, sorted(of_method)))}"
             )
         trial = self.folder.trial(of_method[chosen].trial)

@@ -81,7 +81,7 @@ def status(
     if format == "json":
         print(json.dumps([asdict(each) for each in found], indent=1))
         return
-    table = Table(title=None if found else f"no studies were submitted to {cluster.shown} yet")
+    table = Table(title=None if found else f"no studies were submitted to {cluster.display_uri} yet")
     for name in ("job", "study file", "status", "begun", "minutes", "exit code"):
         table.add_column(name, justify="right" if name in ("minutes", "exit code") else "left")
     for each in found:
@@ -196,10 +196,10 @@ def _variables(given: list[str]) -> dict[str, str]:
 def _follow(cluster: Cluster, job: str) -> None:
     """Show a job's output until it ends, then exit as it did; Ctrl-C leaves the job alone."""
     from ipgl.cli.console import make_console
-    from ipgl.cli.log_follow import FollowedOutput
+    from ipgl.cli.log_follow import LogFollower
 
     try:
-        with FollowedOutput(make_console()) as output:
+        with LogFollower(make_console()) as output:
             found = cluster.follow(job, output.write)
     except KeyboardInterrupt:
         print(
@@ -225,4 +225,4 @@ def _reason(job: Job) -> str:
 def _going_on(cluster: Cluster, job: Job) -> str:
     if not job.file:
         return ""
-    return f"Go on with: ipgl study submit {job.file} --resume --address {cluster.shown}"
+    return f"Go on with: ipgl study submit {job.file} --resume --address {cluster.display_uri}"

@@ -11,7 +11,7 @@ from rich.text import Text
 from ipgl.cli.progress import MARK, OVER, Progress
 
 
-class FollowedOutput:
+class LogFollower:
     """Takes the output piece by piece; use as a context manager, so that the terminal is left as it was."""
 
     def __init__(self, console: Console) -> None:
@@ -25,7 +25,7 @@ class FollowedOutput:
             transient=True,
         )
 
-    def __enter__(self) -> FollowedOutput:
+    def __enter__(self) -> LogFollower:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ipgl.execution.events import Events
     from ipgl.plan.study_plan import StudyPlan
     from ipgl.storage.study_dir import StudyFolder
-    from ipgl.study.runner import Finished
+    from ipgl.study.runner import FinishedStudy
 
 study_app = typer.Typer(help="Run, check, resume and show studies.", no_args_is_help=True)
 
@@ -123,7 +123,9 @@ def show(
         print(f"The study has not finished; go on with it by: {study_command(folder, 'resume')}")
 
 
-def _watch(plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], Finished], progress: str) -> None:
+def _watch(
+    plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], FinishedStudy], progress: str
+) -> None:
     """Run or resume a study with a live display, then print what it found and what to do next."""
     from ipgl.cli.console import make_console, print_links
     from ipgl.cli.live_display import DecodeLines, LiveDisplay, print_results
@@ -140,6 +142,6 @@ def _watch(plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], Fini
         sys.exit(130)
     print_results(console, finished.results.summary)
     print_links(console, finished.links, finished.warnings)
-    console.print(f"open the report: {finished.folder.shown}/report.html", soft_wrap=True)
+    console.print(f"open the report: {finished.folder.display_uri}/report.html", soft_wrap=True)
     if not any(method.final_runs for method in finished.results.summary.methods):
         sys.exit(1)

@@ -186,11 +186,11 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
-        self.shown = without_credentials(self.address)
+        self.display_uri = without_credentials(self.address)
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ResourceError(
-                f"jobs go to the address of Ray's dashboard, http://HEAD:8265, but got {self.shown!r}; "
+                f"jobs go to the address of Ray's dashboard, http://HEAD:8265, but got {self.display_uri!r}; "
                 "`ray status` on the head, or whoever runs the cluster, tells the host"
             )
         for name in _CLIENT_LOGGERS:
@@ -289,14 +289,14 @@ class Cluster:
             tries = 0 if shown > before else tries + 1
             if tries > _RECONNECTS:
                 raise ResourceError(
-                    f"{self.shown}: the connection to the logs of {job} was lost and could not be made again ({lost}); "
-                    f"the job goes on without it, come back by: {self.command('logs', job)} --follow"
+                    f"{self.display_uri}: the connection to the logs of {job} was lost and could not be made again "
+                    f"({lost}); the job goes on without it, come back by: {self.command('logs', job)} --follow"
                 )
             time.sleep(_RECONNECT_PAUSE_SECONDS)
 
     def command(self, verb: str, job: str) -> str:
         """What to type about a job."""
-        return f"ipgl study {verb} {job} --address {self.shown}"
+        return f"ipgl study {verb} {job} --address {self.display_uri}"
 
     def _require_reachable(self) -> None:
         """Ray's client waits for minutes for a host that does not answer."""
@@ -307,7 +307,7 @@ class Cluster:
             pass  # it answers; what it refuses is the client's to say
         except (OSError, ValueError) as error:
             raise ResourceError(
-                f"no Ray cluster answers at {self.shown} ({getattr(error, 'reason', error)}); check that it runs "
+                f"no Ray cluster answers at {self.display_uri} ({getattr(error, 'reason', error)}); check that it runs "
                 "(`ray status` on its head), that the port is the dashboard's (8265), and that it is open to this "
                 "machine (`kubectl port-forward`, or ssh -L 8265:localhost:8265 HEAD)"
             ) from None
@@ -319,17 +319,17 @@ class Cluster:
             yield
         except AuthenticationError as error:
             wrong = str(error).startswith("Authentication failed")
-            raise ResourceError(f"{self.shown}: {_TOKEN_WRONG if wrong else _TOKEN_MISSING}") from None
+            raise ResourceError(f"{self.display_uri}: {_TOKEN_WRONG if wrong else _TOKEN_MISSING}") from None
         except (RuntimeError, ValueError, OSError) as error:
             if job and "status code 404" in str(error):
                 raise StudyStateError(
-                    f"{self.shown}: there is no job {job!r}; see what there is by: "
-                    f"ipgl study status --address {self.shown}"
+                    f"{self.display_uri}: there is no job {job!r}; see what there is by: "
+                    f"ipgl study status --address {self.display_uri}"
                 ) from None
             cause = " ".join(str(error).split())[:600]
             raise ResourceError(
-                f"{self.shown}: the cluster refuses: {cause}; this machine has Ray {ray.__version__}, and the cluster "
-                "should have the same"
+                f"{self.display_uri}: the cluster refuses: {cause}; this machine has Ray {ray.__version__}, and the "
+                "cluster should have the same"
             ) from None
 
 

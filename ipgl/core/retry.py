@@ -29,7 +29,7 @@ _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _WAITS = (0.1, 0.5, 2.0)  # seconds; longer outages are left to the trial's next start
 
 
-def patiently(access: Callable[[], _R], any_error: bool = False) -> _R:
+def retrying(access: Callable[[], _R], any_error: bool = False) -> _R:
     """What `access` gives; if it fails as storage does for a moment, it is tried again after 0.1, 0.5 and 2 s.
 
     Args:
@@ -51,6 +51,6 @@ def patiently(access: Callable[[], _R], any_error: bool = False) -> _R:
     return access()
 
 
-def lasting(error: BaseException | None) -> bool:
+def is_permanent(error: BaseException | None) -> bool:
     """Whether every further write will fail alike: the disk is full, a quota is used up, or it is read-only."""
     return isinstance(error, OSError) and error.errno in _LASTING

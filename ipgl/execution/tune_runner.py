@@ -13,7 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ipgl.config import ResourceSettings, TrialConfig
-from ipgl.core.retry import lasting
+from ipgl.core.retry import is_permanent
 from ipgl.evaluation import RunResult
 from ipgl.execution.ray_storage import ray_storage
 from ipgl.execution.recorder import TrialRecorder, is_node_loss
@@ -166,7 +166,7 @@ def _run(parameters: dict[str, Any], function: TrialFunction) -> None:
     try:
         tune.report(last_row(config, _result(config, function)))
     except OSError as error:
-        if not lasting(error):
+        if not is_permanent(error):
             time.sleep(_STORAGE_PAUSE_SECONDS)
         raise
 

@@ -18,7 +18,7 @@ from ipgl.trial.datasets import cached_dataset, training_counts, trial_alignment
 
 
 @dataclass(frozen=True)
-class Checked:
+class PreflightResult:
     """What building found.
 
     Attributes:
@@ -30,7 +30,7 @@ class Checked:
     notes: tuple[str, ...]
 
 
-def check_by_building(plan: StudyPlan) -> Checked:
+def check_by_building(plan: StudyPlan) -> PreflightResult:
     """Build data and model of every method once, so that what is wrong with them is known before Ray starts.
 
     Raises:
@@ -59,7 +59,7 @@ def check_by_building(plan: StudyPlan) -> Checked:
             note for dataset in datasets for note in (*dataset.notes, *_mixture_notes(plan, dataset))
         )
     )
-    return Checked(datasets[0].fingerprint, notes)
+    return PreflightResult(datasets[0].fingerprint, notes)
 
 
 def study_alignment(plan: StudyPlan, dataset: Dataset) -> Alignment:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ipgl.core.errors import StudyStateError
-from ipgl.core.retry import patiently
+from ipgl.core.retry import retrying
 
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -22,7 +22,7 @@ def read_json(path: Path) -> Any:
         OSError: It cannot be read.
     """
     try:
-        return json.loads(patiently(lambda: path.read_text(encoding="utf-8")))
+        return json.loads(retrying(lambda: path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
@@ -39,7 +39,7 @@ def read_model(path: Path, kind: type[_T]) -> _T | None:
         OSError: It cannot be read.
     """
     try:
-        return kind.model_validate_json(patiently(path.read_bytes))
+        return kind.model_validate_json(retrying(path.read_bytes))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:

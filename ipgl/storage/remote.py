@@ -22,7 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ipgl.core.errors import StudyStateError
 from ipgl.core.redaction import without_credentials
-from ipgl.core.retry import patiently
+from ipgl.core.retry import retrying
 
 _R = TypeVar("_R")
 _P = ParamSpec("_P")
@@ -79,7 +79,7 @@ class Remote:
     def __init__(self, uri: str) -> None:
         """Remember the URI; nothing is contacted yet."""
         self.uri = uri.rstrip("/")
-        self.shown = without_credentials(self.uri)
+        self.display_uri = without_credentials(self.uri)
         # Threads of one process share the copies: none may fetch what another has written but not yet put.
         self.guard = threading.RLock()
         self._known: dict[str, tuple[object, ...]] = {}
@@ -124,8 +124,8 @@ class Remote:
             system, root = url_to_fs(self.uri, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise StudyStateError(
-                f"storage {self.shown}: this URI cannot be used ({error}); install the package for it on all nodes "
-                "(s3fs for s3://, gcsfs for gs://, adlfs for abfs://), or give a folder"
+                f"storage {self.display_uri}: this URI cannot be used ({error}); install the package for it on all "
+                "nodes (s3fs for s3://, gcsfs for gs://, adlfs for abfs://), or give a folder"
             ) from None
         return system, root
 
@@ -239,7 +239,7 @@ class Remote:
 
     def _ask(self, action: Callable[[], _R]) -> _R:
         self.system.invalidate_cache()
-        return patiently(action, any_error=True)
+        return retrying(action, any_error=True)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.local).as_posix()

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.errors import StudyStateError
-from ipgl.core.retry import patiently
+from ipgl.core.retry import retrying
 from ipgl.evaluation import StudySummary
 from ipgl.storage.json_files import read_json, read_model
 from ipgl.storage.layout import StudyFiles, TrialFiles
@@ -77,9 +77,9 @@ class StudyFolder:
         return self.remote.uri if self.remote else str(self.path.parent)
 
     @property
-    def shown(self) -> str:
+    def display_uri(self) -> str:
         """The folder's path or URI for messages, without credentials."""
-        return f"{self.remote.shown}/{self.name}" if self.remote else str(self.path)
+        return f"{self.remote.display_uri}/{self.name}" if self.remote else str(self.path)
 
     @property
     def files(self) -> StudyFiles:
@@ -171,7 +171,7 @@ class StudyFolder:
     def _write(self, path: Path, text: str) -> None:
         try:
             with self.remote.guard if self.remote else nullcontext():
-                patiently(lambda: write_text(path, text))
+                retrying(lambda: write_text(path, text))
                 if self.remote:
                     self.remote.push(path)
         except OSError as error:
@@ -196,7 +196,7 @@ def studies_at(storage: str) -> list[StudyFolder]:
 def study_command(folder: StudyFolder, verb: str, group: str = "study") -> str:
     """A command about a study, for messages: `ipgl study resume NAME`, with `--storage` unless that is the default."""
     if folder.remote:
-        option = f" --storage {folder.remote.shown}"
+        option = f" --storage {folder.remote.display_uri}"
     else:
         storage = folder.path.parent
         option = "" if storage == Path("runs").resolve() else f" --storage {storage}"
@@ -221,6 +221,6 @@ def try_to_write(folder: StudyFolder) -> OSError | None:
 def write_error(folder: StudyFolder, error: OSError) -> StudyStateError:
     """The error for the user when the storage refuses a write."""
     return StudyStateError(
-        f"{folder.shown}: the storage must take the study's files, but refuses them ({error.strerror or error}); "
+        f"{folder.display_uri}: the storage must take the study's files, but refuses them ({error.strerror or error}); "
         f"what is there is whole: free space or mend it, then go on with `{study_command(folder, 'resume')}`"
     )

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ipgl.config import TrialConfig
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.errors import StudyStateError
-from ipgl.core.retry import patiently
+from ipgl.core.retry import retrying
 from ipgl.evaluation import Predictions, RunResult, read_predictions
 from ipgl.storage.json_files import read_json, read_model
 from ipgl.storage.layout import TrialFiles
@@ -148,7 +148,7 @@ class TrialFolder:
         return result
 
     def _write(self, path: Path, text: str) -> None:
-        patiently(lambda: write_text(path, text))
+        retrying(lambda: write_text(path, text))
         upload(self.remote, path)
 
 
@@ -161,13 +161,13 @@ class TrialArtifacts:
 
     def write_model(self, state: bytes | memoryview) -> None:
         """Write the trained model's state, as `torch.save` gives it."""
-        patiently(lambda: write_atomically(self.files.model, lambda file: file.write(state)))
+        retrying(lambda: write_atomically(self.files.model, lambda file: file.write(state)))
         upload(self.remote, self.files.model)
 
     def write_predictions(self, predictions: Predictions) -> None:
         """Write the predictions on test examples and held-out pairs."""
         tables = self.files.predictions, self.files.pair_predictions
-        patiently(lambda: predictions.write(*tables))
+        retrying(lambda: predictions.write(*tables))
         upload(self.remote, *tables)
 
     def read_predictions(self) -> Predictions:

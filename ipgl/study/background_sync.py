@@ -11,7 +11,7 @@ from ipgl.config import TrialConfig
 from ipgl.core.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults
 from ipgl.storage.study_dir import StudyFolder, study_command
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.study.study_tracker import StudyTracker
 
 _PERIOD_SECONDS = 2.0
 # Showing takes at most one part in so many of a core, which trials want: the pause is that much longer.
@@ -21,7 +21,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _PATIENCE_SECONDS = 20.0
 
 
-class TrackerSync:
+class BackgroundSync:
     """A thread that shows the tracker what stands on storage; use as a context manager.
 
     Storage comes first: what the tracker cannot take now it is shown again later, at the latest when the
@@ -29,7 +29,7 @@ class TrackerSync:
     the beginning if `must_open` says so.
     """
 
-    def __init__(self, study: TrackedStudy, *, must_open: bool = True) -> None:
+    def __init__(self, study: StudyTracker, *, must_open: bool = True) -> None:
         """Remember the study; nothing is contacted yet.
 
         Args:
@@ -46,7 +46,7 @@ class TrackerSync:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ipgl-tracker", daemon=True)
 
-    def __enter__(self) -> TrackerSync:
+    def __enter__(self) -> BackgroundSync:
         if self._must_open:
             self._study.open()
             self._opened = True

@@ -16,8 +16,8 @@ from ipgl.evaluation.aggregate import NOTHING_COMPARED
 from ipgl.evaluation.selection_audit import audit_rules
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.storage.study_dir import StudyFolder
-from ipgl.study.mixture_axis import on_one_axis
-from ipgl.study.results import missing_curves, read_ended, results_of, study_environment
+from ipgl.study.mixture_axis import align_studies
+from ipgl.study.results import missing_curves, read_ended_runs, results_of, study_environment
 
 _CURVE_AXES = {
     "mixture": "severities",
@@ -30,7 +30,7 @@ _SHOWN_KEYS = 6
 
 
 @dataclass(frozen=True)
-class Compared:
+class StudyComparison:
     """Studies side by side.
 
     Attributes:
@@ -60,7 +60,7 @@ class _Study:
         return f"{self.name}/{label}"
 
 
-def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compared:
+def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> StudyComparison:
     """Put studies beside each other, from what is on storage.
 
     Raises:
@@ -70,7 +70,7 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
     _require_same_groups(found)
     settings, problems = _common_settings(found)
     unpaired, notes = _data_differences(found)
-    axis = on_one_axis({study.name: study.tested for study in found}, *_names(found))
+    axis = align_studies({study.name: study.tested for study in found}, *_names(found))
     problems += [*unpaired, *axis.problems]
     comparison = compare(
         {
@@ -102,9 +102,9 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
             "differences": {
                 pair: points
                 for pair, points in comparison.differences.items()
-                if axis.holds(*pair.split(" - "))
+                if axis.comparable(*pair.split(" - "))
             },
-            "tests": tuple(test for test in comparison.tests if axis.holds(test.a, test.b)),
+            "tests": tuple(test for test in comparison.tests if axis.comparable(test.a, test.b)),
             # What was searched was tested on each study's own axis, so that its trials cannot be ranked together.
             **({"rules": ()} if axis.realigned else {}),
             "remarks": (
@@ -116,11 +116,13 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
         }
     )
     histories = {key: rows for study in found for key, rows in study.results.histories.items()}
-    return Compared(StudyResults(summary=summary, runs=tuple(runs), histories=histories), tuple(problems))
+    return StudyComparison(
+        StudyResults(summary=summary, runs=tuple(runs), histories=histories), tuple(problems)
+    )
 
 
 def _read(plan: StudyPlan, folder: StudyFolder) -> _Study:
-    ended = read_ended(folder, [method.label for method in plan.methods])
+    ended = read_ended_runs(folder, [method.label for method in plan.methods])
     # What is compared is compared over all studies together.
     return _Study(plan, results_of(plan, folder, ended, NOTHING_COMPARED), ended.tested)
 

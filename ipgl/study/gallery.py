@@ -14,7 +14,7 @@ from ipgl.evaluation import MethodSummary, StudyResults, Tested
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.report import Gallery, Mistake, PicturePair
 from ipgl.storage.study_dir import StudyFolder
-from ipgl.study.results import read_ended
+from ipgl.study.results import read_ended_runs
 from ipgl.trial.datasets import cached_dataset
 
 _PAIRS = 8
@@ -26,7 +26,7 @@ _DATASETS = 3
 def make_gallery(plan: StudyPlan, folder: StudyFolder, results: StudyResults) -> Gallery:
     """Build the data again and pick what to show; without the data the gallery says why there are no pictures."""
     shown = [method for method in results.summary.methods if method.final_runs]
-    tested = read_ended(folder, [method.label for method in shown]).tested
+    tested = read_ended_runs(folder, [method.label for method in shown]).tested
     pairs: tuple[PicturePair, ...] = ()
     mistakes: dict[str, tuple[Mistake, ...]] = {}
     known: set[str] = set()

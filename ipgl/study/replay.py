@@ -11,12 +11,12 @@ from ipgl.core.errors import StudyStateError, TrackingError
 from ipgl.storage.study_dir import StudyFolder
 from ipgl.storage.study_lock import locked
 from ipgl.study.runner import require_state, stored_plan
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import locate, make_tracker
 
 
 @dataclass(frozen=True)
-class Synced:
+class SyncResult:
     """What `sync_study` did: addresses to open, the number of runs shown, and what is not shown."""
 
     links: dict[str, str]
@@ -24,7 +24,7 @@ class Synced:
     warnings: list[str]
 
 
-def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
+def sync_study(folder: StudyFolder, uri: str | None = None) -> SyncResult:
     """Show a study that does not run now, finished or not, as it stands on storage.
 
     Args:
@@ -48,7 +48,7 @@ def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
         tracker = make_tracker(
             settings, folder.path.parent, _cursor(folder, plan.config.tracking.uri, settings.uri)
         )
-        study = TrackedStudy(
+        study = StudyTracker(
             tracker, plan, folder, str(state["execution"]), float(state["created_at"]), _fingerprint(folder)
         )
         study.open()
@@ -60,7 +60,7 @@ def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
             study.close(results)
         else:
             tracker.interrupt()
-    return Synced(tracker.links, len(trials), study.warnings)
+    return SyncResult(tracker.links, len(trials), study.warnings)
 
 
 def _cursor(folder: StudyFolder, own: str | None, uri: str | None) -> Path:

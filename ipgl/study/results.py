@@ -37,7 +37,7 @@ from ipgl.storage.trial_dir import TrialFolder
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedRuns:
     """What can be read of a study's ended runs.
 
     Attributes:
@@ -67,7 +67,7 @@ def read_runs(folder: StudyFolder) -> list[tuple[TrialFolder, RunResult]]:
     return [(trial, result) for trial in folder.trials() if (result := trial.read_result())]
 
 
-def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
+def read_ended_runs(folder: StudyFolder, labels: Iterable[str]) -> EndedRuns:
     """Read all that can be read; a damaged file costs its run, not the others."""
     runs: list[tuple[TrialFolder, RunResult]] = []
     tested: dict[str, list[Tested]] = {label: [] for label in labels}
@@ -87,7 +87,7 @@ def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
                 repeated[result.trial] = Tested(result, trial.artifacts.read_predictions())
         except StudyStateError as error:
             damaged.append(str(error))
-    return Ended(runs, tested, tuple(f"A run is left out: {what}." for what in damaged), repeated)
+    return EndedRuns(runs, tested, tuple(f"A run is left out: {what}." for what in damaged), repeated)
 
 
 def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None]:
@@ -108,11 +108,13 @@ def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None
 
 def summarise(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
     """Everything that tables, figures and the tracker show, from what is on storage."""
-    ended = read_ended(folder, [method.label for method in plan.methods])
+    ended = read_ended_runs(folder, [method.label for method in plan.methods])
     return results_of(plan, folder, ended, compare(ended.tested, plan.config.evaluation))
 
 
-def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: Comparison) -> StudyResults:
+def results_of(
+    plan: StudyPlan, folder: StudyFolder, ended: EndedRuns, comparison: Comparison
+) -> StudyResults:
     """The study's results from its runs as read, and from what a comparison found for its labels."""
     winners = folder.read_winners() or {}
     methods = tuple(
@@ -154,7 +156,7 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
 
 
 def _method_summary(
-    plan: StudyPlan, method: MethodPlan, ended: Ended, winner_key: str | None, comparison: Comparison
+    plan: StudyPlan, method: MethodPlan, ended: EndedRuns, winner_key: str | None, comparison: Comparison
 ) -> MethodSummary:
     from ipgl.search import importances  # imports optuna
 

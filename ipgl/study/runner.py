@@ -25,10 +25,10 @@ from ipgl.plan.study_plan import StudyPlan, make_plan, skipping_bad
 from ipgl.report import write_report
 from ipgl.storage.study_dir import StudyFolder, StudyState, studies_at, study_command, try_to_write
 from ipgl.storage.study_lock import locked
-from ipgl.study.background_sync import TrackerSync
+from ipgl.study.background_sync import BackgroundSync
 from ipgl.study.gallery import make_gallery
 from ipgl.study.results import choose_winners, summarise
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import Tracker, make_tracker
 from ipgl.trial.user_code import copy_imports
 
@@ -37,7 +37,7 @@ _RETRAINED: tuple[Phase, ...] = ("final", "component")
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedStudy:
     """What a study's end hands over."""
 
     results: StudyResults
@@ -51,7 +51,7 @@ def storage_folder(plan: StudyPlan) -> StudyFolder:
     return StudyFolder.at(plan.config.storage, plan.config.name)
 
 
-def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) -> Finished:
+def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) -> FinishedStudy:
     """Run a new study.
 
     Raises:
@@ -62,7 +62,7 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
     folder = storage_folder(plan)
     if folder.remote and plan.config.tracking.name == "mlflow" and plan.config.tracking.uri is None:
         raise StudyStateError(
-            f"storage {folder.remote.shown}: MLflow cannot keep its database at a URI; set `tracking.uri` in "
+            f"storage {folder.remote.display_uri}: MLflow cannot keep its database at a URI; set `tracking.uri` in "
             f"{plan.document.source} to a server or database, or `tracking: {{name: none}}`"
         )
     _refuse_name_in_use(plan, folder)
@@ -105,12 +105,12 @@ def _refuse_name_in_use(plan: StudyPlan, folder: StudyFolder) -> None:
         else f"go on with it by `{study_command(folder, 'resume')}`"
     )
     raise StudyStateError(
-        f"{folder.shown}: a study's name may be used once in a storage folder, and {folder.name!r} is "
+        f"{folder.display_uri}: a study's name may be used once in a storage folder, and {folder.name!r} is "
         f"{'finished' if done else 'begun'}; {advice}, or change `name` in {plan.document.source}, or remove the folder"
     )
 
 
-def resume_study(folder: StudyFolder, watcher: Events, address: str | None = None) -> Finished:
+def resume_study(folder: StudyFolder, watcher: Events, address: str | None = None) -> FinishedStudy:
     """Go on with an interrupted study; of a finished one, the summary and the report are made again.
 
     Raises:
@@ -152,7 +152,7 @@ def require_state(folder: StudyFolder) -> StudyState:
         known = (
             f"studies there: {', '.join(names)}" if names else "there is no study yet: `ipgl study run FILE`"
         )
-        raise StudyStateError(f"{folder.shown}: no study of this name; {known}")
+        raise StudyStateError(f"{folder.display_uri}: no study of this name; {known}")
     return state
 
 
@@ -163,7 +163,7 @@ def _run(
     tracker: Tracker,
     address: str | None,
     fingerprint: str,
-) -> Finished:
+) -> FinishedStudy:
     state = require_state(folder)
     started, before = time.monotonic(), float(state["seconds"])
 
@@ -176,10 +176,10 @@ def _run(
     write_phase(state["phase"])
     # A new study stops at an address that cannot be used, because a typing mistake is likelier than a server that
     # is away; a resumed one goes on without it.
-    study = TrackedStudy(
+    study = StudyTracker(
         tracker, plan, folder, str(state["execution"]), float(state["created_at"]), fingerprint
     )
-    sync = TrackerSync(study, must_open=state["sessions"] == 1)
+    sync = BackgroundSync(study, must_open=state["sessions"] == 1)
     try:
         with _interruptible(), sync:
             _train(plan, folder, AllEvents(sync, watcher), address, write_phase)
@@ -189,7 +189,7 @@ def _run(
     except BaseException:
         write_phase(state["phase"])
         raise
-    return Finished(results, folder, tracker.links, sync.warnings)
+    return FinishedStudy(results, folder, tracker.links, sync.warnings)
 
 
 def finish(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
@@ -251,7 +251,7 @@ def _create(folder: StudyFolder) -> None:
             raise error
     except OSError as error:
         raise StudyStateError(
-            f"{folder.shown}: the storage folder cannot be written ({error.strerror}); "
+            f"{folder.display_uri}: the storage folder cannot be written ({error.strerror}); "
             "set `storage` to a folder that can, or change its permissions"
         ) from None
 

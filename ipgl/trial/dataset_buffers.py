@@ -27,7 +27,7 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def frozen(dataset: Dataset) -> list[NDArray[np.uint8]] | None:
+def to_buffers(dataset: Dataset) -> list[NDArray[np.uint8]] | None:
     """The data set as bytes, its tensors' content apart from the rest and not copied.
 
     None if it cannot be pickled, as with a function of the user's that has no name, or if it maps a file, which all
@@ -42,7 +42,7 @@ def frozen(dataset: Dataset) -> list[NDArray[np.uint8]] | None:
     return [np.frombuffer(part, dtype=np.uint8) for part in (out.getbuffer(), *(b.raw() for b in buffers))]
 
 
-def thawed(parts: Sequence[NDArray[np.uint8]]) -> Dataset:
+def from_buffers(parts: Sequence[NDArray[np.uint8]]) -> Dataset:
     """The data set again, its tensors where `parts` are: if those cannot be written, nor can they."""
     whole, *buffers = parts
     dataset: Dataset = pickle.loads(whole.tobytes(), buffers=buffers)

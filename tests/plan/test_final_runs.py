@@ -24,7 +24,7 @@ from ipgl.plan.final_runs import component_trials, final_trials
 from ipgl.plan.preflight import check_by_building
 from ipgl.plan.study_plan import make_plan
 from ipgl.study.gallery import make_gallery
-from ipgl.study.results import final_runs_json, read_ended, summarise
+from ipgl.study.results import final_runs_json, read_ended_runs, summarise
 from ipgl.study.runner import _left
 from ipgl.training import SilentReporter
 from ipgl.trial.run import run_trial
@@ -44,7 +44,7 @@ def study(tmp_path_factory):
 
 def test_every_run_has_its_own_seeds(study):
     _, folder = study
-    runs = read_ended(folder, ["erm", "ipg"]).results
+    runs = read_ended_runs(folder, ["erm", "ipg"]).results
     phases = [run.phase for run in runs]
     assert [phases.count(phase) for phase in ("search", "final", "component")] == [2, 4, 10]
     finals = [run for run in runs if run.phase == "final"]

@@ -171,7 +171,7 @@ def test_a_study_s_folder_finds_its_storage_in_another_process(tmp_path: Path) -
     assert folder.remote is remote_at(f"file://{tmp_path}/there")
     again = pickle.loads(pickle.dumps(folder))
     assert again == folder
-    assert folder.shown == f"file://{tmp_path}/there/small"
+    assert folder.display_uri == f"file://{tmp_path}/there/small"
     assert study_command(folder, "resume") == f"ipgl study resume small --storage file://{tmp_path}/there"
     folder.path.mkdir(exist_ok=True)
     folder.write_state({"phase": "search"})
@@ -188,7 +188,7 @@ def test_an_unknown_scheme_names_the_cure() -> None:
 
 def test_credentials_are_not_shown() -> None:
     remote = Remote("sftp://me:hunter22@host/runs")
-    assert "hunter22" not in remote.shown
+    assert "hunter22" not in remote.display_uri
     assert "hunter22" not in study_command(StudyFolder(Path("x"), remote), "resume")
 
 

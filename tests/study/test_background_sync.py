@@ -23,10 +23,10 @@ from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.storage.study_dir import StudyFolder
 from ipgl.storage.study_lock import lock_file
 from ipgl.study import background_sync as sync_module
-from ipgl.study.background_sync import TrackerSync
+from ipgl.study.background_sync import BackgroundSync
 from ipgl.study.replay import sync_study
 from ipgl.study.results import choose_winners, summarise
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import make_tracker
 from ipgl.trial.run import run_trial
 
@@ -86,15 +86,15 @@ def document(folder: StudyFolder) -> Document:
     return read_document(folder.files.source)
 
 
-def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> TrackerSync:
+def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> BackgroundSync:
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.files.tracking)
     state = folder.read_state() or {}
-    return TrackerSync(
-        TrackedStudy(tracker, plan, folder, state["execution"], state["created_at"]), **changes
+    return BackgroundSync(
+        StudyTracker(tracker, plan, folder, state["execution"], state["created_at"]), **changes
     )
 
 
-def run(plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None, label: str, phase: str, seed: int):
+def run(plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None, label: str, phase: str, seed: int):
     config = plan.trial(label, {}, phase, seed)
 
     class Reporter:

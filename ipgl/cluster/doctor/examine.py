@@ -56,11 +56,11 @@ def examine(
         here = probe.facts("this machine") if not problem else without_storage("this machine", problem)
         nodes: Sequence[NodeFacts] = ()
         if address:
-            from ipgl.cluster.doctor.ray_nodes import look_around
+            from ipgl.cluster.doctor.ray_nodes import inspect_nodes
 
-            nodes, notes = look_around(address, probe)
+            nodes, notes = inspect_nodes(address, probe)
             findings += notes
-    findings += judge(remote_at(uri).shown if uri else str(folder), here, nodes)
+    findings += judge(remote_at(uri).display_uri if uri else str(folder), here, nodes)
     if uri and tracking.name == "mlflow" and tracking.uri is None:
         findings.append(
             Finding(
@@ -71,8 +71,8 @@ def examine(
             )
         )
     else:
-        findings.append(look_at_tracker(tracking, folder))
-    findings += look_at_token(os.environ, on_cluster=bool(address))
+        findings.append(check_tracker(tracking, folder))
+    findings += check_token(os.environ, on_cluster=bool(address))
     return findings
 
 
@@ -185,7 +185,7 @@ def _judge_clocks(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
         yield Finding("clock", "ok", f"the nodes' clocks agree with the driver's to {SKEW_SECONDS:g} s")
 
 
-def look_at_tracker(settings: TrackingSettings, storage: Path) -> Finding:
+def check_tracker(settings: TrackingSettings, storage: Path) -> Finding:
     """Whether runs can be recorded where the study file says."""
     if settings.name == "none":
         return Finding("mlflow", "ok", "not used (tracking: none)")
@@ -199,7 +199,7 @@ def look_at_tracker(settings: TrackingSettings, storage: Path) -> Finding:
     return Finding("mlflow", "ok", f"{store.shown} answers")
 
 
-def look_at_token(environment: Mapping[str, str], on_cluster: bool) -> Iterator[Finding]:
+def check_token(environment: Mapping[str, str], on_cluster: bool) -> Iterator[Finding]:
     """Whether Ray asks for a token, and who can read it on this machine."""
     path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     wanted = environment.get("RAY_AUTH_MODE", "").lower() == "token"

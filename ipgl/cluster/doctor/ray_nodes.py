@@ -32,7 +32,7 @@ class _Observer:
         return time.time()
 
 
-def look_around(address: str, probe: Probe) -> tuple[list[NodeFacts], list[Finding]]:
+def inspect_nodes(address: str, probe: Probe) -> tuple[list[NodeFacts], list[Finding]]:
     """Ask every node of the cluster.
 
     Returns:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _EXAMPLES = 2  # an exported model takes batches of any size only if it was shown more than one
 
 
-class TrackedStudy:
+class StudyTracker:
     """One study and the tracker that shows it; every method may be called again."""
 
     def __init__(
