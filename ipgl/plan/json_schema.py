@@ -1,4 +1,4 @@
-"""The JSON Schema of study files, with every registry entry's settings, so that editors complete them."""
+"""The JSON Schema of study files, which includes the settings of every registry entry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RANGE_KINDS = {name: _NUMBERS for name in ("uniform", "log_uniform", "int", "lo
 
 
 def study_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12)."""
+    """The JSON Schema (draft 2020-12) of study files."""
     schema = StudyConfig.model_json_schema()
     definitions = schema["$defs"]
     definitions["SearchRange"] = {
@@ -43,7 +43,7 @@ def study_schema() -> dict[str, Any]:
 
 
 def _components(entries: Mapping[str, type[BaseModel]], definitions: dict[str, Any]) -> dict[str, Any]:
-    """One alternative per registry entry, told apart by `name`."""
+    """A schema with one alternative per registry entry, distinguished by `name`."""
     alternatives = []
     for name, settings in entries.items():
         own = _inlined(settings, definitions)
@@ -54,7 +54,7 @@ def _components(entries: Mapping[str, type[BaseModel]], definitions: dict[str, A
 
 
 def _methods(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Each label's settings: those of its method, every value open to a range, and the sections' overrides."""
+    """The schema of `methods`: for each label its method's settings, or search ranges, and overrides of sections."""
 
     def searchable(*classes: type[BaseModel]) -> dict[str, Any]:
         return {"anyOf": [_searchable(_inlined(settings, definitions), definitions) for settings in classes]}
@@ -93,7 +93,7 @@ def _inlined(settings: type[BaseModel], definitions: dict[str, Any]) -> dict[str
 
 
 def _searchable(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The same schema with a search range allowed wherever one value stands, in nested mappings too."""
+    """The same schema, which allows a search range in place of every value, also in nested mappings."""
     schema = copy.deepcopy(schema)
     for name, value in schema.get("properties", {}).items():
         nested = definitions.get(value.get("$ref", "").rpartition("/")[2], {})

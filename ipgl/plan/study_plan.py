@@ -1,4 +1,4 @@
-"""From a study file to concrete trials: registry names looked up, every value and every range checked."""
+"""The plan of a study: the checked study file, and complete configurations of its trials."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ from ipgl.plan.seeds import final_draws, fixed_seed_problems, vary_problems
 from ipgl.tracking import TRACKERS
 from ipgl.trial.user_code import ImportFailedError, load_imports
 
-# Sections of the study file that a method's entry may override for itself; all else in it is the method's own.
+# Sections of the study file that a method's entry may override; its other keys are the method's own settings.
 SECTIONS = ("dataset", "model", "training")
 
 
 @dataclass(frozen=True)
 class MethodPlan:
-    """One label of the study file.
+    """The plan of one label: a method, its settings and its search space.
 
     Attributes:
-        label: The name in the study file.
-        method: The registry entry.
-        sections: Section -> fixed values, with `method` for the method's own settings.
-        space: Dotted key -> search range; keys of a section begin with its name.
-        start: Known good points that the search tries first; each has a value for every key of `space`.
+        label: The method's name in the study file.
+        method: Name of the registry entry.
+        sections: Fixed values by section; the section `method` holds the method's own settings.
+        space: Search range by dotted key; keys of other sections begin with the section's name.
+        start: Hyperparameters that the search tries first; each has a value for every key of `space`.
     """
 
     label: str
@@ -68,7 +68,13 @@ class MethodPlan:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A checked study: nothing in it can be wrong any more but the data themselves."""
+    """A study file after all checks that need no data.
+
+    Attributes:
+        document: The parsed study file with its line numbers.
+        config: The validated study file.
+        methods: The plan of each label, in the order of the file.
+    """
 
     document: Document
     config: StudyConfig
@@ -76,17 +82,18 @@ class StudyPlan:
 
     @property
     def hash(self) -> str:
-        """Hash of the study file's meaning, without what leaves results alone."""
+        """Hash of the configuration, without settings that do not influence results (storage, tracking, packing)."""
         search = {"pack"}
         if self.config.search.vary == SearchSettings().vary:
-            search.add("vary")  # a study begun before there was a choice goes on
-        apart: Any = {"tracking": True, "storage": True, "question": True, "search": search}
-        return config_hash(self.config.model_dump(mode="json", exclude=apart))
+            search.add("vary")  # keeps the hash of studies that were started before this setting existed
+        excluded: dict[str, bool | set[str]] = dict.fromkeys(("tracking", "storage", "question"), True)
+        excluded["search"] = search
+        return config_hash(self.config.model_dump(mode="json", exclude=excluded))
 
     def for_trials(self) -> StudyPlan:
-        """The plan as trials need it: without the file and the tracker's address, which may hold a password.
+        """The plan without the text of the file and the tracker's address, which may contain a password.
 
-        Ray keeps what it is given, in files too.
+        Ray stores objects that are sent to its workers, also in files.
         """
         config = self.config.model_copy(update={"tracking": TrackingSettings(name="none")})
         return StudyPlan(replace(self.document, text="", data={}), config, self.methods)
@@ -107,10 +114,10 @@ class StudyPlan:
 
         Args:
             label: The method's name in the study file.
-            sampled: A value for every key of the label's space.
-            phase: What the trial is for.
-            seed: Seed of weights, order and the method's randomness.
-            dataset_seeds: Seeds of the data set in place of the study file's.
+            sampled: A value for every key of the label's search space.
+            phase: The phase of the study to which the trial belongs.
+            seed: Seed of the initial weights, the batch order and the method's own randomness.
+            dataset_seeds: Seeds of the data set that replace those of the study file, by source.
         """
         plan = self.method(label)
         sections = _with_values(plan, sampled)
@@ -136,11 +143,11 @@ class StudyPlan:
         )
 
     def search_trials(self, label: str) -> int:
-        """How many trials the search of a label runs: one if there is nothing to search."""
+        """Number of search trials of a label: one if its search space is empty."""
         return self.config.search.trials if self.method(label).space else 1
 
     def final_seeds(self) -> list[int]:
-        """Weights' seeds of the final runs, none of which the search has seen."""
+        """Seeds of the weights in the final runs; no search trial uses them."""
         return [draw.weights for draw in final_draws(self.config.search)]
 
 
@@ -149,8 +156,8 @@ def load_plan(path: Path, skip_bad: bool = False, storage: str | None = None) ->
 
     Args:
         path: The file.
-        skip_bad: Let the data set leave out what is faulty, whatever the file says.
-        storage: Folder or URI in place of the file's.
+        skip_bad: Set the data set's `skip_bad`, so that faulty rows are left out.
+        storage: Folder or URI that replaces the file's `storage`.
 
     Raises:
         IpglError: The file cannot be read or breaks a rule; the message names file, line, key, rule and value.
@@ -271,7 +278,7 @@ def _start_points(
 
 
 def _check_values(document: Document, config: StudyConfig, plan: MethodPlan) -> list[Problem]:
-    """Problems of the method's sections, with every range replaced by each of its probes in turn."""
+    """Problems of a method's sections, checked with each probe value of each search range."""
     first: dict[str, Scalar] = {key: found.probes[0] for key, found in plan.space.items()}
     candidates: list[tuple[str | None, int, dict[str, Scalar]]] = [(None, 0, first)]
     candidates += [
@@ -321,7 +328,7 @@ def _section_problems(
                     message += (
                         f" The sections {', '.join(SECTIONS)} and the keys method, start may stand here too."
                     )
-                # A value that the entry did not override stands in the study's own section.
+                # A value that the entry does not override is in the section of the whole study.
                 inherited = name != "method" and problem.path not in document.lines
                 yield Problem(problem.path[2:] if inherited else problem.path, message)
             continue
@@ -348,7 +355,7 @@ def _complete(settings: type[Settings], name: str, values: dict[str, Any]) -> Co
 
 
 def _leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Values with their keys; a mapping that reads as a search range, or an empty one, is a value."""
+    """The values of a nested mapping with their keys; search ranges and empty mappings are values."""
     for key, value in tree.items():
         if isinstance(value, dict) and value and not _is_range(value):
             yield from _leaves(value, (*path, str(key)))
@@ -356,14 +363,14 @@ def _leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[
             yield (*path, str(key)), value
 
 
-def _is_range(value: Any) -> bool:
+def _is_range(value: object) -> bool:
     try:
         return parse_range(value) is not None
     except RangeError:
         return True
 
 
-def _assign(tree: dict[str, Any], keys: tuple[str, ...] | list[str], value: Any) -> None:
+def _assign(tree: dict[str, Any], keys: tuple[str, ...] | list[str], value: object) -> None:
     *parents, last = keys
     for key in parents:
         if not isinstance(tree.get(key), dict):

@@ -1,4 +1,4 @@
-"""Models and methods from the components that a configuration names."""
+"""Construction of models and methods from a trial's configuration, and loading of trained models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ipgl.trial.user_code import load_imports
 
 
 def build_model(component: Component, dataset: Dataset, seed: int) -> Classifier:
-    """Build the model with initial weights that depend on `seed` alone."""
+    """Build the model that a component names; its initial weights depend only on `seed`."""
     entry = lookup("model", MODELS, component.name)
     torch.manual_seed(derive_seed(seed, "weights"))
     return entry.build(
@@ -37,7 +37,7 @@ def load_model(folder: Path) -> Classifier:
     """The trained model of a completed trial, in evaluation mode on the CPU.
 
     Args:
-        folder: The trial's folder, as `TrialFolder.path`.
+        folder: The trial's folder (`TrialFolder.path`).
 
     Raises:
         StudyStateError: The trial has no result, or its files are damaged.

@@ -100,5 +100,5 @@ def test_a_damaged_result_costs_its_run_alone(storage, first):
     victim.files.result.write_text("{")
     summary = compare_studies([first, (plan, folder)]).results.summary
     remark = next(remark for remark in summary.remarks if "left out" in remark)
-    assert remark.startswith(f"damaged: A run is left out: {victim.result}: not a valid RunResult")
+    assert remark.startswith(f"damaged: A run is left out: {victim.files.result}: not a valid RunResult")
     assert [len(method.final_runs) for method in summary.methods] == [2, 2, 2, 1]
