@@ -1,4 +1,7 @@
-"""The verbs about results: `ipgl report, compare, track sync, methods, ui`. Heavy imports stand inside the handlers."""
+"""Subcommands for results: `ipgl report, compare, track sync, methods, ui`.
+
+Heavy imports are made inside the functions, as in `ipgl.cli.main`.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,7 @@ def ui(
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the verbs: report, compare, methods and ui at the top, sync under track."""
+    """Register report, compare, methods and ui at the top level, and sync under `ipgl track`."""
     for verb in (report, compare, methods, ui):
         app.command()(verb)
     app.add_typer(track_app, name="track")
@@ -147,5 +150,5 @@ def _write(
 
 
 def _beside(folder: StudyFolder) -> Path:
-    """Where a study's reports go: beside its files, or into the working folder if those are at a URI."""
+    """The folder for a study's reports: its own, or one in the working folder if the storage is a URI."""
     return Path.cwd() / folder.name if folder.remote else Path(folder.path)

@@ -1,4 +1,7 @@
-"""The verbs `ipgl study run, resume, validate, schema, list, show`. Heavy imports stand inside the handlers."""
+"""Subcommands for studies: `ipgl study run, resume, validate, schema, list, show`.
+
+Heavy imports are made inside the functions, as in `ipgl.cli.main`.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,7 @@ def show(
 def _watch(
     plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], FinishedStudy], progress: str
 ) -> None:
-    """Run or resume a study with a live display, then print what it found and what to do next."""
+    """Run or resume a study with a live display, then print its results and the next step."""
     from ipgl.cli.console import make_console, print_links
     from ipgl.cli.live_display import DecodeLines, LiveDisplay, print_results
     from ipgl.data.image_cache import watching

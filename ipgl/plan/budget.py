@@ -11,7 +11,8 @@ from ipgl.core.flatten import flatten
 from ipgl.evaluation import SELECTION_RULES, RunResult
 from ipgl.evaluation.study_summary import MethodBudget, SearchedSetting
 from ipgl.methods import METHODS, Needs
-from ipgl.plan.study_plan import MethodPlan, StudyPlan
+from ipgl.plan.method_plan import MethodPlan
+from ipgl.plan.study_plan import StudyPlan
 
 
 def method_budget(plan: StudyPlan, method: MethodPlan, search: Sequence[RunResult]) -> MethodBudget:

@@ -12,7 +12,8 @@ from ipgl.core.errors import DataError, IpglError
 from ipgl.data import Alignment, Dataset, group_counts
 from ipgl.evaluation import SELECTION_RULES, group_results, mixture_remarks
 from ipgl.methods import METHODS, Needs
-from ipgl.plan.study_plan import MethodPlan, StudyPlan
+from ipgl.plan.method_plan import MethodPlan
+from ipgl.plan.study_plan import StudyPlan
 from ipgl.trial.build import build_model
 from ipgl.trial.datasets import cached_dataset, training_counts, trial_alignment, trial_dataset
 

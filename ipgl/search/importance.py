@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+
 from ipgl.config import Range
 from ipgl.config.ranges import Scalar
 from ipgl.search.space import distributions

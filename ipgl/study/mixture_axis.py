@@ -1,4 +1,4 @@
-"""Puts studies that are compared on one mixture axis: which groups agree must be the same for all."""
+"""Alignment of the studies in a comparison, so that their mixture curves share one severity axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipgl.report.formatting import listed
 
 Studies: TypeAlias = Mapping[str, Mapping[str, Sequence[Tested]]]
 _Roles: TypeAlias = tuple[bool | None, ...]
-_TRAINING_MIX = 0.01  # seeds of the data move the training mix by less
+_TRAINING_MIX = 0.01  # larger than the differences between seeds of one data set
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class AlignedStudies:
     """Final runs of several studies under one alignment.
 
     Attributes:
-        studies: Study -> label -> completed final runs.
-        problems: What had to be changed, or cannot be compared, a sentence each.
-        realigned: Whether a study's runs are read under another alignment than its own.
-        other_mix: Studies whose points lie at other mixes than the first one's, so that no difference to them is told.
+        studies: Completed final runs by study and label.
+        problems: What was changed, or cannot be compared, one sentence each.
+        realigned: Whether some study is evaluated under another alignment than its own.
+        other_mix: Studies whose severities stand for other mixtures than the first study's, so that differences to
+            them are left out.
     """
 
     studies: Studies
@@ -32,7 +33,7 @@ class AlignedStudies:
     other_mix: frozenset[str] = frozenset()
 
     def comparable(self, first: str, second: str) -> bool:
-        """Whether accuracies of labels `study/label` at one severity are accuracies on one mix."""
+        """Whether two labels `study/label` have accuracies on the same mixtures."""
         one, other = (label.partition("/")[0] for label in (first, second))
         return one == other or not {one, other} & self.other_mix
 
@@ -40,14 +41,14 @@ class AlignedStudies:
 def align_studies(
     studies: Studies, class_names: Sequence[str], attribute_names: Sequence[str]
 ) -> AlignedStudies:
-    """The studies' final runs with the same groups aligned, and what had to be changed for that.
+    """Give the final runs of all studies the same aligned groups.
 
-    Mixtures are exact from group accuracies, so a run can be read under another study's alignment: that of the first
-    study that has one is used for all. Without any, the general mixtures of studies differ where their training mixes
-    do.
+    Accuracies on mixtures follow exactly from group accuracies, so a run can be evaluated under another study's
+    alignment: that of the first study that has one is used for all. Without any, general mixtures are used, which
+    differ between studies whose training mixes differ.
 
     Args:
-        studies: Study -> label -> completed final runs, all with the same groups.
+        studies: Completed final runs by study and label, all with the same groups.
         class_names: Names of the classes.
         attribute_names: Names of the attribute's values.
     """
@@ -100,7 +101,7 @@ def _said(groups: Sequence[GroupCount], classes: Sequence[str], attributes: Sequ
 
 
 def _general(studies: Studies, firsts: Mapping[str, Tested]) -> AlignedStudies:
-    """The studies as they are; those are apart whose general mixture starts elsewhere than the first one's."""
+    """The studies unchanged; `other_mix` are those whose training mix differs from the first study's."""
     starts = {name: mixture_weights(run.run.groups, [0.0])[0] for name, run in firsts.items()}
     first, *others = starts or [""]
     different = [name for name in others if abs(starts[name] - starts[first]).max() > _TRAINING_MIX]

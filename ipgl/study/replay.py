@@ -1,4 +1,4 @@
-"""Bring MLflow up to date from a study's files, by hand and at any address."""
+"""Synchronisation of a study on storage with MLflow, at the study's own address or another one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from ipgl.tracking import locate, make_tracker
 
 @dataclass(frozen=True)
 class SyncResult:
-    """What `sync_study` did: addresses to open, the number of runs shown, and what is not shown."""
+    """Result of `sync_study`.
+
+    Attributes:
+        links: Addresses of the study in the tracker's user interface, by title.
+        runs: Number of runs that were synchronised.
+        warnings: What could not be recorded, one sentence each.
+    """
 
     links: dict[str, str]
     runs: int
@@ -25,14 +31,14 @@ class SyncResult:
 
 
 def sync_study(folder: StudyFolder, uri: str | None = None) -> SyncResult:
-    """Show a study that does not run now, finished or not, as it stands on storage.
+    """Record the present state of a study, which may be unfinished but must not be running.
 
     Args:
         folder: The study.
-        uri: Server or database to show it in; None is the one that the study file names.
+        uri: MLflow server or database; None for that of the study file.
 
     Raises:
-        StudyStateError: There is no such study, it is running, or all of it is unreadable.
+        StudyStateError: There is no such study, it is running, or its files cannot be read.
         TrackingError: The study has no tracker and `uri` is None, or the tracker cannot be used.
     """
     state, plan = require_state(folder), stored_plan(folder)
@@ -64,16 +70,18 @@ def sync_study(folder: StudyFolder, uri: str | None = None) -> SyncResult:
 
 
 def _cursor(folder: StudyFolder, own: str | None, uri: str | None) -> Path:
-    """One file per address, because each says how far *that* copy is."""
+    """The file that stores how much of the study has been recorded at an address; one file per address."""
     if uri == own:
         return folder.files.tracking
-    shown = locate(folder.path.parent, uri).shown  # without a password, of which even a hash tells something
+    shown = locate(
+        folder.path.parent, uri
+    ).shown  # without credentials, since a hash of them could be attacked
     digest = hashlib.sha256(shown.encode()).hexdigest()[:12]
     return folder.files.tracking.with_stem(f"{folder.files.tracking.stem}-{digest}")
 
 
 def _fingerprint(folder: StudyFolder) -> str:
-    """The data's fingerprint as the first run that can be read says it."""
+    """The data's fingerprint, from the first readable result."""
     for path in sorted(folder.path.glob("trials/*/result.json")):
         with suppress(StudyStateError):
             result = folder.trial(path.parent.name).read_result()

@@ -1,4 +1,4 @@
-"""One execution of a study, from its file to its report, and going on after an interruption."""
+"""Running a study from its plan to its report, and resuming one that was interrupted."""
 
 from __future__ import annotations
 
@@ -32,13 +32,20 @@ from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import Tracker, make_tracker
 from ipgl.trial.user_code import copy_imports
 
-# In this order, so that a study can be read as soon as its final runs have ended.
+# In this order, so that results are available as soon as the final runs have ended.
 _RETRAINED: tuple[Phase, ...] = ("final", "component")
 
 
 @dataclass(frozen=True)
 class FinishedStudy:
-    """What a study's end hands over."""
+    """A study that has finished.
+
+    Attributes:
+        results: Its results.
+        folder: Its folder on storage.
+        links: Addresses of the study in the tracker's user interface, by title.
+        warnings: What the tracker could not record, one sentence each.
+    """
 
     results: StudyResults
     folder: StudyFolder
@@ -47,7 +54,7 @@ class FinishedStudy:
 
 
 def storage_folder(plan: StudyPlan) -> StudyFolder:
-    """Where this study is or will be kept."""
+    """The folder in which the results of this study are stored."""
     return StudyFolder.at(plan.config.storage, plan.config.name)
 
 
@@ -56,8 +63,8 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
 
     Raises:
         StudyStateError: The name is in use on this storage, or the storage cannot be written.
-        IpglError: Anything else that the user can mend.
-        KeyboardInterrupt: It was interrupted; `resume_study` goes on.
+        IpglError: Another error that the user can correct.
+        KeyboardInterrupt: The study was interrupted; `resume_study` continues it.
     """
     folder = storage_folder(plan)
     if folder.remote and plan.config.tracking.name == "mlflow" and plan.config.tracking.uri is None:
@@ -71,11 +78,11 @@ def start_study(plan: StudyPlan, watcher: Events, address: str | None = None) ->
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.files.tracking)
     tracker.check()
     with locked(folder):
-        _refuse_name_in_use(plan, folder)  # another process may have begun it meanwhile
+        _refuse_name_in_use(plan, folder)  # another process may have created it meanwhile
         write_atomically(folder.files.source, lambda file: file.write(plan.document.text.encode()))
         uri = plan.config.tracking.uri or ""
         if without_credentials(uri) != uri:
-            folder.files.source.chmod(0o600)  # a password stands there, and resuming needs it
+            folder.files.source.chmod(0o600)  # it contains a password, which resuming needs
         copy_imports(plan.config.imports, Path(plan.document.source).parent, folder.path)
         folder.publish()
         execution = f"{plan.config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
@@ -115,7 +122,7 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
 
     Raises:
         StudyStateError: There is no such study, it is running, or its files do not fit together.
-        KeyboardInterrupt: It was interrupted again.
+        KeyboardInterrupt: The study was interrupted again.
     """
     state = require_state(folder)
     plan = stored_plan(folder)
@@ -131,7 +138,7 @@ def resume_study(folder: StudyFolder, watcher: Events, address: str | None = Non
 
 
 def stored_plan(folder: StudyFolder) -> StudyPlan:
-    """The plan of a study on storage, whose storage is where it is now."""
+    """The plan of a study on storage; its `storage` is the present location, which may differ from the file's."""
     folder.fetch()
     document = read_document(folder.files.source)
     skipped = (folder.read_state() or {}).get("skip_bad", False)
@@ -141,10 +148,10 @@ def stored_plan(folder: StudyFolder) -> StudyPlan:
 
 
 def require_state(folder: StudyFolder) -> StudyState:
-    """A study's state.
+    """The state of a study that must exist.
 
     Raises:
-        StudyStateError: There is no study in the folder; the message lists those beside it.
+        StudyStateError: There is no study in the folder; the message lists the studies on the same storage.
     """
     state = folder.read_state()
     if state is None:
@@ -174,8 +181,7 @@ def _run(
     state["sessions"] += 1
     state["environment"] = {"ray_cluster": address or os.environ.get("RAY_ADDRESS") or "local"}
     write_phase(state["phase"])
-    # A new study stops at an address that cannot be used, because a typing mistake is likelier than a server that
-    # is away; a resumed one goes on without it.
+    # An unusable address ends a new study, where it is probably mistyped; a resumed study runs without the tracker.
     study = StudyTracker(
         tracker, plan, folder, str(state["execution"]), float(state["created_at"]), fingerprint
     )
@@ -193,7 +199,7 @@ def _run(
 
 
 def finish(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
-    """Summarise what is on storage, and write summary and report."""
+    """Compute the results of a study and write its summary and report."""
     results = summarise(plan, folder)
     folder.write_summary(results.summary)
     write_report(results, folder.files.report, gallery=make_gallery(plan, folder, results))
@@ -208,11 +214,11 @@ def _train(
     address: str | None,
     write_phase: Callable[[str], None],
 ) -> None:
-    """Search, choose, retrain: whatever of it storage does not hold yet; Ray starts only if something is left."""
+    """Run the search, the final and the component runs that have no result yet; Ray starts only if there are any."""
     winners = folder.read_winners()
     if winners is not None and not any(_left(plan, folder, winners, phase) for phase in _RETRAINED):
         return
-    from ipgl.execution.engine import RayEngine  # over a second to import: not where a study is only shown
+    from ipgl.execution.engine import RayEngine  # takes over a second to import
 
     with RayEngine(plan, folder, events, address) as engine:
         if winners is None:
@@ -229,7 +235,7 @@ def _train(
 def _left(
     plan: StudyPlan, folder: StudyFolder, winners: Mapping[str, str | None], phase: Phase
 ) -> list[TrialConfig]:
-    """Final or component runs without a result; draws outermost: an interruption leaves methods with equally many."""
+    """Final or component runs without a result, ordered by draw first, so that all methods advance alike."""
     numbered: list[tuple[int, TrialConfig]] = []
     for key in winners.values():
         if key is None:
@@ -258,14 +264,14 @@ def _create(folder: StudyFolder) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM (a stopped job) end the study as Ctrl-C does."""
+    """Raise KeyboardInterrupt on SIGTERM, which a stopped job receives."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     try:
         previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever runs it handles signals
+    except ValueError:  # only the main thread can handle signals
         yield
         return
     try:

@@ -52,8 +52,8 @@ def run_trial(
 
     Failures of the trial itself (loss that is not finite, wrong shapes, ...) give a result with status `failed`. Other
     failures leave no result: the process is killed, the reporter raises, or storage fails. A further call then
-    continues from the last checkpoint. On several workers, only `NonFiniteError`, which all workers see, gives a result: any other
-    error may occur on one worker while the others wait for it.
+    continues from the last checkpoint. On several workers, only `NonFiniteError`, which all workers see, gives
+    a result: any other error may occur on one worker while the others wait for it.
 
     Args:
         config: The complete configuration of the trial.

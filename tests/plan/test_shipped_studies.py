@@ -9,7 +9,8 @@ import pytest
 
 from ipgl.config import Choice, parse_range
 from ipgl.methods import METHODS
-from ipgl.plan.study_plan import SECTIONS, MethodPlan, StudyPlan, load_plan
+from ipgl.plan.method_plan import SECTIONS, MethodPlan
+from ipgl.plan.study_plan import StudyPlan, load_plan
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
