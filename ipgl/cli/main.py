@@ -57,7 +57,7 @@ def main() -> NoReturn:
     exception is an error in ipgl itself: its traceback is printed, with exit code 3.
     """
     # Torch, Ray and MLflow create millions of permanent objects. With Python's default thresholds, garbage collection
-    # takes a fifth of the time of importing them.
+    # adds a fifth to the time of importing them.
     gc.set_threshold(100_000, 20, 20)
     try:
         app(standalone_mode=True)

@@ -32,7 +32,7 @@ def importances(
     varied = any(len({values[key] for values, _ in scored}) > 1 for key in known)
     if len(scored) < MINIMUM_TRIALS or len({score for _, score in scored}) < 2 or not varied:
         return {}
-    # With scikit-learn behind it this takes a second to import.
+    # Imports scikit-learn, which takes a second.
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial

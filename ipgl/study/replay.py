@@ -73,10 +73,9 @@ def _cursor(folder: StudyFolder, own: str | None, uri: str | None) -> Path:
     """The file that stores how much of the study has been recorded at an address; one file per address."""
     if uri == own:
         return folder.files.tracking
-    shown = locate(
-        folder.path.parent, uri
-    ).shown  # without credentials, since a hash of them could be attacked
-    digest = hashlib.sha256(shown.encode()).hexdigest()[:12]
+    # Without credentials, since a hash of them could be attacked
+    address = locate(folder.path.parent, uri).shown
+    digest = hashlib.sha256(address.encode()).hexdigest()[:12]
     return folder.files.tracking.with_stem(f"{folder.files.tracking.stem}-{digest}")
 
 

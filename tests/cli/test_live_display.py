@@ -1,4 +1,4 @@
-"""What is printed while a study runs, and of its results."""
+"""Output while a study runs, and the table of results."""
 
 from __future__ import annotations
 

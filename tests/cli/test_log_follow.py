@@ -1,4 +1,4 @@
-"""A submitted study's output as it arrives: in pieces, for a terminal or not, with lines for programs between."""
+"""Display of output that arrives in pieces, with progress records, on a terminal or not."""
 
 from __future__ import annotations
 

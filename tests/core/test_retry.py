@@ -1,4 +1,4 @@
-"""Which failures of storage are waited out, and which end the study."""
+"""Retries of transient storage errors, and recognition of permanent ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies that vary more than weights, from their runs to their summary."""
+"""Final and component runs of studies that vary several sources of randomness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One budget rule for every study in `studies/`: what is compared was searched alike."""
+"""The studies in `studies/` give all methods of a comparison the same search budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage at a URI: what is read is what lies there, what is written is there at once."""
+"""Storage at a URI: transfers, local copies, credentials, and whole studies."""
 
 from __future__ import annotations
 

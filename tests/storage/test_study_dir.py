@@ -1,4 +1,4 @@
-"""A study's folder: what is written comes back, and what is damaged is refused in words."""
+"""Folders of studies and trials: round trips of every file, and errors for damaged ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tracking server that goes away costs nothing: with a real server that is killed and started again."""
+"""Background synchronisation with an MLflow server that is killed and restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies side by side: what they share is compared, what they do not share is said."""
+"""Comparison of several studies, and what prevents a full one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies on images: corruptions, frozen features, faulty files, and what a study needs of its pairs."""
+"""Studies on images: corruptions, frozen features, damaged files, and requirements on pairs."""
 
 from __future__ import annotations
 

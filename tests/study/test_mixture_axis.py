@@ -1,4 +1,4 @@
-"""Studies that are compared stand on one mixture axis."""
+"""Alignment of the studies in a comparison."""
 
 from __future__ import annotations
 

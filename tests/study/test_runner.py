@@ -1,4 +1,4 @@
-"""Whole studies as a user runs them: the command in a process of its own, Ray, storage and MLflow included."""
+"""Whole studies, run by the command in a process of its own with Ray, storage and MLflow."""
 
 from __future__ import annotations
 

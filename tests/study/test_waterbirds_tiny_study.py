@@ -1,4 +1,4 @@
-"""What `studies/waterbirds_tiny.yaml` promises, trained as the study's final runs are, without a cluster."""
+"""Results of `studies/waterbirds_tiny.yaml`: its final runs, trained without a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set that several processes map."""
+"""Serialisation of data sets into shared buffers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials that are no better than guessing, from storage to the winner and the summary; scores as Tune is told them."""
+"""Trials no better than guessing: their scores, the choice of winners, and the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trial from configuration to result, on the digits that scikit-learn ships."""
+"""Whole trials on the digits of scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own files and modules."""
+"""Import of the user's files and modules."""
 
 from __future__ import annotations
 
