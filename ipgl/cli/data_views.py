@@ -20,8 +20,8 @@ from ipgl.core.errors import DataError, IpglError
 from ipgl.core.registry import suggestion
 from ipgl.data import Dataset
 from ipgl.data.generate import WaterbirdsPlan, folder_name, generate_waterbirds
-from ipgl.data.image_cache import watching
-from ipgl.data.input_images import Pictures, small
+from ipgl.data.image_cache import decoding_progress
+from ipgl.data.input_images import RgbImages, mean_colours
 from ipgl.data.pair_audit import PairAudit, audit_pairs
 from ipgl.data.preview import GroupPreview, group_sheet, pair_sheet, preview_groups
 from ipgl.models import is_frozen
@@ -98,12 +98,12 @@ def _group_table(groups: list[GroupPreview], pictures: bool) -> Table:
     return table
 
 
-def _drawn(samples: Pictures) -> Text:
+def _drawn(samples: RgbImages) -> Text:
     """Images side by side, drawn with half blocks: each character shows two pixels, one above the other."""
     text = Text()
     if not len(samples):
         return text
-    pixels = small(samples, _THUMBNAIL).astype(int)
+    pixels = mean_colours(samples, _THUMBNAIL).astype(int)
     for top in range(0, _THUMBNAIL, 2):
         for image in pixels:
             for upper, lower in zip(image[top], image[top + 1], strict=True):
@@ -129,7 +129,7 @@ def write_features(file: Path, method: str | None, out: Path, skip_bad: bool) ->
     # Without pairs, since they may need the features that are written here.
     data = config.dataset.model_dump() | {"pairs": {"source": "none"}}
     config = config.model_copy(update={"dataset": Component.model_validate(data)})
-    with watching(DecodeLines(make_console(error=True))):
+    with decoding_progress(DecodeLines(make_console(error=True))):
         features = trial_dataset(config).train.x[:].numpy()
     _write(out, lambda stream: np.save(stream, features))
     print(f"features of {features.shape[0]} training images, {features.shape[1]} each: {out}")
@@ -190,7 +190,7 @@ def _audit_table(audit: PairAudit) -> Table:
 
 
 def _dataset(plan: StudyPlan, label: str | None) -> Dataset:
-    with watching(DecodeLines(make_console(error=True))):
+    with decoding_progress(DecodeLines(make_console(error=True))):
         return cached_dataset(_first_trial(plan, label).dataset.model_dump_json())
 
 

@@ -24,7 +24,7 @@ from ipgl.evaluation import (
     VarianceComponent,
 )
 from ipgl.evaluation.curve_types import GENERAL_MIXTURE, MIXTURE
-from ipgl.evaluation.guessing import NO_BETTER, guesses, guessing_words
+from ipgl.evaluation.guessing import NO_BETTER, guessing_words, is_guessing
 from ipgl.plan.final_runs import component_runs
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.report.formatting import mix_phrase, p_value
@@ -114,7 +114,7 @@ class LiveDisplay:
         search = [run for run in own if run.phase == "search"]
         scored = [run for run in search if run.status == "completed" and not math.isnan(run.score)]
         # As for the choice of a winner, trials no better than guessing count only if all are.
-        skilled = [run for run in scored if not guesses(run)] or scored
+        skilled = [run for run in scored if not is_guessing(run)] or scored
         return MethodProgress(
             label=label,
             searched=len(search),

@@ -62,13 +62,13 @@ def validate(file: StudyFile, skip_bad: SkipBadOption = False) -> None:
     """Check a study file and build its data and models; nothing is trained."""
     from ipgl.cli.console import make_console
     from ipgl.cli.live_display import DecodeLines
-    from ipgl.data.image_cache import watching
+    from ipgl.data.image_cache import decoding_progress
     from ipgl.plan.final_runs import component_runs
     from ipgl.plan.preflight import check_by_building
     from ipgl.plan.study_plan import load_plan
 
     plan = load_plan(file, skip_bad)
-    with watching(DecodeLines(make_console(error=True))):
+    with decoding_progress(DecodeLines(make_console(error=True))):
         notes = check_by_building(plan).notes
     trials = sum(plan.search_trials(method.label) for method in plan.methods)
     finals = len(plan.methods) * len(plan.final_seeds())
@@ -132,13 +132,13 @@ def _watch(
     """Run or resume a study with a live display, then print its results and the next step."""
     from ipgl.cli.console import make_console, print_links
     from ipgl.cli.live_display import DecodeLines, LiveDisplay, print_results
-    from ipgl.data.image_cache import watching
+    from ipgl.data.image_cache import decoding_progress
     from ipgl.storage.study_dir import study_command
 
     console = make_console()
     try:
         display = LiveDisplay(plan, folder, console, records=progress == "json")
-        with display, watching(DecodeLines(console)):
+        with display, decoding_progress(DecodeLines(console)):
             finished = action(display)
     except KeyboardInterrupt:
         print(f"\nStopped. Nothing finished is lost; go on with: {study_command(folder, 'resume')}")

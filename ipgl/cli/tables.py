@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ipgl.config.ranges import as_data, width, width_text
+from ipgl.config.ranges import range_text, width, width_text
 from ipgl.core.errors import StudyStateError
 from ipgl.methods import METHODS, MethodEntry
 from ipgl.storage.study_dir import StudyFolder
@@ -41,7 +41,8 @@ def methods_table() -> Table:
         table.add_column(name, overflow="fold")
     for name, entry in METHODS.items():
         ranges = "\n".join(
-            f"{key}: {as_data(found)}  # {_remark(entry, key)}" for key, found in entry.search_space.items()
+            f"{key}: {range_text(found)}  # {_remark(entry, key)}"
+            for key, found in entry.search_space.items()
         )
         table.add_row(name, str(entry.needs), entry.source, ranges or "-")
     return table

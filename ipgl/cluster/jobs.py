@@ -20,7 +20,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from ipgl.cluster.package import EXCLUDES, packaged_files, require_sendable
-from ipgl.config import ConfigError, Problem
+from ipgl.config import ConfigError, Violation
 from ipgl.core.errors import IpglError, ResourceError, StudyStateError
 from ipgl.core.redaction import names_secret, without_credentials
 from ipgl.plan.study_plan import StudyPlan, load_plan
@@ -135,7 +135,7 @@ def prepare(
         raise ConfigError(
             plan.document,
             [
-                Problem(
+                Violation(
                     ("storage",),
                     "a submitted study runs in a copy of the working folder that goes with the job, so its storage "
                     f"must be an absolute path that every node sees, or a URI (storage: /shared/runs, or the option "

@@ -1,4 +1,4 @@
-"""Search ranges as plain data: `{log_uniform: [0.1, 100]}` in a study file becomes a value object here."""
+"""Search ranges: `{log_uniform: [0.1, 100]}` and the like, parsed into immutable objects."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def parse_range(value: Any) -> Range | None:
         raise RangeError(f"both bounds must be finite, but got {arguments!r}") from None
 
 
-def as_data(space: Range) -> str:
+def range_text(space: Range) -> str:
     """A range as a study file writes it: `{log_uniform: [0.1, 100]}`."""
     kind = next(name for name, cls in RANGES.items() if type(space) is cls)
     values = space.values if isinstance(space, Choice) else (space.low, space.high)

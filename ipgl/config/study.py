@@ -1,4 +1,4 @@
-"""The study file's schema. Sections that a registry entry defines (data set, model, method) stay open here.
+"""Schema of the study file. Settings of data set, model and methods are checked by their registry entries.
 
 `ipgl.plan.study_plan` checks those sections against the settings class of the entry that they name.
 """
@@ -73,7 +73,7 @@ CurveName = Literal["mixture", "worst_case_kl", "worst_case_tv", "interpolation"
 
 
 class Component(BaseModel):
-    """A registry entry by name; its own settings stand beside the name."""
+    """A registry entry by name, with its settings as further keys of the same mapping."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -179,7 +179,7 @@ class EvaluationSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _without_resamples(cls, data: Any) -> Any:
-        """Studies of earlier versions state `resamples`, of bootstraps that are no more."""
+        """Drop the key `resamples`, which study files of earlier versions may hold."""
         return {k: v for k, v in data.items() if k != "resamples"} if isinstance(data, dict) else data
 
     @property
@@ -201,7 +201,7 @@ class EvaluationSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """What one trial takes from the cluster."""
+    """Resources of one trial."""
 
     workers: int = Field(
         1, ge=1, description="Processes that share a trial's batches; 1 trains inside the trial."
@@ -226,7 +226,7 @@ class ResourceSettings(Settings):
 
 
 class TrackingSettings(Settings):
-    """Where results are shown for browsing."""
+    """Where runs are tracked."""
 
     name: str = Field("mlflow", description="Tracker; `none` keeps results on storage alone.")
     uri: str | None = Field(None, description="Server or database; null is SQLite in the storage folder.")

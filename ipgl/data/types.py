@@ -1,4 +1,4 @@
-"""Data as the trainer sees it: whole splits in memory or mapped, batches by index, pairs apart from both."""
+"""Data sets in memory: splits, batches, invariance pairs."""
 
 from __future__ import annotations
 

@@ -89,8 +89,7 @@ class RayEngine:
 
     def __exit__(self, *_: object) -> None:
         self._datasets.clear()
-        if self._pool:
-            self._pool.close()
+        self._close_pool()
         _shut_down()
         remove_ray_storage(self.folder)
         for name, value in self._environment.items():
@@ -98,6 +97,11 @@ class RayEngine:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+    def _close_pool(self) -> None:
+        if self._pool:
+            self._pool.close()
+        self._pool = None
 
     @property
     def concurrency(self) -> int:
@@ -199,6 +203,7 @@ class RayEngine:
         """Run trials of one phase, packed or led by Tune; those that were lost with a node may be left."""
         try:
             if layout.size == 1:
+                self._close_pool()  # its processes hold the CPUs that Tune's would wait for
                 run_tuner(function, record, trials, layout.at_once, searcher=searcher, scheduler=scheduler)
             else:
                 self._pool = self._pool or Pool(self.plan.config.resources)

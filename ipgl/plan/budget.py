@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ipgl.config import Range
-from ipgl.config.ranges import as_data, width
+from ipgl.config.ranges import range_text, width
 from ipgl.core.flatten import flatten
 from ipgl.evaluation import SELECTION_RULES, RunResult
 from ipgl.evaluation.study_summary import MethodBudget, SearchedSetting
@@ -62,7 +62,7 @@ def needs_text(needs: Needs, budget: MethodBudget) -> str:
 
 def _searched(key: str, space: Range) -> SearchedSetting:
     amount, unit = width(space)
-    return SearchedSetting(name=key, range=as_data(space), width=amount, unit=unit)
+    return SearchedSetting(name=key, range=range_text(space), width=amount, unit=unit)
 
 
 def _pairs(pairs: object, which: str, method: MethodPlan) -> int | None:

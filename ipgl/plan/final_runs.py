@@ -10,7 +10,7 @@ from ipgl.config import Phase, Source, TrialConfig
 from ipgl.config.ranges import Scalar
 from ipgl.data import DATASETS
 from ipgl.evaluation import Tested, VarianceComponent
-from ipgl.evaluation.variance_components import Redrawn, no_effect, variance_components
+from ipgl.evaluation.variance_components import RedrawnRun, no_effect, variance_components
 from ipgl.methods import METHODS
 from ipgl.plan.seeds import Draw, component_draws, final_draws
 from ipgl.plan.study_plan import StudyPlan
@@ -120,7 +120,7 @@ def components_of(
         return ()
     originals = {tested.run.trial: tested for tested in finals}
     pairs = [
-        Redrawn(trial.source, originals[trial.original.key], repeated[trial.config.key])
+        RedrawnRun(trial.source, originals[trial.original.key], repeated[trial.config.key])
         for trial in component_trials(plan, label, sampled)
         if trial.original.key in originals and trial.config.key in repeated
     ]

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ValidationError
 
 from ipgl.config import (
     Document,
-    Problem,
     Range,
     RangeError,
     StudyConfig,
     TrainingSettings,
+    Violation,
     parse_range,
-    problems_of,
+    violations_of,
 )
 from ipgl.config.document import KeyPath
 from ipgl.config.ranges import Scalar, contains
@@ -49,7 +49,7 @@ class MethodPlan:
     start: tuple[dict[str, Scalar], ...]
 
 
-def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[MethodPlan, list[Problem]]:
+def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[MethodPlan, list[Violation]]:
     """The plan of a method's entry, and the problems of its form; its values are not checked yet.
 
     Args:
@@ -58,7 +58,7 @@ def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[M
         raw: The method's entry in the study file.
     """
     path: KeyPath = ("methods", label)
-    problems: list[Problem] = []
+    problems: list[Violation] = []
     own = {key: value for key, value in raw.items() if key not in {*SECTIONS, "method", "start"}}
     sections = {
         "dataset": config.dataset.settings,
@@ -70,18 +70,18 @@ def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[M
     for name in ("method", *SECTIONS):
         prefix, tree = ((), own) if name == "method" else ((name,), raw.get(name, {}))
         if not isinstance(tree, dict):
-            problems.append(Problem((*path, name), f"this section is a mapping, but got {tree!r}"))
+            problems.append(Violation((*path, name), f"this section is a mapping, but got {tree!r}"))
             continue
         fixed: dict[str, Any] = {}
         for keys, value in _leaves(tree):
             if any("." in key for key in keys):
                 message = "a key has no dot in it; write nested keys as nested mappings"
-                problems.append(Problem((*path, *prefix, *keys), message))
+                problems.append(Violation((*path, *prefix, *keys), message))
                 continue
             try:
                 found = parse_range(value)
             except RangeError as error:
-                problems.append(Problem((*path, *prefix, *keys, next(iter(value))), str(error)))
+                problems.append(Violation((*path, *prefix, *keys, next(iter(value))), str(error)))
                 continue
             if found is None:
                 assign(fixed, keys, value)
@@ -95,28 +95,30 @@ def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[M
 
 def _start_points(
     path: KeyPath, raw: Any, space: dict[str, Range]
-) -> tuple[list[dict[str, Scalar]], list[Problem]]:
+) -> tuple[list[dict[str, Scalar]], list[Violation]]:
     if not isinstance(raw, list) or not all(isinstance(point, dict) for point in raw):
         return [], [
-            Problem(path, f"start is a list of mappings from searched keys to values, but got {raw!r}")
+            Violation(path, f"start is a list of mappings from searched keys to values, but got {raw!r}")
         ]
     problems = []
     for number, point in enumerate(raw):
         for key, value in point.items():
             if key not in space:
                 problems.append(
-                    Problem((*path, number, key), f"{key!r} is not searched: {suggestion(key, space)}")
+                    Violation((*path, number, key), f"{key!r} is not searched: {suggestion(key, space)}")
                 )
             elif not contains(space[key], value):
-                problems.append(Problem((*path, number, key), f"must lie in {space[key]}, but got {value!r}"))
+                problems.append(
+                    Violation((*path, number, key), f"must lie in {space[key]}, but got {value!r}")
+                )
         if missing := sorted(space.keys() - point.keys()):
             problems.append(
-                Problem((*path, number), f"needs a value for every range; missing: {', '.join(missing)}")
+                Violation((*path, number), f"needs a value for every range; missing: {', '.join(missing)}")
             )
     return [dict(point) for point in raw], problems
 
 
-def value_problems(document: Document, config: StudyConfig, plan: MethodPlan) -> list[Problem]:
+def value_problems(document: Document, config: StudyConfig, plan: MethodPlan) -> list[Violation]:
     """The problems of a method's values, checked with each probe value of each search range."""
     first: dict[str, Scalar] = {key: found.probes[0] for key, found in plan.space.items()}
     candidates: list[tuple[str | None, int, dict[str, Scalar]]] = [(None, 0, first)]
@@ -125,7 +127,7 @@ def value_problems(document: Document, config: StudyConfig, plan: MethodPlan) ->
         for key, found in plan.space.items()
         for number, probe in enumerate(found.probes)
     ]
-    problems: dict[KeyPath, Problem] = {}
+    problems: dict[KeyPath, Violation] = {}
     for varied, number, sampled in candidates:
         for problem in _section_problems(document, config, plan, resolved_sections(plan, sampled)):
             path = problem.path
@@ -139,13 +141,13 @@ def value_problems(document: Document, config: StudyConfig, plan: MethodPlan) ->
                     if any(known[:-1] == bounds for known in problems):
                         continue
                     path = bounds
-            problems.setdefault(path, Problem(path, problem.message))
+            problems.setdefault(path, Violation(path, problem.message))
     return list(problems.values())
 
 
 def _section_problems(
     document: Document, config: StudyConfig, plan: MethodPlan, sections: dict[str, dict[str, Any]]
-) -> Iterator[Problem]:
+) -> Iterator[Violation]:
     own: KeyPath = ("methods", plan.label)
     classes: dict[str, tuple[type[BaseModel], KeyPath]] = {
         "method": (METHODS[plan.method].settings, own),
@@ -157,7 +159,7 @@ def _section_problems(
         try:
             checked = settings.model_validate(sections[name])
         except ValidationError as error:
-            for problem in problems_of(error, settings, prefix):
+            for problem in violations_of(error, settings, prefix):
                 message = problem.message
                 if (
                     name == "method"
@@ -169,12 +171,12 @@ def _section_problems(
                     )
                 # A value that the entry does not override is in the section of the whole study.
                 inherited = name != "method" and problem.path not in document.lines
-                yield Problem(problem.path[2:] if inherited else problem.path, message)
+                yield Violation(problem.path[2:] if inherited else problem.path, message)
             continue
         if name == "training":
             batch = cast(TrainingSettings, checked).batch_size
             if batch % config.resources.workers:
-                yield Problem(
+                yield Violation(
                     (*prefix, "batch_size"),
                     f"must be a multiple of resources.workers={config.resources.workers}, but got {batch}",
                 )

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ipgl.config import Problem, SearchSettings, Source, StudyConfig
+from ipgl.config import SearchSettings, Source, StudyConfig, Violation
 from ipgl.config.document import KeyPath
 from ipgl.data import DATASETS, derive_seed
 
@@ -72,11 +72,11 @@ def _derived(search: SearchSettings, source: Source, number: int, *more: str) ->
     return derive_seed(search.seed, "vary", source, number, *more) % 2**32
 
 
-def vary_problems(config: StudyConfig) -> list[Problem]:
-    """Problems of `search.vary`: sources for which the data set has no seed."""
+def vary_problems(config: StudyConfig) -> list[Violation]:
+    """Violations of `search.vary`: sources for which the data set has no seed."""
     known = ["weights", *DATASETS[config.dataset.name].seeds]
     return [
-        Problem(
+        Violation(
             ("search", "vary", place),
             f"the data set {config.dataset.name} has no seed for {source!r}, so that it is the same in every run; "
             f"leave it out of search.vary. Choices: {', '.join(known)}.",
@@ -88,8 +88,8 @@ def vary_problems(config: StudyConfig) -> list[Problem]:
 
 def fixed_seed_problems(
     config: StudyConfig, label: str, raw: Mapping[str, Any], space: Collection[str]
-) -> list[Problem]:
-    """Problems of a method's entry: seeds that it fixes or searches although `search.vary` draws them for all methods.
+) -> list[Violation]:
+    """Violations of a method's entry: seeds that it fixes or searches although `search.vary` draws them for all.
 
     Args:
         config: The study.
@@ -106,7 +106,7 @@ def fixed_seed_problems(
                 f"search.vary draws {source!r} for each final run, alike for all methods; leave this key out, or "
                 f"leave {source!r} out of search.vary"
             )
-            found.append(Problem(("methods", label, *keys), message))
+            found.append(Violation(("methods", label, *keys), message))
     return found
 
 

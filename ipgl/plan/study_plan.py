@@ -13,7 +13,6 @@ from ipgl.config import (
     ConfigError,
     Document,
     Phase,
-    Problem,
     SearchSettings,
     Settings,
     Source,
@@ -21,6 +20,7 @@ from ipgl.config import (
     TrackingSettings,
     TrainingSettings,
     TrialConfig,
+    Violation,
     check_document,
     config_hash,
     read_document,
@@ -159,8 +159,8 @@ def make_plan(document: Document) -> StudyPlan:
     try:
         load_imports(config.imports, Path(document.source).parent)
     except ImportFailedError as error:
-        raise ConfigError(document, [Problem(("imports", error.position), str(error))]) from error
-    problems: list[Problem] = []
+        raise ConfigError(document, [Violation(("imports", error.position), str(error))]) from error
+    problems: list[Violation] = []
     named: list[tuple[KeyPath, str, str, Mapping[str, object]]] = [
         (("dataset", "name"), "dataset", config.dataset.name, DATASETS),
         (("model", "name"), "model", config.model.name, MODELS),
@@ -172,7 +172,7 @@ def make_plan(document: Document) -> StudyPlan:
         named.append((key, "method", str(raw.get("method", label)), METHODS))
     for path, kind, name, registry in named:
         if name not in registry:
-            problems.append(Problem(path, f"unknown {kind} {name!r}: {suggestion(name, registry)}"))
+            problems.append(Violation(path, f"unknown {kind} {name!r}: {suggestion(name, registry)}"))
     if problems:
         raise ConfigError(document, problems)
     problems += vary_problems(config)

@@ -1,4 +1,4 @@
-"""What the search learned about each method's settings: importances, parallel coordinates, slices."""
+"""Hyperparameter search per method: importances, parallel coordinates, slices."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _axis(name: str, known: Range | None, values: Sequence[Any]) -> Axis:
         texts = [setting(redacted({name: value})[name]) for value in (*listed, *values)]
         return Axis(name, tuple(dict.fromkeys(texts)), 0.0, 1.0, logarithmic=False)
     low, high = (float(known.low), float(known.high)) if known is not None else (min(numbers), max(numbers))
-    # A starting point that a person gave may lie outside the range.
+    # A starting point from the study file may lie outside the range.
     low, high = min([low, *numbers]), max([high, *numbers])
     wide = known is None and low > 0 and high / low >= WIDE
     return Axis(name, (), low, high, low > 0 and (wide or isinstance(known, LogUniform | LogInt)))

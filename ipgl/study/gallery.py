@@ -9,7 +9,7 @@ import torch
 
 from ipgl.config import TrialConfig
 from ipgl.core.errors import IpglError
-from ipgl.data import Dataset, pictures
+from ipgl.data import Dataset, rgb_images
 from ipgl.evaluation import MethodSummary, StudyResults, Tested
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.report import Gallery, Mistake, PicturePair
@@ -52,7 +52,7 @@ def make_gallery(plan: StudyPlan, folder: StudyFolder, results: StudyResults) ->
 def _pairs(dataset: Dataset) -> tuple[PicturePair, ...]:
     found = dataset.held_out_pairs
     index = torch.arange(min(_PAIRS, len(found)))
-    first, second = (pictures(x, index, dataset) for x in (found.a, found.b))
+    first, second = (rgb_images(x, index, dataset) for x in (found.a, found.b))
     names = [dataset.class_names[label] for label in found.y[: len(index)].tolist()]
     return tuple(PicturePair(*shown) for shown in zip(first, second, names, strict=True))
 
@@ -76,7 +76,7 @@ def _mistakes(method: MethodSummary, runs: list[Tested], dataset: Dataset) -> tu
     if not len(chosen):
         return ()
     index = torch.from_numpy(members[chosen])
-    shown = pictures(dataset.test.x, index, dataset)
+    shown = rgb_images(dataset.test.x, index, dataset)
     what = f"{dataset.class_names[worst.label]}, {dataset.attribute_names[worst.attribute]}"
     mistakes = []
     for picture, column in zip(shown, chosen, strict=True):

@@ -74,7 +74,7 @@ def _cursor(folder: StudyFolder, own: str | None, uri: str | None) -> Path:
     if uri == own:
         return folder.files.tracking
     # Without credentials, since a hash of them could be attacked
-    address = locate(folder.path.parent, uri).shown
+    address = locate(folder.path.parent, uri).display_uri
     digest = hashlib.sha256(address.encode()).hexdigest()[:12]
     return folder.files.tracking.with_stem(f"{folder.files.tracking.stem}-{digest}")
 

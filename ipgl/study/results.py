@@ -26,7 +26,7 @@ from ipgl.evaluation import (
     compare,
     wilson_interval,
 )
-from ipgl.evaluation.guessing import guesses, guessing_remarks
+from ipgl.evaluation.guessing import guessing_remarks, is_guessing
 from ipgl.evaluation.selection_audit import audit_rules, best_run
 from ipgl.methods import METHODS
 from ipgl.plan.budget import method_budget, needs_text
@@ -181,8 +181,8 @@ def _method_summary(
         ),
         final_runs=tuple(tested.run.trial for tested in ended.tested[label]),
         counts={status: counts.get(status, 0) for status in ("completed", "stopped", "failed")},
-        guessing=winner is not None and guesses(winner),
-        guessing_finals=sum(guesses(tested.run) for tested in ended.tested[label]),
+        guessing=winner is not None and is_guessing(winner),
+        guessing_finals=sum(is_guessing(tested.run) for tested in ended.tested[label]),
         budget=budget,
         components=components_of(plan, label, winner.hyperparameters, ended.tested[label], ended.repeated)
         if winner

@@ -1,4 +1,4 @@
-"""What a tracker is told: a study, its runs as they stand on storage, and at the end the whole outcome."""
+"""The `Tracker` protocol and its inputs: a study, its runs, the data set, trained models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyView:
-    """One study as the tracker's parent run shows it.
+    """A study, recorded as the parent run.
 
     Attributes:
         execution: Names one execution of the study; resuming keeps it, a new start changes it.
@@ -59,13 +59,13 @@ class DataView:
 
 @dataclass(frozen=True)
 class ModelView:
-    """A trained model that others shall be able to load.
+    """A trained model to be registered in the tracking server.
 
     Attributes:
         label: The method's name in the study file.
         trial: Key of the run that trained it, which has been recorded before.
-        load: Gives the model in evaluation mode on the CPU, logits `[B, K]` of inputs `[B, ...]`, and two or more
-            example inputs, float32 `[E, ...]`. Called only if the model is not there yet.
+        load: Returns the model in evaluation mode on the CPU, logits `[B, K]` of inputs `[B, ...]`, and two or more
+            example inputs, float32 `[E, ...]`. Called only if the model is not registered yet.
         class_names: Names of the K classes.
     """
 
@@ -77,20 +77,20 @@ class ModelView:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run as it stands on storage now.
+    """The current state of one run on storage.
 
     Attributes:
         key: Unique in its study and stable over restarts.
         label: The method's name in the study file; `method` is the registry entry.
         number: Order in which the study started its runs.
-        parameters: Flat settings; a value longer than 500 characters is cut.
+        parameters: Flat settings; values longer than 500 characters are truncated.
         rows: History so far, by rising `step`; each row holds `step`, `epoch`, `time` (seconds since the
             epoch) and float metrics.
         result: Set once the run has ended.
         artifacts: Files to attach once, when the run has ended.
         started_at: Seconds since the epoch; None takes the result's or the first row's time.
         data: Logged as the input of a run that has ended, and of the study's run; None is left out.
-        title: What tells a final or component run from its label's others; empty takes its seed.
+        title: Distinguishes a final or component run from others of its label; if empty, the seed does.
     """
 
     key: str
@@ -109,15 +109,15 @@ class RunView:
 
 
 class Tracker(Protocol):
-    """Keeps a browsable copy of what stands on storage; the copy may lag behind but never holds anything twice.
+    """Records a study in a tracking server; what is recorded may lag behind storage, but is never duplicated.
 
     One process, the study's driver, calls it. Every method may be called again with the same or newer views
     after a crash. Any of them raises `TrackingError` when the server or database cannot be used; the study can
-    go on without it, because the next `record` brings the copy up to date.
+    go on without it, because the next `record` catches up.
     """
 
     def check(self) -> None:
-        """Find out within seconds whether the server or database can be used, and create a local one.
+        """Check within seconds whether the server or database can be used; create a local database.
 
         Raises:
             TrackingError: It cannot be used; the message names the place and the next step.

@@ -1,4 +1,4 @@
-"""The tracker of `tracking: {name: none}`: results stay on storage alone."""
+"""The tracker of `tracking: {name: none}`, which records nothing."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_it_is_a_final_run_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFix
     trained = ipgl.train(DATA, MODEL, METHOD, training=TRAINING, seed=5)
     assert capsys.readouterr().out.count("validation accuracy") == 3
 
-    def complete(registry: object, given: dict[str, object]) -> Component:
+    def complete(registry: object, given: Mapping[str, object]) -> Component:
         name = str(given["name"])
         settings = registry[name].settings  # type: ignore[index]
         return _complete(settings, name, {key: value for key, value in given.items() if key != "name"})

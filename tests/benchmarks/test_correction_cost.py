@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -116,12 +116,12 @@ def test_ipg_step_against_erm_step(case, timed, keep, tmp_path):
     batch = dataset.train.batch(torch.arange(batch_size))
     pair_batch = dataset.pairs.batch(torch.arange(pairs))
 
-    def stepper(name: str, **given: Any):
+    def stepper(name: str, **given: object) -> Callable[[], object]:
         entry = MODELS[model]
         torch.manual_seed(0)
         network = entry.build(entry.settings(**settings), dataset.input_shape, dataset.num_classes)
         context = RunOptimisers(network, dataset, TrainingSettings(), 1000, Collective()).context
-        method = METHODS[name].build(METHODS[name].settings(**given), context)
+        method = METHODS[name].build(METHODS[name].settings.model_validate(given), context)
         return lambda: method.step(network, batch, pair_batch if METHODS[name].needs.pairs else None)
 
     always = {"adaptivity": "off", "discrepancy": "logit"}

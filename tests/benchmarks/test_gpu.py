@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from narrowing import as_tensor
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
@@ -62,9 +62,9 @@ def mnist() -> Dataset:
     return build_colored_mnist(ColoredMnistSettings(source="mnist"))
 
 
-def network(name: str, shape: tuple[int, ...], **settings: Any) -> Classifier:
+def network(name: str, shape: tuple[int, ...], **settings: object) -> Classifier:
     torch.manual_seed(0)
-    return MODELS[name].build(MODELS[name].settings(**settings), shape, 2).to(DEVICE)
+    return MODELS[name].build(MODELS[name].settings.model_validate(settings), shape, 2).to(DEVICE)
 
 
 def settings(batch_size: int) -> TrainingSettings:
@@ -81,7 +81,7 @@ def settings(batch_size: int) -> TrainingSettings:
 @pytest.mark.parametrize(("name", "width"), [("mlp", 256), ("cnn", 16)])
 def test_against_a_plain_loop(name, width, mnist, keep):
     """One epoch at batch 64; the target is 5."""
-    tensors = TensorDataset(mnist.train.x, mnist.train.y)
+    tensors = TensorDataset(as_tensor(mnist.train.x), mnist.train.y)
     here = place(mnist, DEVICE)
 
     def plain() -> None:

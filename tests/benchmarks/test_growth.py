@@ -8,12 +8,12 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from narrowing import as_tensor
 from small_study import finished_study
 from torch import nn
 
@@ -79,7 +79,7 @@ def toy(pairs: int) -> Dataset:
         return Split(torch.randn(size, 392), y, y, torch.zeros_like(y))
 
     part = split(pairs)
-    pair_set = PairSet(part.x, part.x.flip(0), part.y, torch.arange(pairs))
+    pair_set = PairSet(part.x, as_tensor(part.x).flip(0), part.y, torch.arange(pairs))
     names = ("0", "1")
     return Dataset(split(64), split(8), split(8), pair_set, pair_set, names, names, "toy")
 
@@ -90,10 +90,10 @@ def test_step_by_pairs(keep):
 
     def make(pairs: int) -> Callable[[], object]:
         dataset = toy(pairs)
-        network = model.build(model.settings(width=256), dataset.input_shape, 2)
+        network = model.build(model.settings.model_validate({"width": 256}), dataset.input_shape, 2)
         context = RunOptimisers(network, dataset, TrainingSettings(), 1000, Collective()).context
-        settings = entry.settings(
-            update="additive", discrepancy="logit", adaptivity="off", pairs_per_step=pairs
+        settings = entry.settings.model_validate(
+            {"update": "additive", "discrepancy": "logit", "adaptivity": "off", "pairs_per_step": pairs}
         )
         method = entry.build(settings, context)
         batch, pair_batch = dataset.train.batch(torch.arange(64)), dataset.pairs.batch(torch.arange(pairs))
@@ -147,7 +147,7 @@ def test_summary_by_trials(keep, tmp_path):
     keep(described(found, 1.0))
 
 
-def _averaging(rank: int, workers: int, port: int, out: Any) -> None:
+def _averaging(rank: int, workers: int, port: int, out: multiprocessing.Queue[float]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
     collective, gradients = Collective(), [torch.randn(1000, 250) for _ in range(4)]

@@ -76,7 +76,8 @@ def test_warm_cache_against_image_folder(folder, tmp_path, view, keep):
                 x = images[index]
             assert x.shape == (BATCH, 3, 224, 224)
 
-    loader(), cache()  # starts the workers
+    loader()  # starts the workers
+    cache()
     seconds: dict[str, list[float]] = {"loader": [], "cache": []}
     for _ in range(ROUNDS):
         for name, action in (("loader", loader), ("cache", cache)):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from narrowing import as_tensor
 
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
 from ipgl.trial.dataset_buffers import to_buffers
@@ -81,7 +82,7 @@ def test_eight_trials_of_mnist(convention, tmp_path, keep):
     data = build_colored_mnist(ColoredMnistSettings(source="mnist", convention=convention))
     size = float(sum(part.nbytes for part in to_buffers(data) or ()))
     # Eight copies of weights, gradients and two moments in float32; the images are 2 x 14 x 14 or 2 x 28 x 28.
-    inputs = data.train.x[0].numel()
+    inputs = as_tensor(data.train.x)[0].numel()
     models = 8.0 * 16 * (inputs * 256 + 256 * 256 + 256 * data.num_classes)
     del data
     # So many epochs that all eight train at the same time for a while.

@@ -60,7 +60,9 @@ def begin(dataset: Dataset, case: str, number: int, seed: int) -> TrainingRun:
     own = {"strength": 1.0 + number} if method == "ipg" else {}
     torch.manual_seed(seed)
     return TrainingRun(
-        network.build(network.settings(width=width), dataset.input_shape, dataset.num_classes),
+        network.build(
+            network.settings.model_validate({"width": width}), dataset.input_shape, dataset.num_classes
+        ),
         lambda context: entry.build(entry.settings(**settings | own), context),
         dataset,
         TrainingSettings(

@@ -14,19 +14,22 @@ import resource
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import pytest
 import ray
 
+from ipgl.config import TrialConfig
 from ipgl.core.atomic_files import write_text
 from ipgl.evaluation import RunResult
 from ipgl.execution import pool as ray_pool
-from ipgl.execution.engine import Places, RayEngine
+from ipgl.execution.engine import RayEngine
 from ipgl.execution.events import AllEvents
 from ipgl.execution.pack_messages import Event, Orders
+from ipgl.execution.pool import Places
 from ipgl.execution.trial_function import SCORE
 from ipgl.plan.study_plan import StudyPlan, load_plan
 from ipgl.storage.study_dir import StudyFolder
@@ -72,12 +75,12 @@ class Sleeper:
             events, self._events = self._events, []
             return events
 
-    def _tell(self, number: int, kind: Any, score: dict[str, float]) -> None:
+    def _tell(self, number: int, kind: Literal["row", "end"], score: dict[str, float]) -> None:
         with self._news:
             self._events.append(Event(number, kind, score))
             self._news.notify_all()
 
-    def _work(self, trial: int, parameters: dict[str, Any]) -> None:
+    def _work(self, trial: int, parameters: dict[str, float]) -> None:
         key, start, result = self._texts[int(parameters["final"])]
         folder = self._root / key
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,10 +124,10 @@ class Asleep:
             for config in configs
         ]
 
-    def config(self, parameters: dict[str, Any]) -> Any:
+    def config(self, parameters: dict[str, float]) -> TrialConfig:
         return self.finals[int(parameters["final"])]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return tuple, ((str(self._root), self._texts),)
 
 
@@ -133,7 +136,7 @@ def _stopped(result: RunResult) -> str:
 
 
 @pytest.mark.parametrize("trials", [int(text) for text in os.environ.get("IPGL_SCALE", "50").split(",")])
-def test_trials_at_once(trials: int, tmp_path: Path, keep: Any) -> None:
+def test_trials_at_once(trials: int, tmp_path: Path, keep: Callable[[dict[str, float]], None]) -> None:
     ray.cloudpickle.register_pickle_by_value(__import__(__name__))
     file = tmp_path / "scale.yaml"
     file.write_text(STUDY.format(trials=trials, evaluations=EVALUATIONS, share=2 / trials))

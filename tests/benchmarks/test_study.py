@@ -31,6 +31,8 @@ resources: {{cpus_per_worker: 1}}
 """
 
 
+Figures = dict[str, Any]  # what was measured of a study, by name
+
 ERM = "erm: {training: {optimiser: {name: adam, lr: {log_uniform: [1.0e-4, 1.0e-2]}}}}"
 IPG = "ipg: {update: additive, discrepancy: logit, adaptivity: off, strength: {log_uniform: [1, 100]}}"
 
@@ -41,7 +43,7 @@ def _needs_mnist() -> None:
         pytest.skip("needs the real MNIST below $IPGL_DATA")
 
 
-def study(folder: Path, **given: Any) -> dict[str, Any]:
+def study(folder: Path, **given: Any) -> Figures:
     """Run a study; its wall time, and its runs' times by phase."""
     folder.mkdir()
     (folder / "measured.yaml").write_text(STUDY.format(**given))

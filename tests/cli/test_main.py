@@ -67,7 +67,7 @@ def ipgl(
             main()
         captured = capsys.readouterr()
         plain = [re.sub(r"\x1b\[[0-9;]*m", "", text) for text in captured]  # some environments force colours
-        return Outcome(end.value.code or 0, *plain)
+        return Outcome(int(end.value.code or 0), *plain)
 
     return ipgl
 
@@ -369,7 +369,9 @@ def test_schema_is_json_for_every_method(ipgl):
 class TestCrash:
     """An error in ipgl itself, which is no `IpglError`."""
 
-    def test_exits_with_3_after_the_traceback(self, ipgl, monkeypatch):
+    def test_exits_with_3_after_the_traceback(
+        self, ipgl: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def crash() -> None:
             raise ZeroDivisionError("planted")
 
@@ -381,7 +383,9 @@ class TestCrash:
         assert done.err.endswith("error: this is a fault of ipgl itself; nothing on storage is lost by it\n")
 
     @pytest.mark.parametrize("error", ["IpglError", "DataError", "StudyStateError", "TrackingError"])
-    def test_a_user_s_error_is_none(self, ipgl, monkeypatch, error):
+    def test_a_user_s_error_is_none(
+        self, ipgl: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, error: str
+    ) -> None:
         from ipgl.core import errors
 
         def refuse() -> None:
@@ -390,7 +394,9 @@ class TestCrash:
         monkeypatch.setattr("ipgl.plan.json_schema.study_schema", refuse)
         assert ipgl("study", "schema") == (2, "", "error: planted\n")
 
-    def test_a_reader_that_has_gone_is_none(self, ipgl, monkeypatch):
+    def test_a_reader_that_has_gone_is_none(
+        self, ipgl: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def broken() -> None:
             raise BrokenPipeError
 
@@ -417,7 +423,7 @@ class TestProcesses:
         assert done.stderr.startswith(f"error: {file}:6: methods.ipgg: unknown method 'ipgg'")
         assert len(done.stderr.splitlines()) == 1
 
-    def test_a_crash_exits_with_3(self, tmp_path):
+    def test_a_crash_exits_with_3(self, tmp_path: Path) -> None:
         program = (
             "import sys\n"
             "import ipgl.plan.json_schema as module\n"

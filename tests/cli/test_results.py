@@ -33,7 +33,7 @@ def ipgl(storage, monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", ["ipgl", *map(str, arguments), "--storage", str(storage)])
         with pytest.raises(SystemExit) as end:
             main()
-        return end.value.code or 0, *capsys.readouterr()
+        return int(end.value.code or 0), *capsys.readouterr()
 
     return ipgl
 

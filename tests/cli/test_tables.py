@@ -7,7 +7,7 @@ from ipgl.methods import METHODS
 
 
 def test_recommended_ranges_stand_with_their_widths():
-    columns = {column.header: list(column.cells) for column in methods_table().columns}
+    columns = {str(column.header): list(map(str, column.cells)) for column in methods_table().columns}
     shown = dict(zip(columns["method"], columns["recommended ranges"], strict=True))
     assert shown.keys() == METHODS.keys()
     assert shown["erm"] == "-"

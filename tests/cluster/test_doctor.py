@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import ray
 from nodes import Nodes
 
 from ipgl.cluster.doctor.examine import check_token, check_tracker, examine, judge
-from ipgl.cluster.doctor.node import Disk, NodeFacts
+from ipgl.cluster.doctor.node import Disk, Finding, NodeFacts
 from ipgl.config import TrackingSettings
 from ipgl.core.errors import ResourceError
 
@@ -23,13 +25,13 @@ def levels(findings, subject):
     return [(finding.level, finding.message) for finding in findings if finding.subject == subject]
 
 
-def bad(findings):
+def bad(findings: Iterable[Finding]) -> list[tuple[str, str]]:
     findings = list(findings)
     assert all(finding.cure for finding in findings if finding.level != "ok")
     return [(finding.subject, finding.level) for finding in findings if finding.level != "ok"]
 
 
-def node(**facts):
+def node(**facts: Any) -> NodeFacts:
     return NodeFacts(**{"node": "node 10.0.0.2", "versions": VERSIONS} | facts)
 
 

@@ -14,7 +14,7 @@ class Example(Settings):
 
 def test_a_value_cannot_change():
     with pytest.raises(ValueError, match="frozen"):
-        Example().count = 2
+        Example().count = 2  # type: ignore[misc]
 
 
 def test_an_unknown_key_is_refused():

@@ -1,4 +1,4 @@
-"""Which robustness curves a study may ask for, and at which points."""
+"""Evaluation settings: allowed robustness curves and their points."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_a_study_may_ask_for_its_own(check):
         ("curves: []", ": curves must hold `mixture`, which every comparison is made on, but got []"),
     ],
 )
-def test_each_rule_names_line_path_rule_and_value(problems, extra, message):
-    (found,) = problems(f"evaluation: {{{extra}}}")
+def test_each_rule_names_line_path_rule_and_value(violations, extra, message):
+    (found,) = violations(f"evaluation: {{{extra}}}")
     assert found.startswith(f"f.yaml:5: evaluation{message}")
 
 
@@ -100,8 +100,8 @@ def test_alignment(check, text, value):
 @pytest.mark.parametrize(
     "text", ["automatic", "null", "3", "[]", "{}", "[true, 1]", "{blond: [1]}", "[0.5, 1]"]
 )
-def test_alignment_is_a_word_a_mapping_or_a_list(problems, text):
-    (found,) = problems(f"evaluation: {{alignment: {text}}}")
+def test_alignment_is_a_word_a_mapping_or_a_list(violations, text):
+    (found,) = violations(f"evaluation: {{alignment: {text}}}")
     assert found.startswith(
         "f.yaml:5: evaluation.alignment: input should be auto, none, or each class's attribute value, by name or "
         "number: {class: value, ...} or [value, ...] by label, but got "
@@ -110,8 +110,8 @@ def test_alignment_is_a_word_a_mapping_or_a_list(problems, text):
 
 @pytest.mark.parametrize("name", ["tv_radii", "corruption_levels"])
 @pytest.mark.parametrize("value", ["1.1", "-0.5"])
-def test_shares_lie_between_0_and_1(problems, name, value):
-    (found,) = problems(f"evaluation: {{{name}: [0, {value}]}}")
+def test_shares_lie_between_0_and_1(violations, name, value):
+    (found,) = violations(f"evaluation: {{{name}: [0, {value}]}}")
     assert found.startswith(f"f.yaml:5: evaluation.{name}[1]: ")
     assert "[0, 1]" in found
     assert found.endswith(f"but got {value}")

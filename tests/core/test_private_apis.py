@@ -31,9 +31,12 @@ def environment() -> Iterator[None]:
 @pytest.mark.ray
 @pytest.mark.timeout(180)
 @pytest.mark.usefixtures("environment")
-def test_limits_of_an_autoscaler():
+def test_limits_of_an_autoscaler() -> None:
     import ray
-    from ray._raylet import GCS_AUTOSCALER_CLUSTER_CONFIG_KEY, GCS_AUTOSCALER_STATE_NAMESPACE
+    from ray._raylet import (  # type: ignore[attr-defined]  # a compiled module
+        GCS_AUTOSCALER_CLUSTER_CONFIG_KEY,
+        GCS_AUTOSCALER_STATE_NAMESPACE,
+    )
     from ray.core.generated import autoscaler_pb2
     from ray.experimental.internal_kv import _internal_kv_put
 
@@ -61,19 +64,19 @@ def test_limits_of_an_autoscaler():
 
 
 @pytest.mark.usefixtures("environment")
-def test_loopback_is_set_in_ray_and_in_the_environment_of_its_processes():
+def test_loopback_is_set_in_ray_and_in_the_environment_of_its_processes() -> None:
     set_ray_loopback(True)
-    assert ray_constants.ENABLE_RAY_CLUSTER is False
+    assert vars(ray_constants)["ENABLE_RAY_CLUSTER"] is False
     assert os.environ[LOOPBACK_SWITCH] == "0"
     assert services.get_node_ip_address() == "127.0.0.1"
 
     set_ray_loopback(False)
-    assert ray_constants.ENABLE_RAY_CLUSTER is True
+    assert vars(ray_constants)["ENABLE_RAY_CLUSTER"] is True
     assert LOOPBACK_SWITCH not in os.environ
 
 
 @pytest.mark.parametrize(("value", "expected"), [("0", "False"), (None, "True")])
-def test_ray_reads_the_variable_when_it_is_imported(value, expected):
+def test_ray_reads_the_variable_when_it_is_imported(value: str | None, expected: str) -> None:
     environment = {name: held for name, held in os.environ.items() if name != LOOPBACK_SWITCH}
     done = subprocess.run(
         [sys.executable, "-c", "from ray._private import ray_constants as c; print(c.ENABLE_RAY_CLUSTER)"],
@@ -85,7 +88,7 @@ def test_ray_reads_the_variable_when_it_is_imported(value, expected):
     assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
 
 
-def test_the_limit_of_a_package_is_in_bytes():
+def test_the_limit_of_a_package_is_in_bytes() -> None:
     limit = largest_ray_package()
     assert isinstance(limit, int)
     assert 100 * 2**20 < limit < 100 * 2**30
@@ -121,7 +124,7 @@ def names(folder: Path, *excludes: str) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in found}
 
 
-def test_files_of_a_package(folder):
+def test_files_of_a_package(folder: Path) -> None:
     assert names(folder, "/runs", "*.pt") == {
         "study.yaml",
         "code/method.py",
@@ -134,13 +137,13 @@ def test_files_of_a_package(folder):
     assert names(folder) - names(folder, "/runs", "*.pt") == {"runs/s/result.json", "weights.pt"}
 
 
-def test_gitignore_can_be_switched_off_as_in_ray(folder, monkeypatch):
+def test_gitignore_can_be_switched_off_as_in_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "1")
     assert names(folder, "/runs", "*.pt") >= {"long.log", "code/notes.txt", "code/method.py"}
     assert "data/image.png" not in names(folder)
 
 
-def test_ignore_files_are_not_announced(folder, caplog):
+def test_ignore_files_are_not_announced(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         names(folder)
     assert caplog.records == []

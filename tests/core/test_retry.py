@@ -6,7 +6,6 @@ import errno
 
 import pytest
 
-from ipgl.core import retry as storage
 from ipgl.core.errors import StudyStateError
 from ipgl.core.retry import is_permanent, retrying
 from ipgl.storage.study_dir import StudyFolder, try_to_write
@@ -28,7 +27,7 @@ class Access:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr(storage.time, "sleep", waited.append)
+    monkeypatch.setattr("ipgl.core.retry.time.sleep", waited.append)
     return waited
 
 

@@ -1,4 +1,4 @@
-"""Which attribute value agrees with each class: real counts, chance, and what a study states."""
+"""Alignment of classes and attribute values: found from counts, by chance, and as configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random resized crops: which boxes are drawn, and what becomes of them."""
+"""Random resized crops: distribution of the boxes, and the resized images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import picture
+from narrowing import as_tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
@@ -59,7 +60,7 @@ def test_equal_generators_give_equal_boxes():
 
 
 def pixels():
-    return functional.pil_to_tensor(picture(0, 64, 48))
+    return as_tensor(functional.pil_to_tensor(picture(0, 64, 48)))
 
 
 @pytest.mark.parametrize("mirrored", [0, 1])

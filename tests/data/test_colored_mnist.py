@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from narrowing import as_tensor
 
 from ipgl.core.errors import DataError
 from ipgl.data import Split, colored_mnist
@@ -48,7 +49,7 @@ class Contract:
         assert tuple(len(split) for split in splits(dataset)) == self.SIZES
         for split in splits(dataset):
             assert split.x.shape == (len(split), *self.SHAPE)
-            assert split.x.dtype == torch.float32
+            assert as_tensor(split.x).dtype == torch.float32
             for labels in (split.y, split.attribute, split.environment):
                 assert labels.shape == (len(split),)
                 assert labels.dtype == torch.int64
@@ -56,12 +57,12 @@ class Contract:
 
     def test_pixels_fill_the_unit_interval(self, dataset):
         for split in splits(dataset):
-            assert split.x.min() == 0.0
-            assert split.x.max() == 1.0
+            assert as_tensor(split.x).min() == 0.0
+            assert as_tensor(split.x).max() == 1.0
 
     def test_exactly_the_colours_channel_has_ink(self, dataset):
         for split in splits(dataset):
-            ink = split.x.flatten(2).sum(dim=2) > 0
+            ink = as_tensor(split.x).flatten(2).sum(dim=2) > 0
             assert (ink.sum(dim=1) == 1).all()
             assert torch.equal(ink[:, 1].long(), split.attribute)
 
@@ -93,16 +94,18 @@ class Contract:
     def test_a_pair_is_one_digit_of_the_training_split_in_both_colours(self, dataset, origin):
         for pairs in (dataset.pairs, dataset.held_out_pairs):
             assert len(pairs) > 0
-            assert (pairs.a[:, 1] == 0).all()
-            assert (pairs.b[:, 0] == 0).all()
-            assert torch.equal(pairs.a[:, 0], pairs.b[:, 1])
+            assert (as_tensor(pairs.a)[:, 1] == 0).all()
+            assert (as_tensor(pairs.b)[:, 0] == 0).all()
+            assert torch.equal(as_tensor(pairs.a)[:, 0], as_tensor(pairs.b)[:, 1])
             assert torch.equal(origin.of(pairs.a), origin.of(dataset.train.x[pairs.source]))
             assert torch.equal(pairs.y, dataset.train.y[pairs.source])
 
     def test_one_member_of_each_pair_is_the_training_image_itself(self, dataset):
         pairs = dataset.pairs
         image, colour = dataset.train.x[pairs.source], dataset.train.attribute[pairs.source]
-        assert torch.equal(torch.where((colour == 0)[:, None, None, None], pairs.a, pairs.b), image)
+        assert torch.equal(
+            torch.where((colour == 0)[:, None, None, None], as_tensor(pairs.a), as_tensor(pairs.b)), image
+        )
 
     def test_no_digit_makes_two_pairs(self, dataset):
         sources = torch.cat([dataset.pairs.source, dataset.held_out_pairs.source])
@@ -214,7 +217,7 @@ def test_mnist_domainbed(real_mnist, build):
     assert [len(split) for split in splits(dataset)] == [37_334, 9_332, 23_333]
     assert_rate(dataset.test.y == dataset.test.attribute, 0.1)
     # Pooled: a seventh of the 70,000 comes from the source's own test digits, which come last in it.
-    ours = {image.tobytes() for image in (dataset.test.x.sum(dim=1) * 255).round().byte().numpy()}
+    ours = {image.tobytes() for image in (as_tensor(dataset.test.x).sum(dim=1) * 255).round().byte().numpy()}
     theirs = sum(image.tobytes() in ours for image in real_mnist.images[60_000:])
     assert abs(theirs / 23_333 - 1 / 7) < 5 * math.sqrt(1 / 7 * 6 / 7 / 23_333)
 
@@ -293,7 +296,7 @@ class TestFingerprint:
 
     def test_every_setting_changes_it(self, build):
         pairs = {"train": 400, "held_out": 300}  # so few that both conventions have enough digits
-        changes = [
+        changes: list[dict[str, object]] = [
             {"convention": "domainbed"},
             {"label_noise": 0.2},
             {"train_agreements": [0.8, 0.85]},
@@ -309,7 +312,7 @@ class TestFingerprint:
         assert {key for change in changes for key in change} == (
             ColoredMnistSettings.model_fields.keys() - elsewhere
         )
-        fingerprints = [build(**({"pairs": pairs} | change)).fingerprint for change in ({}, *changes)]
+        fingerprints = [build(**{"pairs": pairs, **change}).fingerprint for change in ({}, *changes)]
         assert len(set(fingerprints)) == len(fingerprints)
 
     def test_the_digits_themselves_change_it(self, irm, build, monkeypatch):
@@ -338,7 +341,7 @@ def test_irm_takes_every_second_pixel_of_mnist_and_all_of_the_small_digits(build
     monkeypatch.setattr(colored_mnist, "_split", lambda *_: tuple(torch.arange(1797).split([1000, 297, 500])))
     dataset = build(source="mnist")
     expected = torch.from_numpy(np.ascontiguousarray(digits.images[:1000, ::2, ::2])).float() / 16
-    assert torch.equal(dataset.train.x.sum(dim=1), expected)
+    assert torch.equal(as_tensor(dataset.train.x).sum(dim=1), expected)
     assert build(source="mnist", convention="domainbed").input_shape == (2, 8, 8)
 
 
@@ -348,14 +351,14 @@ class TestGreyscale:
     def test_both_channels_hold_the_digit(self, irm, build):
         grey = build(greyscale=True)
         for ours, theirs in zip(splits(grey), splits(irm), strict=True):
-            digit = theirs.x.sum(dim=1)
-            assert torch.equal(ours.x, torch.stack([digit, digit], dim=1))
+            digit = as_tensor(theirs.x).sum(dim=1)
+            assert torch.equal(as_tensor(ours.x), torch.stack([digit, digit], dim=1))
             for name in ("y", "attribute", "environment"):
                 assert torch.equal(getattr(ours, name), getattr(theirs, name))
 
     def test_members_of_a_pair_are_the_same(self, build):
         pairs = build(greyscale=True).pairs
-        assert torch.equal(pairs.a, pairs.b)
+        assert torch.equal(as_tensor(pairs.a), as_tensor(pairs.b))
 
 
 def test_paint_by_hand():
@@ -390,21 +393,21 @@ class TestCorruptions:
 
     @pytest.mark.parametrize("name", ["hue", "saturation"])
     def test_at_0_it_is_the_test_split(self, irm, name):
-        assert torch.equal(irm.corruptions[name](0.0)[:], irm.test.x)
+        assert torch.equal(irm.corruptions[name](0.0)[:], as_tensor(irm.test.x))
 
     def test_at_1_the_hue_is_the_other_colour(self, irm):
-        assert torch.equal(irm.corruptions["hue"](1.0)[:], irm.test.x.flip(1))
+        assert torch.equal(irm.corruptions["hue"](1.0)[:], as_tensor(irm.test.x).flip(1))
         other = Split(
             irm.corruptions["hue"](1.0)[:], irm.test.y, 1 - irm.test.attribute, irm.test.environment
         )
-        ink = other.x.flatten(2).sum(dim=2) > 0
+        ink = as_tensor(other.x).flatten(2).sum(dim=2) > 0
         assert torch.equal(ink[:, 1].long(), other.attribute)
 
     @pytest.mark.parametrize("strength", [0.1, 0.25, 0.5, 0.8])
     def test_turning_the_hue_keeps_the_brightness(self, irm, strength):
         turned = irm.corruptions["hue"](strength)[:]
-        torch.testing.assert_close(turned.norm(dim=1), irm.test.x.norm(dim=1))
-        assert not torch.equal(turned, irm.test.x)
+        torch.testing.assert_close(turned.norm(dim=1), as_tensor(irm.test.x).norm(dim=1))
+        assert not torch.equal(turned, as_tensor(irm.test.x))
 
     def test_half_way_the_hue_is_no_colour(self, irm):
         turned = irm.corruptions["hue"](0.5)[:]
@@ -412,15 +415,15 @@ class TestCorruptions:
 
     def test_at_1_the_saturation_is_grey(self, irm):
         faded = irm.corruptions["saturation"](1.0)[:]
-        digit = irm.test.x.sum(dim=1)
+        digit = as_tensor(irm.test.x).sum(dim=1)
         assert torch.equal(faded, torch.stack([digit, digit], dim=1))
 
     def test_fading_leaves_the_own_channel_alone(self, irm):
         faded = irm.corruptions["saturation"](0.25)[:]
         own = irm.test.attribute[:, None, None]
         first, second = faded.unbind(dim=1)
-        assert torch.equal(torch.where(own == 0, first, second), irm.test.x.sum(dim=1))
-        assert torch.equal(torch.where(own == 0, second, first), 0.25 * irm.test.x.sum(dim=1))
+        assert torch.equal(torch.where(own == 0, first, second), as_tensor(irm.test.x).sum(dim=1))
+        assert torch.equal(torch.where(own == 0, second, first), 0.25 * as_tensor(irm.test.x).sum(dim=1))
 
     def test_by_hand(self):
         x = torch.tensor([[[[1.0]], [[0.0]]], [[[0.0]], [[0.5]]]])
@@ -432,17 +435,17 @@ class TestCorruptions:
     @pytest.mark.parametrize("name", ["hue", "saturation"])
     @pytest.mark.parametrize("strength", [0.0, 0.3, 0.5, 1.0])
     def test_pixels_stay_in_range_and_the_test_split_as_it_is(self, irm, name, strength):
-        before = irm.test.x.clone()
+        before = as_tensor(irm.test.x).clone()
         corrupted = irm.corruptions[name](strength)[:]
         low, high = irm.input_range
         assert corrupted.shape == irm.test.x.shape
         assert low <= corrupted.min()
         assert corrupted.max() <= high
-        assert torch.equal(irm.test.x, before)
+        assert torch.equal(as_tensor(irm.test.x), before)
 
     def test_domainbed_has_them_too(self, domainbed):
         assert list(domainbed.corruptions) == ["hue", "saturation"]
-        assert torch.equal(domainbed.corruptions["hue"](1.0)[:], domainbed.test.x.flip(1))
+        assert torch.equal(domainbed.corruptions["hue"](1.0)[:], as_tensor(domainbed.test.x).flip(1))
 
     def test_without_colour_there_is_none_to_corrupt(self, build):
         assert build(greyscale=True).corruptions == {}

@@ -75,7 +75,7 @@ class TestReading:
             [[104, 105], [106, 107]],
         ]
         assert found.labels.tolist() == [7, 0, 9, 4, 5]
-        assert (found.images.dtype, found.labels.dtype) == (np.uint8, np.uint8)
+        assert found.images.dtype == found.labels.dtype == np.uint8
         assert (found.peak, found.development) == (255, 60_000)
         assert offline == []
 
@@ -214,5 +214,5 @@ def test_the_digits_are_those_that_scikit_learn_reads(monkeypatch, elsewhere):
     found, expected = digits.sklearn_digits(), load_digits()
     assert (found.images == expected.images).all()
     assert (found.labels == expected.target).all()
-    assert (found.images.dtype, found.labels.dtype) == ("uint8", "uint8")
+    assert found.images.dtype == found.labels.dtype == np.uint8
     assert found.images.shape == (1797, 8, 8)

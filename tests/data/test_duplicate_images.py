@@ -1,4 +1,4 @@
-"""Pictures that stand more than once in a table: refused or left out of one's own, noted of a published one."""
+"""Duplicate images of a table: an error, left out, or noted for published data sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import picture, save, write_csv, write_waterbirds
+from narrowing import as_images
 from PIL import Image
 
 from ipgl.core.errors import DataError
@@ -73,7 +74,7 @@ def test_skipping_leaves_the_training_copy_out_and_keeps_the_test_image(root, ma
         "(6.png)"
     )
     for part, first in ((dataset.train, 0), (dataset.validation, 4), (dataset.test, 6)):
-        for position, pixels in enumerate(part.x.pixels(torch.arange(len(part))).numpy()):
+        for position, pixels in enumerate(as_images(part.x).pixels(torch.arange(len(part))).numpy()):
             expected = picture(first + position).resize((32, 32), Image.Resampling.BILINEAR)
             assert np.array_equal(pixels, np.asarray(expected))
 

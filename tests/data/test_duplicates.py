@@ -1,4 +1,4 @@
-"""What counts as the same picture, and which rows repeat another."""
+"""Detection of duplicate images and of the rows that hold them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from narrowing import as_tensor
 from PIL import Image
 
 from ipgl.data.duplicates import dataset_copies, find_copies, listed
@@ -89,8 +90,8 @@ def test_no_digit_stands_in_two_splits(request, name):
 
 
 def test_a_digit_in_two_splits_would_be_found(irm):
-    x = irm.train.x.clone()
-    x[5] = irm.test.x[3]
+    x = as_tensor(irm.train.x).clone()
+    x[5] = as_tensor(irm.test.x)[3]
     found = dataset_copies(replace(irm, train=replace(irm.train, x=x)))
     assert found.training == ((5, len(irm.train) + len(irm.validation) + 3),)
 

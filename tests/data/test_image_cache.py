@@ -1,4 +1,4 @@
-"""Decoding once: what rows hold, who decodes, what a kill and what bad pictures leave."""
+"""Image cache: content of its rows, concurrent builders, killed builders, unreadable images."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import picture, save
+from narrowing import of_kind
 from PIL import Image
 
 from ipgl.core.errors import DataError
@@ -148,7 +149,7 @@ class TestContents:
 
     def test_names_and_formats_do_not_count_and_pixels_do(self, tmp_path):
         one, other = picture(0), picture(0)
-        other.putpixel((39, 29), tuple(value ^ 1 for value in other.getpixel((39, 29))))
+        other.putpixel((39, 29), tuple(value ^ 1 for value in of_kind(other.getpixel((39, 29)), tuple)))
         names = ("a.png", "b.bmp", "c.tif", "d.png")
         found = self.of(tmp_path, *[(name, one) for name in names], ("e.png", other), ("f.png", picture(1)))
         assert found[0] == found[1] == found[2] == found[3]

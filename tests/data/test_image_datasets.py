@@ -1,4 +1,4 @@
-"""Waterbirds, CelebA and one's own images from disk to a data set."""
+"""Waterbirds, CelebA and image folders, from disk to a data set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import CELEBA_VALUES, picture, save, write_celeba, write_csv, write_waterbirds
+from narrowing import as_images, as_tensor, known
 from PIL import Image
 
 from ipgl.config import Component
@@ -31,7 +32,7 @@ def resized(image, size):
 
 
 def stored(split):
-    return split.x.pixels(torch.arange(len(split))).numpy()
+    return as_images(split.x).pixels(torch.arange(len(split))).numpy()
 
 
 class TestWaterbirds:
@@ -63,8 +64,8 @@ class TestWaterbirds:
     def test_the_range_of_inputs_is_that_of_black_and_white(self, root):
         write_waterbirds(root)
         low, high = build("waterbirds").input_range
-        assert low.flatten().tolist() == pytest.approx([-2.117904, -2.035714, -1.804444], abs=1e-5)
-        assert high.flatten().tolist() == pytest.approx([2.248908, 2.428571, 2.64], abs=1e-5)
+        assert as_tensor(low).flatten().tolist() == pytest.approx([-2.117904, -2.035714, -1.804444], abs=1e-5)
+        assert as_tensor(high).flatten().tolist() == pytest.approx([2.248908, 2.428571, 2.64], abs=1e-5)
 
     def test_empty_training_groups_are_said_aloud(self, root):
         write_waterbirds(root / "waterbird_1.0_forest2water2", empty=(1, 2))
@@ -121,7 +122,7 @@ class TestWaterbirds:
     def test_augmentation_can_be_switched_off(self, root):
         write_waterbirds(root)
         assert build("waterbirds", augment=None).augment is None
-        augment = build("waterbirds", augment={"scale": [0.5, 0.9], "flip": False}).augment
+        augment = known(build("waterbirds", augment={"scale": [0.5, 0.9], "flip": False}).augment)
         assert (augment.scale, augment.ratio, augment.flip) == ((0.5, 0.9), (0.75, 4 / 3), False)
         with pytest.raises(ValueError, match=r"`least <= largest` must hold for scale, but got \(0.9, 0.5\)"):
             build("waterbirds", augment={"scale": [0.9, 0.5]})
@@ -247,7 +248,7 @@ def test_moving_inputs_leaves_labels(root):
     moved = build("waterbirds").inputs_on(torch.device("meta"))
     assert moved.train.x.device.type == moved.pairs.a.device.type == "meta"
     assert moved.train.y.device.type == "cpu"
-    assert moved.input_range[0].device.type == "meta"
+    assert as_tensor(moved.input_range[0]).device.type == "meta"
 
 
 def test_the_cache_lies_beside_the_data_or_at_home(root, tmp_path, monkeypatch):

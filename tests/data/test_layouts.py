@@ -1,4 +1,4 @@
-"""Every folder that people have is found; two are asked about, none is explained."""
+"""Every known layout of a data set is found; two matches are an error, and so is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of images: what rows become, and how each fault reads."""
+"""Tables of images: parsed rows, and the message of each fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipgl.core.errors import DataError
 from ipgl.data.manifest import Columns, check_table, read_csv
 
 HEADER = ["path", "label", "attribute", "split"]
-GOOD = [["a/0.png", 0, 0, "train"], ["a/1.png", 1, 1, "val"], ["a/2.png", 1, 0, "test"]]
+GOOD: list[list[object]] = [["a/0.png", 0, 0, "train"], ["a/1.png", 1, 1, "val"], ["a/2.png", 1, 0, "test"]]
 
 
 def table(tmp_path, rows, header=HEADER, skip_bad=False, **columns):
@@ -72,7 +72,7 @@ def test_other_columns_are_kept_and_environment_is_read(tmp_path):
 
 
 def test_columns_may_have_other_names(tmp_path):
-    rows = [["x", "1", "0", "train"], ["y", "0", "1", "test"]]
+    rows: list[list[object]] = [["x", "1", "0", "train"], ["y", "0", "1", "test"]]
     found, _ = table(
         tmp_path,
         rows,

@@ -1,4 +1,4 @@
-"""One spelling for each path, and one row for each file under whatever name."""
+"""Normalised paths, and file identity under different names."""
 
 from __future__ import annotations
 

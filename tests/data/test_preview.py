@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ipgl.data import Alignment, Dataset, PairSet, Split
-from ipgl.data.input_images import pictures, small
+from ipgl.data.input_images import mean_colours, rgb_images
 from ipgl.data.preview import group_sheet, pair_sheet, preview_groups
 
 
@@ -19,10 +19,10 @@ def dataset(train, validation, test, channels=3) -> Dataset:
         x = values[:, None, None, None].expand(-1, channels, 6, 8)
         return Split(x, y, attribute, torch.zeros_like(y))
 
-    parts = [split(rows) for rows in (train, validation, test)]
+    first, second, third = (split(rows) for rows in (train, validation, test))
     label = torch.zeros(4, dtype=torch.int64)
-    pairs = PairSet(parts[0].x[:4], parts[0].x[:4] + 0.5, label, torch.arange(4))
-    return Dataset(*parts, pairs, pairs, ("landbird", "waterbird"), ("land", "water"), "f")
+    pairs = PairSet(first.x[:4], first.x[:4] + 0.5, label, torch.arange(4))
+    return Dataset(first, second, third, pairs, pairs, ("landbird", "waterbird"), ("land", "water"), "f")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_the_sheet_of_pairs_shows_members_above_one_another(birds):
 )
 def test_tensors_become_rgb(channels, colour):
     data = dataset([(0, 0)] * 3, [(0, 0)], [(1, 1)], channels)
-    shown = pictures(data.train.x, torch.tensor([2]), data)
+    shown = rgb_images(data.train.x, torch.tensor([2]), data)
     assert shown.shape == (1, 6, 8, 3)
     assert shown.dtype == np.uint8
     assert shown[0, 0, 0].tolist() == colour
@@ -106,11 +106,11 @@ def test_tensors_become_rgb(channels, colour):
 def test_the_range_of_values_fills_the_pictures():
     data = dataset([(0, 0)] * 3, [(0, 0)], [(1, 1)])
     data = Dataset(**{**vars(data), "input_range": (-0.2, 0.2)})
-    assert pictures(data.train.x, torch.arange(3), data)[:, 0, 0, 0].tolist() == [128, 191, 255]
+    assert rgb_images(data.train.x, torch.arange(3), data)[:, 0, 0, 0].tolist() == [128, 191, 255]
 
 
 def test_fields_are_mean_colours():
     image = np.zeros((1, 4, 4, 3), dtype=np.uint8)
     image[0, :2, :2] = 100
     image[0, 0, 0] = 200
-    assert small(image, 2)[0, :, :, 0].tolist() == [[125, 0], [0, 0]]
+    assert mean_colours(image, 2)[0, :, :, 0].tolist() == [[125, 0], [0, 0]]

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from narrowing import as_images
 
 from ipgl.data import DATASETS, group_counts
 from ipgl.data.pair_audit import audit_pairs
@@ -41,7 +42,7 @@ def test_it_is_waterbirds_in_small(tiny):
     assert tiny.input_shape == (3, 16, 16)
     (land, none), (neither, water) = counts(tiny.train)
     assert (land + water, none, neither) == (48, 0, 0)
-    assert sum(map(sum, counts(tiny.validation))) == 12
+    assert sum(sum(row) for row in counts(tiny.validation)) == 12
     assert counts(tiny.test) == [[10, 10], [10, 10]]
     assert (len(tiny.pairs), len(tiny.held_out_pairs)) == (38, 10)
 
@@ -53,9 +54,9 @@ def test_its_pairs_are_sound(tiny):
 
 def test_the_first_member_is_the_training_image_but_for_jpeg(tiny):
     index = torch.arange(len(tiny.pairs))
-    own = tiny.train.x.pixels(tiny.pairs.source).float()
-    assert (tiny.pairs.a.pixels(index).float() - own).abs().mean() < 4
-    assert (tiny.pairs.b.pixels(index).float() - own).abs().mean() > 20
+    own = as_images(tiny.train.x).pixels(tiny.pairs.source).float()
+    assert (as_images(tiny.pairs.a).pixels(index).float() - own).abs().mean() < 4
+    assert (as_images(tiny.pairs.b).pixels(index).float() - own).abs().mean() > 20
 
 
 def test_a_second_build_draws_nothing(tiny, cache):

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import ray
 import yaml
-from kuberay_schema import KINDS
+from kuberay_schema import KINDS, Schema
 
 import ipgl
 
@@ -24,14 +24,14 @@ FILES = sorted(path for path in KUBERAY.rglob("*.yaml") if path.name != "kustomi
 README = (ROOT / "cluster" / "README.md").read_text()
 
 
-def _documents(file: Path) -> list[dict[str, Any]]:
+def _documents(file: Path) -> list[Schema]:
     return [document for document in yaml.safe_load_all(file.read_text()) if document]
 
 
 ALL = [document for file in FILES for document in _documents(file)]
 
 
-def _one(kind: str, name: str) -> dict[str, Any]:
+def _one(kind: str, name: str) -> Schema:
     (found,) = [d for d in ALL if d["kind"] == kind and d["metadata"]["name"] == name]
     return found
 
@@ -48,7 +48,7 @@ def _values(node: object, key: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("document", ALL, ids=[f"{d['kind']}-{d['metadata']['name']}" for d in ALL])
-def test_fields_are_known(document: dict[str, Any]) -> None:
+def test_fields_are_known(document: Schema) -> None:
     jsonschema.validate(document, KINDS[document["kind"]])
 
 

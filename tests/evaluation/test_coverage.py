@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from ipgl.evaluation.intervals import differences, mean_interval
@@ -44,12 +45,14 @@ class Experiment:
         self.hardness = self.rng.integers(len(DIFFICULTY), size=len(self.group))
 
     def levels(self, nominal):
-        return norm.ppf(nominal) * np.sqrt(1 + self.spread**2 + EXAMPLE_SPREAD**2)
+        found: NDArray[np.float64] = norm.ppf(nominal) * np.sqrt(1 + self.spread**2 + EXAMPLE_SPREAD**2)
+        return found
 
     def truth(self, nominal):
         """Expected accuracy of each group over seeds and examples."""
         latent = (self.levels(nominal)[:, None] + DIFFICULTY) / np.sqrt(1 + self.spread**2)
-        return norm.cdf(latent).mean(axis=1)
+        found: NDArray[np.float64] = norm.cdf(latent).mean(axis=1)
+        return found
 
     def sample(self, nominal, seeds):
         shift = self.rng.normal(0, self.spread, (seeds, self.groups))

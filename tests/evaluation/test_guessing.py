@@ -1,11 +1,15 @@
-"""What is said of methods whose winner or final runs are no better than guessing."""
+"""Remarks on methods whose winner or final runs are no better than guessing."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from ipgl.evaluation import MethodSummary, RunResult
-from ipgl.evaluation.guessing import guesses, guessing_remarks, guessing_words
+from ipgl.evaluation.guessing import guessing_remarks, guessing_words, is_guessing
+
+Metrics = dict[str, Any]
 
 
 def method(finals=3, guessing=False, guessing_finals=0):
@@ -41,7 +45,7 @@ def trial(number, status="completed", label="ipg", phase="search", **validation)
     ],
 )
 def test_who_guesses(validation, expected):
-    assert guesses(trial(0, **validation)) == expected
+    assert is_guessing(trial(0, **validation)) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,8 @@ def test_words(held, words):
 
 
 def test_remarks():
-    guess, skill = {"guessing": 1.0}, {"guessing": 0.0}
+    guess: Metrics = {"guessing": 1.0}
+    skill: Metrics = {"guessing": 0.0}
     runs = [
         trial(0, **guess),
         trial(1, **guess),

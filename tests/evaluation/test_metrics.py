@@ -69,7 +69,8 @@ def test_training_counts_stand_beside_the_test_counts():
 
 
 def test_without_an_alignment_no_group_has_a_role():
-    found = group_results(*(torch.tensor([0, 1]) for _ in range(3)), Alignment(None), 2, num_attributes=2)
+    both = torch.tensor([0, 1])
+    found = group_results(both, both, both, Alignment(None), 2, num_attributes=2)
     assert [g.aligned for g in found] == [None] * 4
 
 
@@ -122,7 +123,9 @@ def test_class_balanced_against_scikit_learn(classes):
     attribute = rng.integers(3, size=300)
     prediction = np.where(rng.random(300) < 0.6, y, rng.integers(classes, size=300))
     groups = group_results(
-        *(torch.from_numpy(values) for values in (prediction, y, attribute)),
+        torch.from_numpy(prediction),
+        torch.from_numpy(y),
+        torch.from_numpy(attribute),
         Alignment((0,) * classes),
         num_classes=classes,
         num_attributes=3,

@@ -19,7 +19,7 @@ from ipgl.evaluation import (
     mixture_weights,
     run_curves,
 )
-from ipgl.evaluation.curve_types import CurveKind, curve_kind
+from ipgl.evaluation.curve_types import CurveType, curve_type
 from ipgl.evaluation.mixture import common_mixture, mixture_name, why_no_mixture
 
 NOTHING = np.zeros(0, dtype=np.int32)
@@ -203,7 +203,7 @@ def test_names():
 
 
 def test_the_general_curve_s_kind_never_speaks_of_agreement():
-    assert curve_kind("general_mixture") == CurveKind(
+    assert curve_type("general_mixture") == CurveType(
         "general_mixture",
         "General mixture",
         "way from the training mix to equal groups within each class",

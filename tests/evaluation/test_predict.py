@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from narrowing import as_tensor
 from torch import nn
 
 from ipgl.data import PairSet
@@ -51,7 +52,7 @@ def test_between_equals_a_forward_pass_at_each_point(batch_size):
         model.head.weight.copy_(5 * torch.eye(3, 4) - 1)  # so that the inputs decide the class
         model.head.bias.zero_()
     found = predict_between(model, pairs, points, batch_size)
-    expected = [model((1 - t) * pairs.a + t * pairs.b).argmax(dim=1) for t in points]
+    expected = [model((1 - t) * as_tensor(pairs.a) + t * as_tensor(pairs.b)).argmax(dim=1) for t in points]
     assert torch.equal(found, torch.stack(expected))
     assert torch.equal(found[0], predict_logits(model, pairs.a, 4).argmax(dim=1))
     assert torch.equal(found[-1], predict_logits(model, pairs.b, 4).argmax(dim=1))

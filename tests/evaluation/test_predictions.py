@@ -1,4 +1,4 @@
-"""Predictions on storage: what is written comes back, to the last bit, or not at all."""
+"""Stored predictions: an exact round trip, and errors for damaged files."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_refuses(change):
 
 def test_a_result_cannot_change():
     with pytest.raises(ValidationError, match="frozen"):
-        result().score = 1.0
+        result().score = 1.0  # type: ignore[misc]
 
 
 def test_estimates_may_be_unknown():

@@ -24,7 +24,7 @@ def exact_p(correct_a, correct_b, group, weights):
     share = np.array([weights[g] / (group == g).sum() for g in group])
     signs = np.array(list(itertools.product([1, -1], repeat=len(group))))
     statistics = np.abs(signs @ (share * difference))
-    return (statistics >= abs(share @ difference) - 1e-12).mean()
+    return float((statistics >= abs(share @ difference) - 1e-12).mean())
 
 
 @pytest.mark.parametrize("seed", range(6))

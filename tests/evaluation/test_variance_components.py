@@ -8,10 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 from final_runs import completed_final
+from numpy.typing import NDArray
 
 from ipgl.evaluation import GroupCount, Predictions, VarianceComponent, aggregate
 from ipgl.evaluation.variance_components import (
-    Redrawn,
+    RedrawnRun,
     deviation_interval,
     no_effect,
     squared_difference,
@@ -67,7 +68,7 @@ class TestSquaredDifference:
 
     def test_on_other_examples_nothing_is_known_of_the_noise(self):
         other = a_run([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]], shift=2)
-        assert squared_difference(A, other, "average", 0.9) == (pytest.approx((0.25 / 4) ** 2), 0.0)
+        assert squared_difference(A, other, "average", 0.9) == pytest.approx(((0.25 / 4) ** 2, 0.0))
 
     def test_equal_runs_differ_in_nothing(self):
         assert squared_difference(A, A, "worst_group", 0.9) == (0.0, 0.0)
@@ -126,7 +127,7 @@ class TestInterval:
 
 class TestComponents:
     def find(self, source: str, metric: str, finals=(A, B), redrawn=None):
-        redrawn = [Redrawn("pairs", A, B), Redrawn("pairs", A, A)] if redrawn is None else redrawn
+        redrawn = [RedrawnRun("pairs", A, B), RedrawnRun("pairs", A, A)] if redrawn is None else redrawn
         (found,) = [
             one
             for one in variance_components(finals, redrawn, 0.9, 0.95)
@@ -153,7 +154,7 @@ class TestComponents:
 
     def test_test_examples_that_differ_are_told(self):
         other = a_run([[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]], shift=2)
-        found = self.find("data", "average", redrawn=[Redrawn("data", A, other), Redrawn("data", A, B)])
+        found = self.find("data", "average", redrawn=[RedrawnRun("data", A, other), RedrawnRun("data", A, B)])
         assert not found.same_examples
 
     def test_other_draws_in_the_same_order_of_groups_are_other_examples(self):
@@ -204,7 +205,7 @@ def test_known_components_are_found_without_bias_and_covered(size: int, own: flo
     for _ in range(studies):
         hardness = rng.random((4, size))
 
-        def run(accuracy: float, hardness=hardness) -> aggregate.Tested:
+        def run(accuracy: float, hardness: NDArray[np.float64] = hardness) -> aggregate.Tested:
             moved = (hardness + own * rng.random(hardness.shape)) % 1  # still uniform
             return a_run((moved < accuracy).astype(int).tolist())
 
@@ -215,8 +216,8 @@ def test_known_components_are_found_without_bias_and_covered(size: int, own: flo
             )
             original = run(0.6 + w + p + c)
             originals.append(original)
-            redrawn.append(Redrawn("weights", original, run(0.6 + w2 + p + cw)))
-            redrawn.append(Redrawn("pairs", original, run(0.6 + w + p2 + cp)))
+            redrawn.append(RedrawnRun("weights", original, run(0.6 + w2 + p + cw)))
+            redrawn.append(RedrawnRun("pairs", original, run(0.6 + w + p2 + cp)))
         for one in variance_components(originals, redrawn, 0.9, 0.95):
             if one.metric == "average":
                 found[one.source].append(one)

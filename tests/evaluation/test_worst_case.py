@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from scipy.optimize import linprog, minimize
 
 from ipgl.evaluation import worst_case_kl, worst_case_tv
@@ -36,8 +37,12 @@ def kl_by_slsqp(accuracies, mix, radius):
     """The lowest expected accuracy that SLSQP finds from three starting points, over the mix's support."""
     values, p = accuracies[mix > 0], mix[mix > 0]
     rng = np.random.default_rng(0)
-    ball = {"type": "ineq", "fun": lambda q: radius - (q * np.log(q / p)).sum()}
-    ball["jac"] = lambda q: -np.log(q / p) - 1
+
+    def room(q: NDArray[np.float64]) -> float:
+        """What the ball leaves of its radius."""
+        return float(radius - (q * np.log(q / p)).sum())
+
+    ball = {"type": "ineq", "fun": room, "jac": lambda q: -np.log(q / p) - 1}
     simplex = {"type": "eq", "fun": lambda q: q.sum() - 1, "jac": lambda q: np.ones(len(q))}
     found = [
         minimize(
@@ -51,8 +56,8 @@ def kl_by_slsqp(accuracies, mix, radius):
         )
         for start in (p, 0.9 * p + 0.1 / len(p), 0.8 * p + 0.2 * rng.dirichlet(np.ones(len(p))))
     ]
-    feasible = [one.fun for one in found if ball["fun"](one.x) > -1e-9 and abs(one.x.sum() - 1) < 1e-9]
-    return min(feasible)
+    feasible = [one.fun for one in found if room(one.x) > -1e-9 and abs(one.x.sum() - 1) < 1e-9]
+    return float(min(feasible))
 
 
 def test_kl_against_slsqp():
@@ -76,7 +81,7 @@ def tv_by_linprog(accuracies, mix, radius):
         method="highs",
     )
     assert found.status == 0
-    return found.fun
+    return float(found.fun)
 
 
 def test_tv_against_linear_programming():

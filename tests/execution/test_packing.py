@@ -51,7 +51,7 @@ def test_how_many(asked, load, trials, slots, rounds, size):
     assert pack_size(asked, load, trials, slots, rounds) == size
 
 
-def plan(tmp_path: Path, pack: object = "auto", width: int = 32, **changes: str) -> StudyPlan:
+def plan(tmp_path: Path, pack: object = "auto", width: int | str = 32, **changes: str) -> StudyPlan:
     text = STUDY.replace("PACK", str(pack)).replace("WIDTH", str(width))
     for old, new in changes.items():
         text = text.replace(old, new)
@@ -165,3 +165,15 @@ def test_a_killed_pack_s_trials_go_on_from_their_checkpoints(tmp_path):
     assert process.returncode == 0, output
     assert_alike(folder, alone)
     assert_logged_once(folder)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_packed_and_single_trials_take_turns(tmp_path: Path) -> None:
+    """The processes of packs make room for those that Tune starts, and come back after them."""
+    methods = "methods:\n  jtt: {}\n"
+    folder = run(tmp_path / "mixed", 4, **{"methods:\n": methods, "1.0e+30": "0.2", "epochs: 6": "epochs: 3"})
+    found = results(folder).values()
+    assert {(run.label, run.status) for run in found} == {
+        (label, "completed") for label in ("jtt", "erm", "ipg")
+    }

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 import torch
+from narrowing import Keywords
 from pydantic import ValidationError
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from ipgl.data import Batch, Split
 from ipgl.methods import METHODS, Needs, StepReport
 from ipgl.models import Classifier
 
 STEPS = 60
+
+Part = TypeVar("Part", Batch, Split)
 
 
 def toy_model():
@@ -42,7 +48,16 @@ class TestContract:
         context = toys.context(model, lr=0.1, dataset=dataset, total_steps=STEPS)
         return entry.build(entry.settings(**gentle), context)
 
-    def steps(self, entry, toys, method, model, number, first=0, change=lambda batch: batch):
+    def steps(
+        self,
+        entry,
+        toys,
+        method,
+        model,
+        number,
+        first=0,
+        change: Callable[[Batch], Batch] = lambda batch: batch,
+    ):
         reports = []
         for step in range(first, first + number):
             torch.manual_seed(step)  # the trainer keeps the generator's state in its checkpoint
@@ -88,8 +103,8 @@ class TestContract:
         ends = []
         for changed in (False, True):
 
-            def change(part, changed=changed):
-                values = {name: scrambled(getattr(part, name)) for name in fields}
+            def change(part: Part, changed: bool = changed) -> Part:
+                values: Keywords = {name: scrambled(getattr(part, name)) for name in fields}
                 return replace(part, **values) if changed else part
 
             model, dataset = toy_model(), toys.dataset(size=64)

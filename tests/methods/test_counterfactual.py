@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from image_rows import image_dataset
+from narrowing import known
 from torch import nn
 
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
@@ -65,7 +66,7 @@ def test_images_are_cut_as_the_example_was(toys, tmp_path):
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
     settings = CounterfactualAugmentationSettings(probability=0.0)
     method = CounterfactualAugmentation(settings, toys.context(model, dataset=dataset))
-    boxes = dataset.augment.draw(6, 18, 18, np.random.default_rng(0))
+    boxes = known(dataset.augment).draw(6, 18, 18, np.random.default_rng(0))
     batch = dataset.train.batch(torch.tensor([3, 40, 0, 11, 41, 5]), boxes)
     method.step(model, batch, None)
     assert torch.equal(seen[0], batch.x)

@@ -6,6 +6,7 @@ from itertools import combinations, product
 
 import pytest
 import torch
+from narrowing import Keywords, total
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -51,7 +52,7 @@ def losses_of(logits, y):
 def square_by_halves(values):
     """The product of the means of two halves, averaged over every way to draw two different examples' product."""
     pairs = list(combinations(range(len(values)), 2))
-    return sum(values[i] * values[j] for i, j in pairs) / len(pairs)
+    return total(values[i] * values[j] for i, j in pairs) / len(pairs)
 
 
 def vrex_by_pairs(values):
@@ -59,7 +60,7 @@ def vrex_by_pairs(values):
     squares = [square_by_halves(v) for v in values]
     means = [v.mean() for v in values]
     crossed = [means[i] * means[j] for i, j in product(range(len(values)), repeat=2) if i != j]
-    return sum(squares) / len(values) - (sum(squares) + sum(crossed)) / len(values) ** 2
+    return total(squares) / len(values) - (total(squares) + total(crossed)) / len(values) ** 2
 
 
 def objective(kind, theta, batch, estimate="batch"):
@@ -67,16 +68,16 @@ def objective(kind, theta, batch, estimate="batch"):
     logits = logits_of(theta, batch.x)
     parts = [batch.environment == number for number in sorted(set(batch.environment.tolist()))]
     risks = [risk(logits[part], batch.y[part]) for part in parts]
-    mean = sum(risks) / len(risks)
+    mean = total(risks) / len(risks)
     values = [(losses_of if kind is Vrex else slopes)(logits[part], batch.y[part]) for part in parts]
     if estimate == "unbiased":
         values = [v for v in values if len(v) > 1]
         if kind is Vrex:
             return mean, vrex_by_pairs(values)
-        return mean, sum(square_by_halves(v) for v in values) / len(values)
+        return mean, total(square_by_halves(v) for v in values) / len(values)
     if kind is Vrex:
-        return mean, sum((r - mean) ** 2 for r in risks) / len(risks)
-    return mean, sum(v.mean().square() for v in values) / len(parts)
+        return mean, total((r - mean) ** 2 for r in risks) / len(risks)
+    return mean, total(v.mean().square() for v in values) / len(parts)
 
 
 def naive_step(kind, theta, batch, weight, estimate="batch"):
@@ -141,7 +142,7 @@ def test_the_unbiased_estimate_is_right_on_average(toys, kind):
     model = make_model()
     whole = make_batch((0,) * 4 + (1,) * 4)
     truth = objective(kind, list(model.parameters()), whole)[1].item()
-    found = {"unbiased": [], "batch": []}
+    found: dict[str, list[float]] = {"unbiased": [], "batch": []}
     chosen = list(product(range(4), repeat=2))
     for first, second in product(chosen, chosen):
         index = torch.tensor([*first, *(4 + i for i in second)])
@@ -202,7 +203,7 @@ def test_annealing_goes_on_where_it_was(toys, kind):
 def with_decay(theta, batch, kind, weight, decay):
     """The stated objective: `R + weight * P + decay / 2 ||theta||^2`."""
     mean, penalty = objective(kind, theta, batch)
-    return mean + weight * penalty + decay / 2 * sum(p.square().sum() for p in theta)
+    return mean + weight * penalty + decay / 2 * total(p.square().sum() for p in theta)
 
 
 @pytest.mark.parametrize("kind", [Irm, Vrex])
@@ -255,12 +256,13 @@ def test_adam_takes_the_steps_of_the_undivided_objective(toys, kind, name):
         ({"forget_optimiser": True, "anneal_share": 0.0}, []),  # there is nothing to forget
     ],
 )
-def test_the_optimiser_is_forgotten_in_the_step_that_raises_the_weight(toys, settings, forgotten):
+def test_the_optimiser_is_forgotten_in_the_step_that_raises_the_weight(
+    toys, monkeypatch, settings, forgotten
+):
     model = make_model()
-    method = build(toys, Vrex, model, **({"strength": 50.0, "anneal_share": 0.2} | settings))
-    seen = []
-    optimiser = method._context.optimiser
-    optimiser.reset = lambda: seen.append(method._done)
+    method = build(toys, Vrex, model, **{"strength": 50.0, "anneal_share": 0.2, **settings})
+    seen: list[int] = []
+    monkeypatch.setattr(method._context.optimiser, "reset", lambda: seen.append(method._done))
     for step in range(5):
         method.step(model, make_batch(seed=step), None)
     assert seen == forgotten
@@ -270,7 +272,7 @@ def test_momentum_is_gone_after_the_switch(toys):
     """Plain descent with momentum: the first step at full weight has no part in the one before."""
     model, batches = make_model(), [make_batch(seed=step) for step in range(2)]
     optimiser = {"momentum": 0.9}
-    settings = {"strength": 50.0, "anneal_share": 0.1, "forget_optimiser": True}
+    settings: Keywords = {"strength": 50.0, "anneal_share": 0.1, "forget_optimiser": True}
     method = build(toys, Vrex, model, **settings, optimiser=optimiser)
     method.step(model, batches[0], None)
     expected, _, _ = naive_step(Vrex, list(model.parameters()), batches[1], 50.0)

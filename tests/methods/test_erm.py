@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from ipgl.methods.erm import Erm, ErmSettings
 
-EXACT = {"rtol": 0.0, "atol": 1e-15}
+EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-15}
 
 
 def test_one_step_by_hand(toys):

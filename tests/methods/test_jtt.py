@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from narrowing import as_tensor
 from torch import nn
 
 from ipgl.data import Batch, Dataset, PairSet, Split
@@ -38,7 +39,7 @@ def build(toys, model, optimiser="sgd", momentum=0.0, total_steps=10, dtype=torc
     return Jtt(JttSettings(**settings), context)
 
 
-def batch_of(number, dtype=torch.float64) -> Batch:
+def batch_of(number: int, dtype: torch.dtype = torch.float64) -> Batch:
     return make_dataset(dtype).train.batch((torch.arange(4) + 4 * number) % SIZE)
 
 
@@ -54,7 +55,7 @@ def naive_run(start, first_steps, upweight, total, momentum=0.0):
     history = []
     for step in range(total):
         if step == first_steps:
-            wrong = logits_of(theta, dataset.train.x).argmax(dim=1) != dataset.train.y
+            wrong = logits_of(theta, as_tensor(dataset.train.x)).argmax(dim=1) != dataset.train.y
             weights = [upweight if bad else 1.0 for bad in wrong.tolist()]
             theta, speed = [p.clone() for p in start], [torch.zeros_like(p) for p in start]
         batch = batch_of(step)

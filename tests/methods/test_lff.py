@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from narrowing import total
 from torch import nn
 
 from ipgl.data import Dataset, PairSet, Split
@@ -77,7 +78,7 @@ def test_three_steps(toys):
     method = build(toys, model, amplification=q, smoothing=smoothing)
     theta = [p.detach().clone() for p in model.parameters()]
     biased = biased_parameters(method)
-    smoothed = {}  # example: (loss of the biased, of the debiased network)
+    smoothed: dict[int, tuple[float, float]] = {}  # example: (loss of the biased, of the debiased network)
     for index in BATCHES:
         batch = make_dataset().train.batch(torch.tensor(index))
         theta, biased = fresh(theta), fresh(biased)
@@ -86,7 +87,7 @@ def test_three_steps(toys):
             new = (biased_losses[position].item(), losses[position].item())
             old = smoothed.get(i)
             smoothed[i] = (
-                tuple(smoothing * o + (1 - smoothing) * n for o, n in zip(old, new, strict=True))
+                (smoothing * old[0] + (1 - smoothing) * new[0], smoothing * old[1] + (1 - smoothing) * new[1])
                 if old
                 else new
             )
@@ -97,7 +98,7 @@ def test_three_steps(toys):
             weights.append(b / (b + d))
         loss = sum(w * value for w, value in zip(weights, losses, strict=True)) / len(index)
         p = logits_of(biased, batch.x).softmax(dim=1)
-        amplified = sum((1 - p[n, label] ** q) / q for n, label in enumerate(batch.y.tolist())) / len(index)
+        amplified = total((1 - p[n, label] ** q) / q for n, label in enumerate(batch.y.tolist())) / len(index)
         gradients, biased_gradients = torch.autograd.grad(loss, theta), torch.autograd.grad(amplified, biased)
         theta = [(v - LR * g).detach() for v, g in zip(theta, gradients, strict=True)]
         biased = [(v - LR * g).detach() for v, g in zip(biased, biased_gradients, strict=True)]
@@ -107,8 +108,8 @@ def test_three_steps(toys):
         assert report.scalars["loss"].item() == pytest.approx(losses.mean().item(), rel=1e-7)
         for found, expected in zip(model.parameters(), theta, strict=True):
             torch.testing.assert_close(found.detach(), expected, rtol=1e-6, atol=1e-8)
-        for found, expected in zip(biased_parameters(method), biased, strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+        for mine, expected in zip(biased_parameters(method), biased, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_relative_difficulty_by_hand(toys):
@@ -138,9 +139,8 @@ def test_the_biased_network_has_its_own_optimiser_of_the_task_s_kind(toys):
     method = build(toys, model, "adam")
     before, biased_before = [p.detach().clone() for p in model.parameters()], biased_parameters(method)
     method.step(model, make_dataset().train.batch(torch.arange(SIZE)), None)
-    pairs = [*zip(model.parameters(), before, strict=True)]
-    pairs += zip(biased_parameters(method), biased_before, strict=True)
-    for after, start in pairs:
+    afterwards = [*model.parameters(), *biased_parameters(method)]
+    for after, start in zip(afterwards, [*before, *biased_before], strict=True):
         step = (after.detach() - start).abs()
         torch.testing.assert_close(step, torch.full_like(step, LR), rtol=1e-3, atol=0.0)
 

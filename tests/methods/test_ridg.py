@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from narrowing import total
 from torch import nn
 
 from ipgl.data import Batch, Dataset, PairSet, Split
@@ -39,7 +40,7 @@ class Reference:
     def __init__(self, model, strength, momentum):
         self.theta = [p.detach().clone() for p in model.parameters()]
         self.strength, self.momentum = strength, momentum
-        self.means = {}
+        self.means: dict[int, torch.Tensor] = {}
 
     def step(self, batch):
         theta = [p.clone().requires_grad_() for p in self.theta]
@@ -51,7 +52,7 @@ class Reference:
             matrices.append(theta[2] * z)  # R[k, j] = W[k, j] z[j]
         for label in set(batch.y.tolist()):
             of = [m.detach() for m, y in zip(matrices, batch.y.tolist(), strict=True) if y == label]
-            mean = sum(of) / len(of)
+            mean = total(of) / len(of)
             if label in self.means:
                 mean = (1 - self.momentum) * self.means[label] + self.momentum * mean
             self.means[label] = mean
@@ -60,8 +61,8 @@ class Reference:
         ]
         labels = batch.y.tolist()
         of_class = {y: [d for d, other in zip(distances, labels, strict=True) if other == y] for y in labels}
-        task = sum(losses) / len(losses)
-        spread = sum(sum(of) / len(of) for of in of_class.values()) / CLASSES
+        task = total(losses) / len(losses)
+        spread = total(total(of) / len(of) for of in of_class.values()) / CLASSES
         gradients = torch.autograd.grad(task + self.strength * spread, theta)
         self.theta = [(p - LR * g).detach() for p, g in zip(theta, gradients, strict=True)]
         return task.item(), spread.item()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from ipgl.methods import METHODS
@@ -42,5 +44,5 @@ def test_a_recommended_range_leaves_a_choice(name, key):
 
 def test_choices_of_ipg_are_registered():
     fields = METHODS["ipg"].settings.model_fields
-    assert set(fields["update"].annotation.__args__) == set(UPDATES)
-    assert set(fields["discrepancy"].annotation.__args__) == set(DISCREPANCIES)
+    assert set(get_args(fields["update"].annotation)) == set(UPDATES)
+    assert set(get_args(fields["discrepancy"].annotation)) == set(DISCREPANCIES)

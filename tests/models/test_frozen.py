@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 from image_rows import image_dataset
+from narrowing import as_tensor
 
 from ipgl.config import Component
 from ipgl.core.errors import DataError
@@ -44,7 +45,7 @@ def test_features_are_those_of_the_backbone_in_evaluation_mode(dataset, tmp_path
                     getattr(getattr(found, part), member), expected, rtol=1e-5, atol=1e-5
                 )
     assert found.input_shape == (512,)
-    assert found.train.x.dtype == torch.float32
+    assert as_tensor(found.train.x).dtype == torch.float32
     assert torch.equal(found.train.y, dataset.train.y)
     assert torch.equal(found.pairs.source, dataset.pairs.source)
 
@@ -58,9 +59,10 @@ def test_nothing_is_augmented_and_that_is_said(dataset, tmp_path):
 def test_the_range_is_that_of_each_feature_in_training(dataset, tmp_path):
     found = with_frozen_features(dataset, MODEL, tmp_path / "cache")
     low, high = found.input_range
-    assert low.shape == high.shape == (512,)
-    assert torch.equal(low, found.train.x.min(dim=0).values)
-    assert torch.equal(high, found.train.x.max(dim=0).values)
+    x = as_tensor(found.train.x)
+    assert as_tensor(low).shape == as_tensor(high).shape == (512,)
+    assert torch.equal(as_tensor(low), x.min(dim=0).values)
+    assert torch.equal(as_tensor(high), x.max(dim=0).values)
 
 
 def test_features_are_computed_once(dataset, tmp_path, monkeypatch):
@@ -72,17 +74,17 @@ def test_features_are_computed_once(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(frozen, "_features", computed)
     torch.manual_seed(5)
     second = with_frozen_features(dataset, MODEL, tmp_path / "cache")
-    assert torch.equal(first.train.x, second.train.x)
+    assert torch.equal(as_tensor(first.train.x), as_tensor(second.train.x))
     assert first.fingerprint == second.fingerprint != dataset.fingerprint
     with pytest.raises(AssertionError, match="computed again"):
         with_frozen_features(dataclasses.replace(dataset, fingerprint="other"), MODEL, tmp_path / "cache")
 
 
 def test_a_damaged_file_is_computed_again(dataset, tmp_path):
-    first = with_frozen_features(dataset, MODEL, tmp_path / "cache").train.x.clone()
+    first = as_tensor(with_frozen_features(dataset, MODEL, tmp_path / "cache").train.x).clone()
     (file,) = (tmp_path / "cache").glob("features-*.npy")
     file.write_bytes(file.read_bytes()[:-4])
-    assert torch.equal(with_frozen_features(dataset, MODEL, tmp_path / "cache").train.x, first)
+    assert torch.equal(as_tensor(with_frozen_features(dataset, MODEL, tmp_path / "cache").train.x), first)
 
 
 def test_other_weights_give_other_features(dataset, tmp_path, monkeypatch):
@@ -90,7 +92,7 @@ def test_other_weights_give_other_features(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(frozen, "derive_seed", lambda *names: 1)
     second = with_frozen_features(dataset, MODEL, tmp_path / "cache")
     assert first.fingerprint != second.fingerprint
-    assert not torch.equal(first.train.x, second.train.x)
+    assert not torch.equal(as_tensor(first.train.x), as_tensor(second.train.x))
     assert len(list((tmp_path / "cache").glob("features-*.npy"))) == 2
 
 
@@ -105,11 +107,11 @@ def test_the_processs_random_numbers_stay_as_they_are(dataset, tmp_path):
 def test_the_model_of_a_trial_is_a_head(dataset, tmp_path):
     found = with_frozen_features(dataset, MODEL, tmp_path / "cache")
     entry = MODELS["resnet18"]
-    model = entry.build(entry.settings(frozen=True), found.input_shape, 2)
+    model = entry.build(entry.settings.model_validate({"frozen": True}), found.input_shape, 2)
     assert [tuple(p.shape) for p in model.parameters()] == [(2, 512), (2,)]
-    assert torch.equal(model.features(found.train.x), found.train.x)
+    assert torch.equal(model.features(found.train.x), as_tensor(found.train.x))
     with pytest.raises(ValueError, match=r"takes features \[d\], but got inputs of shape \(3, 16, 16\)"):
-        entry.build(entry.settings(frozen=True), dataset.input_shape, 2)
+        entry.build(entry.settings.model_validate({"frozen": True}), dataset.input_shape, 2)
 
 
 def test_a_folder_that_cannot_be_made_is_the_users_to_mend(dataset, tmp_path):

@@ -5,6 +5,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from narrowing import layer_of
 from torch import nn
 
 from ipgl.core.errors import DataError
@@ -95,8 +96,8 @@ class TestHiddenLayers:
         x = torch.rand(5, 2)
         with model.recording_hidden() as outputs:
             model(x)
-        torch.testing.assert_close(outputs[0], model.features.linear0(x))
-        torch.testing.assert_close(outputs[1], model.features.linear1(outputs[0].relu()))
+        torch.testing.assert_close(outputs[0], model.features.get_submodule("linear0")(x))
+        torch.testing.assert_close(outputs[1], model.features.get_submodule("linear1")(outputs[0].relu()))
         assert (outputs[0] < 0).any()
 
 
@@ -108,8 +109,8 @@ class TestMlp:
     def test_forward_by_hand(self):
         model = build("mlp", (2,), width=1, depth=1)
         with torch.no_grad():
-            model.features.linear0.weight.copy_(torch.tensor([[2.0, -1.0]]))
-            model.features.linear0.bias.fill_(1.0)
+            layer_of(model.features, "linear0", nn.Linear).weight.copy_(torch.tensor([[2.0, -1.0]]))
+            layer_of(model.features, "linear0", nn.Linear).bias.fill_(1.0)
             model.head.weight.copy_(torch.tensor([[3.0], [-3.0]]))
             model.head.bias.copy_(torch.tensor([0.5, 0.0]))
         # 2 * 1 - 1 * 0.5 + 1 = 2.5; and 2 * 0 - 1 * 4 + 1 = -3, which ReLU cuts off.
@@ -134,7 +135,7 @@ class TestCnn:
 
     def test_layers_by_hand(self):
         model = build("cnn", (2, 8, 8), 2, width=8)
-        convolutions = [layer for layer in model.features if isinstance(layer, nn.Conv2d)]
+        convolutions = [layer for layer in model.features.children() if isinstance(layer, nn.Conv2d)]
         assert [(c.in_channels, c.out_channels, c.stride) for c in convolutions] == [
             (2, 8, (1, 1)),
             (8, 16, (2, 2)),
@@ -153,11 +154,12 @@ class TestResnet:
     def test_the_first_layer_takes_the_inputs_channels(self, channels, is_torchvisions_own):
         model = build("resnet18", (channels, 32, 32))
         own = torchvision.models.resnet18(weights=None).conv1
-        assert model.features.conv1.in_channels == channels
+        conv1 = layer_of(model.features, "conv1", nn.Conv2d)
+        assert conv1.in_channels == channels
         for name in ("out_channels", "kernel_size", "stride", "padding"):
-            assert getattr(model.features.conv1, name) == getattr(own, name)
-        assert model.features.conv1.bias is None
-        assert (model.features.conv1.weight.shape == own.weight.shape) is is_torchvisions_own
+            assert getattr(conv1, name) == getattr(own, name)
+        assert conv1.bias is None
+        assert (conv1.weight.shape == own.weight.shape) is is_torchvisions_own
 
     def test_resnet50_has_2048_features(self):
         with torch.device("meta"):
@@ -204,8 +206,10 @@ class TestImagenetWeights:
         state["conv1.weight"] = torch.full_like(state["conv1.weight"], 0.25)
         monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: state)
         model = build("resnet18", (3, 32, 32), 2, weights="imagenet")
-        assert (model.features.conv1.weight == 0.25).all()
-        assert torch.equal(model.features.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+        assert (layer_of(model.features, "conv1", nn.Conv2d).weight == 0.25).all()
+        assert torch.equal(
+            layer_of(model.features, "layer4.1.conv2", nn.Conv2d).weight, state["layer4.1.conv2.weight"]
+        )
         assert model.head.weight.shape == (2, 512)
 
     def test_they_need_three_channels(self, monkeypatch):

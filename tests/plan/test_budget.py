@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from small_study import finished_study
 
 from ipgl.config import parse_document
 from ipgl.evaluation import RunResult
@@ -11,7 +12,6 @@ from ipgl.methods import METHODS
 from ipgl.plan.budget import method_budget, needs_text
 from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.study.results import summarise
-from tests.support.small_study import finished_study
 
 STUDY = """\
 name: s

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from image_files import write_waterbirds
 from mlflow import MlflowClient
+from narrowing import known
 from small_study import finished_study, study_text
 
 from ipgl.cli.console import make_console
@@ -19,7 +20,7 @@ from ipgl.cli.live_display import LiveDisplay, component_lines
 from ipgl.config import parse_document
 from ipgl.core.errors import IpglError
 from ipgl.evaluation import aggregate
-from ipgl.evaluation.variance_components import Redrawn, variance_components
+from ipgl.evaluation.variance_components import RedrawnRun, variance_components
 from ipgl.plan.final_runs import component_trials, final_trials
 from ipgl.plan.preflight import check_by_building
 from ipgl.plan.study_plan import make_plan
@@ -88,7 +89,7 @@ def test_components_are_those_of_the_runs_on_storage(study):
         return aggregate.Tested(trial.require_result(), trial.artifacts.read_predictions())
 
     trials = component_trials(plan, "ipg", {})
-    redrawn = [Redrawn(t.source, read(t.original), read(t.config)) for t in trials]
+    redrawn = [RedrawnRun(t.source, read(t.original), read(t.config)) for t in trials]
     finals = [read(config) for config in final_trials(plan, "ipg", {})]
     settings = plan.config.evaluation
     assert ipg == variance_components(finals, redrawn, settings.target_severity, settings.confidence)
@@ -105,13 +106,13 @@ def test_no_other_number_sees_component_runs(study):
 def test_what_is_missing_is_run_again_and_nothing_else(study):
     plan, folder = study
     winners = folder.read_winners()
-    assert [_left(plan, folder, winners, phase) for phase in ("final", "component")] == [[], []]
+    assert [_left(plan, folder, known(winners), phase) for phase in ("final", "component")] == [[], []]
     lost = component_trials(plan, "ipg", {})[4].config
     result = folder.trial(lost.key).files.result
     kept = result.read_bytes()
     result.unlink()
     try:
-        assert _left(plan, folder, winners, "component") == [lost]
+        assert _left(plan, folder, known(winners), "component") == [lost]
         ipg = summarise(plan, folder).summary.methods[1]
         assert {one.source: one.runs for one in ipg.components}["pairs"] == 1
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from narrowing import Keywords
 
 from ipgl.config import (
     Choice,
@@ -420,7 +421,7 @@ class TestTrials:
     )
 
     def trial(self, **changes):
-        arguments = {"label": "ipg", "sampled": self.SAMPLED, "phase": "search", "seed": 3}
+        arguments: Keywords = {"label": "ipg", "sampled": self.SAMPLED, "phase": "search", "seed": 3}
         return plan(self.METHODS).trial(**(arguments | changes))
 
     def test_every_value_is_concrete(self):

@@ -1,4 +1,4 @@
-"""Components of variance as a reader and a program see them."""
+"""Tables of variance components in the report and in its export."""
 
 from __future__ import annotations
 

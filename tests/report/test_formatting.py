@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them."""
+"""Formatting of numbers for readers."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipgl.report.gallery import shown
+from ipgl.report.gallery import encode_picture
 
 
 def decoded(source: str) -> np.ndarray:
@@ -20,13 +20,13 @@ def decoded(source: str) -> np.ndarray:
 
 def test_pixels_survive():
     picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    made = shown(picture, "a ramp")
+    made = encode_picture(picture, "a ramp")
     assert np.array_equal(decoded(made.source), picture)
     assert (made.alt, made.crisp) == ("a ramp", True)
 
 
 def test_large_pictures_are_scaled_down_and_smooth():
-    made = shown(np.zeros((448, 224, 3), dtype=np.uint8), "black")
+    made = encode_picture(np.zeros((448, 224, 3), dtype=np.uint8), "black")
     assert decoded(made.source).shape == (224, 112, 3)
     assert not made.crisp
 
@@ -34,4 +34,4 @@ def test_large_pictures_are_scaled_down_and_smooth():
 @pytest.mark.parametrize("picture", [np.zeros((4, 4, 3)), np.zeros((3, 4, 4), dtype=np.uint8)])
 def test_what_is_no_picture_is_refused(picture):
     with pytest.raises(ValueError, match=r"uint8 of shape \[H, W, 3\], but got"):
-        shown(picture, "")
+        encode_picture(picture, "")

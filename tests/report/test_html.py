@@ -1,4 +1,4 @@
-"""The file says what the results say, needs nothing else, and cannot be made to run what they contain."""
+"""The HTML report: complete, self-contained, and safe against scripts in its inputs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import math
 import os
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tables: list[list[list[str]]] = []
-        self.json: dict[str, dict] = {}
+        self.json: dict[str, Any] = {}
         self.resources: list[str] = []
         self.scripts = 0
         self.tags: list[str] = []
@@ -44,13 +45,13 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.resources += [v for k, v in attrs if k in {"src", "srcset", "data", "poster"} and v is not None]
         if tag == "link":
-            self.resources.append(given.get("href", ""))
-        self.resources += [v for k, v in attrs if k.startswith("on")]
+            self.resources.append(given.get("href") or "")
+        self.resources += [v or "" for k, v in attrs if k.startswith("on")]
         if tag == "script":
             self.scripts += given.get("type") is None
         if tag in {"script", "style"}:
             is_json = given.get("type") == "application/json"
-            self._open.append((tag, given.get("id", "") if is_json else ""))
+            self._open.append((tag, (given.get("id") or "") if is_json else ""))
         if tag == "table":
             self.tables.append([])
         if tag == "tr":
@@ -62,7 +63,7 @@ class Page(HTMLParser):
         if tag in {"script", "style"}:
             self._open.pop()
         if tag in {"td", "th"}:
-            self.tables[-1][-1].append(" ".join("".join(self._cell).split()))
+            self.tables[-1][-1].append(" ".join("".join(self._cell or ()).split()))
             self._cell = None
 
     def handle_data(self, data):

@@ -1,4 +1,4 @@
-"""The Markdown says what the page says, and nothing in the results can break out of its place."""
+"""The Markdown report: the same content as the page, with all markup escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions asked of one study's configuration, and of several studies' at once."""
+"""Queries on the configuration of one study and of several."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 
 from ipgl.evaluation.study_summary import Estimate, GroupEstimate
 from ipgl.report.result_queries import (
+    configured_values,
     curve_names,
-    kind_of,
+    curve_type_of,
     mixture_of,
     pareto_front,
-    stated,
     study_configs,
     target_severity,
     training_severity,
@@ -30,7 +30,7 @@ def test_a_mark_needs_the_studies_to_agree(build):
     mix = {"dataset": {"train_agreements": [0.8, 0.9]}}
     assert training_severity(two(build, mix, mix)) == pytest.approx(0.15)
     assert training_severity(two(build, mix, {"dataset": {"train_agreement": 0.5}})) is None
-    assert stated(two(build, mix, {"dataset": 3}), "dataset", "train_agreements") == [[0.8, 0.9]]
+    assert configured_values(two(build, mix, {"dataset": 3}), "dataset", "train_agreements") == [[0.8, 0.9]]
 
 
 def groups_of(aligned, training, count=(30, 10, 40, 20)):
@@ -78,8 +78,8 @@ def test_curves_come_in_one_order_and_unknown_ones_are_kept(build):
     curves = dict.fromkeys(["new", "corruption_hue", "interpolation", "mixture"], points)
     summary = build.summary(build.method("m", curves=curves), build.method("n", curves={"worst_case_tv": ()}))
     assert curve_names(summary) == ["mixture", "interpolation", "corruption_hue", "new"]
-    assert kind_of("new").title == "New"
-    assert kind_of("worst_case_kl").shares is False
+    assert curve_type_of("new").title == "New"
+    assert curve_type_of("worst_case_kl").shares is False
 
 
 def test_nothing_on_the_front_is_beaten():

@@ -1,4 +1,4 @@
-"""Settings lie where their range puts them; the winner stands out; what has no place is left out."""
+"""Search figures: positions on axes, emphasis of the winner, values outside the axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours stay with their method and can be told apart and read."""
+"""Colours belong to methods, are distinguishable, and have enough contrast."""
 
 from __future__ import annotations
 

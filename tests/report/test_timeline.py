@@ -1,4 +1,4 @@
-"""Bars stand where the runs ran, nothing overlaps, and pauses are cut out and said."""
+"""The timeline: positions of the bars, no overlap within a lane, pauses cut out and named."""
 
 from __future__ import annotations
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 
-from ipgl.config import Choice, Int, LogInt, LogUniform, Uniform
+from ipgl.config import Choice, Int, LogInt, LogUniform, Range, Uniform
 from ipgl.search import importances
 
-SPACE = {
+SPACE: dict[str, Range] = {
     "training.optimiser.lr": LogUniform(1e-4, 1.0),
     "strength": Uniform(0.0, 10.0),
     "width": LogInt(8, 256),
@@ -21,12 +23,16 @@ SPACE = {
 }
 
 
-def draw(count, score, seed=0):
+Values = dict[str, Any]  # of one trial's hyperparameters
+Score = Callable[[Values], float]
+
+
+def draw(count: int, score: Score, seed: int = 0) -> list[tuple[Values, float]]:
     """Settings drawn at random, with the score that each gets."""
     rng = np.random.default_rng(seed)
     trials = []
     for _ in range(count):
-        values = {
+        values: Values = {
             "training.optimiser.lr": float(10 ** rng.uniform(-4, 0)),
             "strength": float(rng.uniform(0, 10)),
             "width": int(2 ** rng.uniform(3, 8)),
@@ -64,7 +70,7 @@ def test_two_that_decide_share_it():
 
 
 def by_strength(values):
-    return values["strength"]
+    return float(values["strength"])
 
 
 def test_too_few_trials_tell_nothing():

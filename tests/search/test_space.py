@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ipgl.config import Choice, Int, LogInt, LogUniform, Uniform
+from ipgl.config import Choice, Int, LogInt, LogUniform, Range, Uniform
 from ipgl.search import distributions, make_sampler
 
 
@@ -28,7 +28,7 @@ def test_each_range_has_its_distribution(found, expected):
 
 
 def test_keys_and_their_order_are_kept():
-    space = {
+    space: dict[str, Range] = {
         "training.optimiser.lr": LogUniform(1e-4, 1.0),
         "strength": Uniform(0, 1),
         "update": Choice(("a",)),
@@ -81,7 +81,7 @@ def test_values_lie_in_their_ranges():
 def test_tpe_learns_after_its_startup_trials():
     def late_mean(name, startup_trials):
         late = draw(name, 1, trials=30, startup_trials=startup_trials)[15:]
-        return sum(abs(values["strength"] - 7) for values in late) / len(late)
+        return float(sum(abs(values["strength"] - 7) for values in late) / len(late))
 
     assert late_mean("tpe", 5) < 0.7 * late_mean("random", 5)
     # With 30 of them every trial is at random.

@@ -9,18 +9,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow_server import Server, free_port
 
-from ipgl.config import Document, read_document
+from ipgl.config import Document, Phase, read_document
 from ipgl.core.errors import StudyStateError, TrackingError
 from ipgl.plan.study_plan import StudyPlan, make_plan
-from ipgl.storage.study_dir import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, StudyState
 from ipgl.storage.study_lock import lock_file
 from ipgl.study import background_sync as sync_module
 from ipgl.study.background_sync import BackgroundSync
@@ -56,7 +56,7 @@ def _swift(monkeypatch):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "server")
     yield server
     server.kill()
@@ -71,7 +71,7 @@ def begin(storage: Path, uri: str | None) -> tuple[StudyPlan, StudyFolder]:
         text += f"tracking: {{uri: {json.dumps(uri)}}}\n"
     folder.files.source.write_text(text)
     plan = make_plan(document(folder))
-    state = {
+    state: StudyState = {
         "execution": "small-1",
         "config_hash": plan.hash,
         "created_at": time.time(),
@@ -86,7 +86,7 @@ def document(folder: StudyFolder) -> Document:
     return read_document(folder.files.source)
 
 
-def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> BackgroundSync:
+def syncing(plan: StudyPlan, folder: StudyFolder, **changes: bool) -> BackgroundSync:
     tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.files.tracking)
     state = folder.read_state() or {}
     return BackgroundSync(
@@ -94,7 +94,9 @@ def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> BackgroundS
     )
 
 
-def run(plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None, label: str, phase: str, seed: int):
+def run(
+    plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None, label: str, phase: Phase, seed: int
+) -> str:
     config = plan.trial(label, {}, phase, seed)
 
     class Reporter:

@@ -86,6 +86,6 @@ def test_general_mixtures_of_other_training_mixes_are_not():
 
 
 def test_without_final_runs_there_is_nothing_to_put_on_an_axis():
-    studies = {"a": {"erm": []}, "b": {"erm": []}}
+    studies: dict[str, dict[str, list[aggregate.Tested]]] = {"a": {"erm": []}, "b": {"erm": []}}
     assert align_studies(studies, (), ()).problems == ()
     assert align_studies(studies | {"c": study(NONE)}, (), ()).problems == ()

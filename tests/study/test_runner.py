@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from ipgl.evaluation import RunResult
 from ipgl.storage.study_dir import StudyFolder
@@ -59,12 +60,12 @@ def results(folder: StudyFolder) -> dict[str, RunResult]:
     return {run.trial: run for trial in folder.trials() if (run := trial.read_result())}
 
 
-def children(storage: Path, study: str) -> dict[str, list[object]]:
+def children(storage: Path, study: str) -> dict[str, list[Run]]:
     """MLflow's runs of a study by trial key."""
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("ipgl")
     assert experiment is not None
-    found: dict[str, list[object]] = {}
+    found: dict[str, list[Run]] = {}
     for run in client.search_runs([experiment.experiment_id], f"tags.`ipgl.study` = '{study}'"):
         found.setdefault(run.data.tags.get("ipgl.trial", "study"), []).append(run)
     return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ipgl.evaluation import GroupCount, RunResult
 
 
-def completed_final(label: str, groups: Sequence[GroupCount], seed: int = 0, **fields: Any) -> RunResult:
+def completed_final(label: str, groups: Sequence[GroupCount], seed: int = 0, **fields: object) -> RunResult:
     """A completed final run of the method `label` with these test counts."""
     return RunResult(
         study="s",

@@ -1,4 +1,4 @@
-"""Four drivers write one SQLite file at once, the first of which makes it."""
+"""Four processes write to one SQLite database at once; the first creates it."""
 
 from __future__ import annotations
 

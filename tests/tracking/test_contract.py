@@ -1,4 +1,4 @@
-"""What every tracker does, whatever stands behind it: a new implementation adds one class here."""
+"""Contract of the `Tracker` protocol; each implementation adds one class here."""
 
 from __future__ import annotations
 

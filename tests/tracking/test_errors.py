@@ -1,7 +1,9 @@
-"""A server or database that cannot be used: fast, one paragraph, a next step, no credentials."""
+"""Servers and databases that cannot be used: quick errors with a next step and without credentials."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import time
 import traceback
@@ -31,7 +33,7 @@ def checked(uri, tmp_path):
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def test_nobody_listens(tmp_path):
@@ -77,11 +79,34 @@ def test_a_deleted_experiment(storage, client, make):
     assert tracker.links == {}
 
 
-def test_limits_for_requests_do_not_outlive_the_check(tmp_path, monkeypatch):
-    import os
-
+def test_the_users_limit_stays_but_for_retries(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     checked(f"http://127.0.0.1:{free_port()}", tmp_path)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
-    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "3"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0", "a repeated request could create a run twice"
+
+
+@pytest.mark.parametrize("uri", [None, "http://127.0.0.1:9"], ids=["database", "server"])
+def test_only_making_the_tracker_changes_the_environment(uri, storage, make, monkeypatch):
+    """Its methods are called from a thread beside the main one, which reads the environment meanwhile."""
+    tracker = make_tracker(TrackingSettings(uri=uri), storage, storage / "tracking.json")
+
+    def refuse(*_):
+        raise AssertionError("the environment was changed after the tracker was made")
+
+    for change in ("__setitem__", "__delitem__"):
+        monkeypatch.setattr(type(os.environ), change, refuse)
+    # Nothing listens at the server's address, so that its methods end with an error, but they try.
+    expected = () if uri is None else (TrackingError, RuntimeError)
+    steps = [
+        tracker.check,
+        lambda: tracker.open_study(make.study()),
+        lambda: tracker.record(make.run(result=make.result())),
+        lambda: tracker.close_study(make.results()),
+        tracker.interrupt,
+    ]
+    for step in steps:
+        with contextlib.suppress(*expected):
+            step()
+    monkeypatch.undo()

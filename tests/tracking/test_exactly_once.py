@@ -1,4 +1,4 @@
-"""Nothing is recorded twice, wherever the driver dies and whatever becomes of its cursor file."""
+"""Nothing is recorded twice, wherever the driver is killed, with and without its state file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ipgl.config import TrackingSettings
-from ipgl.tracking import make_tracker, mlflow_tracker
+from ipgl.tracking import make_tracker, opened_study
+from ipgl.tracking.recorded_state import save_recorded
 
 
 @pytest.fixture
-def cursor(storage):
+def recorded(storage):
     return storage / "digits" / "tracking.json"
 
 
 @pytest.fixture
-def start(storage, cursor, make):
+def start(storage, recorded, make):
     """Function that plays a driver which starts, or starts again: a new tracker on the same storage."""
 
     def begin(**changes):
-        tracker = make_tracker(TrackingSettings(), storage, cursor)
+        tracker = make_tracker(TrackingSettings(), storage, recorded)
         tracker.open_study(make.study(**changes))
         return tracker
 
@@ -43,35 +44,35 @@ def test_the_same_view_twice(start, runs, history, make):
     assert len(history(run, "test/worst_group")) == 1
 
 
-def test_cursor_deleted(start, runs, history, cursor, make):
+def test_recorded_file_deleted(start, runs, history, recorded, make):
     start().record(make.run(rows=2))
-    cursor.unlink()
+    recorded.unlink()
     start().record(make.run(rows=3, result=make.result()))
-    cursor.unlink()
+    recorded.unlink()
     start().record(make.run(rows=3, result=make.result()))
     assert set(runs()) == {"digits", "ipg seed 1"}
     assert [step for step, _ in history(runs()["ipg seed 1"], "train/loss")] == [10, 20, 30]
-    assert json.loads(cursor.read_text())["runs"]["ipg-final-s1"]["closed"] is True
+    assert json.loads(recorded.read_text())["runs"]["ipg-final-s1"]["closed"] is True
 
 
-def test_cursor_lags_behind_the_server(start, runs, history, cursor, make, tmp_path):
-    """As after a kill between logging rows and writing the cursor."""
+def test_recorded_file_lags_behind_the_server(start, runs, history, recorded, make, tmp_path):
+    """As after a kill between logging rows and writing the file."""
     tracker = start()
     tracker.record(make.run(rows=1))
-    shutil.copy(cursor, tmp_path / "old.json")
+    shutil.copy(recorded, tmp_path / "old.json")
     tracker.record(make.run(rows=3))
-    shutil.copy(tmp_path / "old.json", cursor)
+    shutil.copy(tmp_path / "old.json", recorded)
     start().record(make.run(rows=3, result=make.result()))
     assert [step for step, _ in history(runs()["ipg seed 1"], "train/loss")] == [10, 20, 30]
 
 
-def test_an_evaluation_repeated_from_a_checkpoint(start, runs, history, cursor, make):
+def test_an_evaluation_repeated_from_a_checkpoint(start, runs, history, recorded, make):
     """Same steps, later times: MLflow alone would keep both, since their times differ."""
     start().record(make.run(rows=3))
     again = [row | {"time": row["time"] + 500} for row in make.rows(4)]
-    for lose_cursor in (False, True):
-        if lose_cursor:
-            cursor.unlink()
+    for lose_file in (False, True):
+        if lose_file:
+            recorded.unlink()
         start().record(make.run(rows=again))
     assert [step for step, _ in history(runs()["ipg seed 1"], "train/loss")] == [10, 20, 30, 40]
 
@@ -102,14 +103,14 @@ def test_another_execution_is_another_study(start, runs, client, make):
     assert sorted(run.data.tags["ipgl.execution"] for run in found) == ["e1", "e1", "e2", "e2"]
 
 
-def test_a_new_database_is_filled_again(start, runs, storage, database_template, cursor, make, tmp_path):
-    """The cursor speaks of runs that the database lacks: somebody moved it away."""
+def test_a_new_database_is_filled_again(start, runs, storage, database_template, recorded, make, tmp_path):
+    """The file names runs that the database lacks, since the database was replaced."""
     start().record(make.run(rows=2))
-    known = json.loads(cursor.read_text())
+    known = json.loads(recorded.read_text())
     other = storage.parent / "other"
     shutil.copytree(storage, other)
     shutil.copy(database_template, other / "mlflow.db")
-    text = cursor.read_text().replace(str(storage), str(other))
+    text = recorded.read_text().replace(str(storage), str(other))
     (other / "digits" / "tracking.json").write_text(text)
     tracker = make_tracker(TrackingSettings(), other, other / "digits" / "tracking.json")
     tracker.open_study(make.study())
@@ -137,13 +138,13 @@ def test_a_lost_answer_to_create_run(start, runs, history, make, monkeypatch):
     assert runs()["ipg seed 1"].data.params == {"strength": "2.5", "model": "mlp"}
 
 
-def test_a_kill_between_the_last_tags_and_the_end(start, runs, cursor, make, monkeypatch):
+def test_a_kill_between_the_last_tags_and_the_end(start, runs, recorded, make, monkeypatch):
     tracker = start()
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "set_terminated", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             tracker.record(make.run(result=make.result()))
-    cursor.unlink()
+    recorded.unlink()
     start().record(make.run(result=make.result()))
     assert runs()["ipg seed 1"].info.status == "FINISHED"
 
@@ -193,7 +194,7 @@ def snapshot(client, experiment):
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_at_every_call(every, storage, client, make, monkeypatch):
-    """Die after the first, second, ... call to MLflow or write of the cursor; resume; compare with no death."""
+    """Die after the first, second, ... call to MLflow or write of the file; resume; compare with no death."""
     made = 0
     deadline = 0
 
@@ -210,7 +211,7 @@ def test_a_kill_at_every_call(every, storage, client, make, monkeypatch):
 
     for name in CALLS:
         monkeypatch.setattr(MlflowClient, name, counting(getattr(MlflowClient, name)))
-    monkeypatch.setattr(mlflow_tracker, "save_cursor", counting(mlflow_tracker.save_cursor))
+    monkeypatch.setattr(opened_study, "save_recorded", counting(save_recorded))
 
     def tracker(experiment):
         settings = TrackingSettings(experiment=experiment)

@@ -28,7 +28,7 @@ def test_a_counter_that_fails_is_left_out():
 
 def test_seconds_since_the_beginning_are_the_step(storage, make, runs, history, monkeypatch):
     now = make.started + 100.4
-    monkeypatch.setattr("ipgl.tracking.mlflow_tracker.time.time", lambda: now)
+    monkeypatch.setattr("ipgl.tracking.machine_metrics.time.time", lambda: now)
     tracker = make_tracker(TrackingSettings(), storage, storage / "digits" / "tracking.json")
     tracker.open_study(make.study())
     tracker.observe_machine()

@@ -1,4 +1,4 @@
-"""What stands in MLflow after a study has been recorded into a real SQLite database."""
+"""Content of a real SQLite database after a study has been recorded."""
 
 from __future__ import annotations
 

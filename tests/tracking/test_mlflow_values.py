@@ -6,16 +6,16 @@ import math
 
 import pytest
 
+from ipgl.core.flatten import flatten
 from ipgl.evaluation.run_result import CurvePoint
 from ipgl.evaluation.study_summary import Estimate
 from ipgl.tracking.mlflow_values import (
     Point,
-    bunches,
     curve_points,
-    flatten,
     headlines,
     outcome_points,
     parameter_texts,
+    point_batches,
     row_points,
     safe_name,
     scalar_points,
@@ -110,8 +110,8 @@ def test_summary_points(make):
 
 def test_bunches_hold_whole_rows_of_at_most_a_thousand():
     row = [Point(f"m{i}", 0.0, 0, 0) for i in range(300)]
-    assert [len(bunch) for bunch in bunches([row] * 5)] == [900, 600]
-    assert list(bunches([])) == []
+    assert [len(batch) for batch in point_batches([row] * 5)] == [900, 600]
+    assert list(point_batches([])) == []
 
 
 def test_parameters_are_short_text_with_accepted_names():

@@ -1,8 +1,9 @@
-"""Models in MLflow's registry: loadable in one line, registered once, and never a study's failure."""
+"""Registered models: loadable in one line, registered once, and never an error of the study."""
 
 from __future__ import annotations
 
 import json
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_a_server_that_refuses_is_a_warning(close, view, runs, monkeypatch, code
 
 
 def test_a_model_that_cannot_be_exported_is_a_warning(close, client, runs):
-    def load():
+    def load() -> NoReturn:
         raise RuntimeError("weights are gone\nand more")
 
     tracker = close(ModelView("ipg", KEY, load, ("a",)))

@@ -1,4 +1,4 @@
-"""Choosing a tracker by name, and how light that is."""
+"""Selection of a tracker by name, without importing mlflow."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_a_study_on_a_server(server, make, tmp_path):
 
 
 def assert_nowhere(secret: str, folders: list[Path], besides: set[Path]) -> None:
-    """The secret is in no file: neither in the database, nor in an artifact, the cursor or the server's log."""
+    """The secret is in no file: database, artifacts, file of recorded runs, server's log."""
     files = [
         path for folder in folders for path in folder.rglob("*") if path.is_file() and path not in besides
     ]

@@ -1,4 +1,4 @@
-"""Addresses, and credentials that must not leave them."""
+"""Addresses of servers and databases, and redaction of their credentials."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_refused_address_shows_no_password(tmp_path):
 )
 def test_shown_address_has_no_credentials(uri, shown, tmp_path):
     store = locate(tmp_path, uri)
-    assert store.shown == shown
+    assert store.display_uri == shown
     assert "hunter22" not in repr(store)
 
 

@@ -1,4 +1,4 @@
-"""The Markdown that stands on top of a study."""
+"""The Markdown description of a study's run."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import time
 import urllib.request
 
 import pytest
+from narrowing import known
 
 from ipgl.core.errors import TrackingError
 from ipgl.tracking import run_ui, ui_command
@@ -80,7 +81,7 @@ def test_serves_until_told_to_stop(storage, number):
         text=True,
     )
     try:
-        assert process.stdout.readline() == f"http://127.0.0.1:{port}\n"
+        assert known(process.stdout).readline() == f"http://127.0.0.1:{port}\n"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
             assert answer.status == 200
         server = children(process.pid)

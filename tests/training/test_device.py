@@ -8,6 +8,7 @@ from image_rows import image_dataset
 
 from ipgl.config import TrainingSettings
 from ipgl.core.errors import ResourceError
+from ipgl.data import Dataset
 from ipgl.training import choose_device, place
 from ipgl.training.device import autocast
 
@@ -36,11 +37,22 @@ def test_on_the_cpu_data_stay_where_they_are(toys):
     assert place(dataset, torch.device("cpu")) is dataset
 
 
+def watch(monkeypatch: pytest.MonkeyPatch, name: str) -> list[torch.device]:
+    """The devices that a data set's method of this name is called with; it does nothing else."""
+    moved: list[torch.device] = []
+
+    def move(self: Dataset, device: torch.device) -> Dataset:
+        moved.append(device)
+        return self
+
+    monkeypatch.setattr(Dataset, name, move)
+    return moved
+
+
 @pytest.mark.parametrize(("free", "moves"), [(10**9, True), (100, False)])
 def test_data_move_to_a_gpu_with_room_for_them(monkeypatch, toys, free, moves):
-    dataset, moved = toys.dataset(), []
+    dataset, moved = toys.dataset(), watch(monkeypatch, "to")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**10))
-    monkeypatch.setattr(type(dataset), "to", lambda self, device: moved.append(device) or self)
     place(dataset, torch.device("cuda"))
     assert moved == ([torch.device("cuda")] if moves else [])
 
@@ -48,8 +60,7 @@ def test_data_move_to_a_gpu_with_room_for_them(monkeypatch, toys, free, moves):
 def test_data_may_take_half_of_the_free_memory(monkeypatch, toys):
     # float32 inputs of 4 and three int64 per example in 50 + 20 + 20 of them: 16 + 24 bytes; 20 + 10 pairs of
     # two inputs and two int64: 48 bytes. In all 90 * 40 + 30 * 48 = 5,040 bytes.
-    dataset, moved = toys.dataset(), []
-    monkeypatch.setattr(type(dataset), "to", lambda self, device: moved.append(device) or self)
+    dataset, moved = toys.dataset(), watch(monkeypatch, "to")
     for free in (10_079, 10_080):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**10))
         place(dataset, torch.device("cuda"))
@@ -65,8 +76,7 @@ def test_precision(precision, dtype):
 
 
 def test_images_stay_on_disk_and_become_inputs_on_the_gpu(monkeypatch, tmp_path):
-    dataset, moved = image_dataset(tmp_path, None), []
-    monkeypatch.setattr(type(dataset), "inputs_on", lambda self, device: moved.append(device) or self)
-    monkeypatch.setattr(type(dataset), "to", None)
+    dataset, moved = image_dataset(tmp_path, None), watch(monkeypatch, "inputs_on")
+    monkeypatch.setattr(Dataset, "to", None)
     assert place(dataset, torch.device("cuda")) is dataset
     assert moved == [torch.device("cuda")]

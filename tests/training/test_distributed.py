@@ -10,7 +10,9 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
+from narrowing import as_tensor
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.data import Dataset, PairSet, ShuffledOrder, Split
@@ -19,6 +21,8 @@ from ipgl.models import Classifier
 from ipgl.training import Collective, train
 from ipgl.training.run_optimisers import RunOptimisers
 from ipgl.training.step_batches import StepBatches
+
+Found = dict[str, Any]  # what a run or a worker saved, by name
 
 WORKERS = 2
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -106,7 +110,7 @@ def make_dataset() -> Dataset:
 
     def pair_set(size: int) -> PairSet:
         part = split(size)
-        a, b = part.x.clone(), part.x.clone()
+        a, b = as_tensor(part.x).clone(), as_tensor(part.x).clone()
         a[:, 1], b[:, 1] = -1.5, 1.5
         return PairSet(a, b, part.y, torch.arange(size))
 
@@ -123,7 +127,7 @@ def make_model() -> Classifier:
     return model
 
 
-def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: int = 3) -> dict[str, Any]:
+def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: int = 3) -> Found:
     """Train with global batches of 16, whatever the number of workers."""
     name, settings = (CASES | FOLLOWED)[case]
     entry, dataset, model = METHODS[name], make_dataset(), make_model()
@@ -131,7 +135,7 @@ def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: 
 
     def evaluate(model: Classifier) -> dict[str, float]:
         passed.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-        buffer = model.features.seen.item()
+        buffer = model.features.get_buffer("seen").item()
         loss = nn.functional.cross_entropy(model(dataset.validation.x), dataset.validation.y).item()
         return {"validation/loss": loss, "buffer": buffer}
 
@@ -196,17 +200,15 @@ def follow(rank: int, folder: Path, workers: int) -> None:
 
 
 @pytest.fixture(scope="module", params=[2, 4])
-def followed(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> list[dict[str, Any]]:
+def followed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[Found]:
     """What each of several workers found."""
     folder = tmp_path_factory.mktemp("followed")
-    torch.multiprocessing.spawn(follow, args=(folder, request.param), nprocs=request.param)
+    spawn(follow, args=(folder, request.param), nprocs=request.param)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
+def alone() -> Found:
     """What one worker finds."""
     with torch.random.fork_rng(devices=[]):
         return {case: fit(case, evaluations=18) for case in FOLLOWED}
@@ -217,7 +219,7 @@ def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORKERS)
     try:
-        found: dict[str, Any] = {}
+        found: Found = {}
         for case in CASES:
             unbroken = fit(case, folder / f"{case}-unbroken.pt")
             path = folder / f"{case}.pt"
@@ -244,10 +246,10 @@ def work(rank: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     """What each of two workers found."""
     folder = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(work, args=(folder,), nprocs=WORKERS)
+    spawn(work, args=(folder,), nprocs=WORKERS)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORKERS)]
 
 

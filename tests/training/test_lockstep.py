@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from ipgl.methods import METHODS
 from ipgl.models import MODELS, Classifier
 from ipgl.training import Pack, PackFailedError, TrainingOutcome, train
 from ipgl.training import lockstep as pack
+from ipgl.training.checkpoint import RandomState
+from ipgl.training.loop import TrainingRun
 from ipgl.training.stack import train_together
 
 JOIN_SECONDS = 60
@@ -54,9 +57,11 @@ def fit(
     """Trial `number`: its own seed, rate and strength; a shift of the pairs draws random numbers in every step."""
     torch.manual_seed(number)
     network, entry = MODELS["mlp"], METHODS["ipg"]
-    model = network.build(network.settings(width=8), dataset.input_shape, dataset.num_classes)
-    settings = entry.settings(
-        update="additive", strength=1.0 + number, pairs_per_step=16, augment={"shift_pixels": 1}
+    model = network.build(
+        network.settings.model_validate({"width": 8}), dataset.input_shape, dataset.num_classes
+    )
+    settings = entry.settings.model_validate(
+        {"update": "additive", "strength": 1.0 + number, "pairs_per_step": 16, "augment": {"shift_pixels": 1}}
     )
     rate = OptimiserSettings(lr=1e-3 * (1 + number))
     training = TrainingSettings(epochs=4, batch_size=64, evaluations=4, optimiser=rate, device="cpu")
@@ -77,11 +82,12 @@ class Members:
     """Threads that each run a function as members of one pack; what they raised is kept."""
 
     def __init__(self, together: Pack) -> None:
-        self._pack, self._threads = together, []
+        self._pack = together
+        self._threads: list[threading.Thread] = []
         self.results: dict[int, Any] = {}
         self.errors: dict[int, BaseException] = {}
 
-    def begin(self, number: int, work: Callable[[], Any], late: float = 0.0) -> None:
+    def begin(self, number: int, work: Callable[[], object], late: float = 0.0) -> None:
         membership = self._pack.membership()
 
         def run() -> None:
@@ -116,7 +122,7 @@ def test_members_end_as_they_do_alone(dataset):
     together = Pack(patience_seconds=10)
     members, reporters = Members(together), [Rows() for _ in range(4)]
     for number, reporter in enumerate(reporters):
-        members.begin(number, lambda n=number, r=reporter: fit(dataset, n, together.train, r))
+        members.begin(number, partial(fit, dataset, number, together.train, reporter))
     members.join()
     assert members.errors == {}
     assert together.largest == 4
@@ -158,11 +164,11 @@ def sizes(monkeypatch) -> list[int]:
     """How many runs each stack that is trained has, one that a lone run would make included."""
     found: list[int] = []
 
-    def counted(runs: Any, random: Any) -> Any:
+    def counted(runs: Sequence[TrainingRun], random: list[RandomState]) -> list[dict[str, torch.Tensor]]:
         found.append(len(runs))
         return train_together(runs, random)
 
-    def alone(self: Pack, ticket: Any) -> None:
+    def alone(self: Pack, ticket: pack._Ticket) -> None:
         found.append(1)
         train_alone(self, ticket)
 
@@ -176,10 +182,14 @@ def test_those_who_begin_together_stay_together(dataset, sizes):
     """However slowly their threads start, and whatever they do between two evaluations."""
     together = Pack(patience_seconds=0.0)
     members = Members(together)
+
+    def slow(number: int) -> Callable[[int], None]:
+        return lambda row: time.sleep(0.05 * number)
+
     for number in range(3):
         members.begin(
             number,
-            lambda n=number: fit(dataset, n, together.train, Rows(lambda row, n=n: time.sleep(0.05 * n))),
+            partial(fit, dataset, number, together.train, Rows(slow(number))),
             late=0.2 * number,
         )
     members.join()
@@ -215,13 +225,16 @@ def test_one_that_waits_holds_nobody_up(dataset):
     together = Pack(patience_seconds=0.05)
     members, reporters, go_on = Members(together), [Rows() for _ in range(3)], threading.Event()
 
+    def wait() -> None:
+        go_on.wait(JOIN_SECONDS)
+
     def waits() -> None:
         if len(reporters[0].rows) == 1:
-            together.step_aside(lambda: go_on.wait(JOIN_SECONDS))
+            together.step_aside(wait)
 
     members.begin(0, lambda: fit(dataset, 0, together.train, reporters[0], ready=waits))
     for number in (1, 2):
-        members.begin(number, lambda n=number: fit(dataset, n, together.train, reporters[n]))
+        members.begin(number, partial(fit, dataset, number, together.train, reporters[number]))
     deadline = time.monotonic() + JOIN_SECONDS
     while not members.results.keys() >= {1, 2}:
         assert time.monotonic() < deadline
@@ -234,7 +247,7 @@ def test_one_that_waits_holds_nobody_up(dataset):
 
 
 def test_where_training_together_fails_everybody_is_told(dataset, monkeypatch):
-    def broken(runs: Any, random: Any) -> Any:
+    def broken(runs: Sequence[TrainingRun], random: list[RandomState]) -> list[dict[str, torch.Tensor]]:
         if len(runs) == 2 and runs[0].done:
             raise RuntimeError("out of memory")
         return train_together(runs, random)
@@ -243,7 +256,7 @@ def test_where_training_together_fails_everybody_is_told(dataset, monkeypatch):
     together = Pack(patience_seconds=10)
     members = Members(together)
     for number in range(2):
-        members.begin(number, lambda n=number: fit(dataset, n, together.train, Rows()))
+        members.begin(number, partial(fit, dataset, number, together.train, Rows()))
     members.join()
     assert [type(members.errors[number]) for number in range(2)] == [PackFailedError] * 2
     assert not isinstance(members.errors[0], Exception)  # so that no handler takes it for the trial's failure
@@ -255,7 +268,9 @@ def test_kinds_that_do_not_fit_together_take_turns(dataset):
 
     def erm(batch_size: int) -> TrainingOutcome:
         network, entry = MODELS["mlp"], METHODS["erm"]
-        model = network.build(network.settings(width=8), dataset.input_shape, dataset.num_classes)
+        model = network.build(
+            network.settings.model_validate({"width": 8}), dataset.input_shape, dataset.num_classes
+        )
         settings = TrainingSettings(epochs=2, batch_size=batch_size, evaluations=2, device="cpu")
         return together.train(
             model,
@@ -268,7 +283,7 @@ def test_kinds_that_do_not_fit_together_take_turns(dataset):
         )
 
     for number, size in enumerate((32, 50, 100)):
-        members.begin(number, lambda s=size: erm(s))
+        members.begin(number, partial(erm, size))
     members.join()
     assert members.errors == {}
     assert together.largest == 1

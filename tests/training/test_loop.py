@@ -6,23 +6,39 @@ import errno
 import itertools
 import math
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from narrowing import Keywords, known, of_kind
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.core.errors import StudyStateError
 from ipgl.data import ShuffledOrder, derive_seed
 from ipgl.methods import METHODS as REGISTRY
-from ipgl.methods import MethodBase, StepReport
+from ipgl.methods import MethodBase, MethodContext, StepReport
+from ipgl.methods import base as protocol
+from ipgl.models import Classifier
 from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
 from ipgl.training import loop as loop_module
+from ipgl.training.checkpoint import save_checkpoint
 
 STEPS = 12  # 4 epochs of 3
 
 
-def fit(toys, method=None, *, path=None, reporter=None, seed=0, model=None, dataset=None, **changes):
+def fit(
+    toys,
+    method: Callable[[MethodContext], protocol.Method] | None = None,
+    *,
+    path=None,
+    reporter=None,
+    seed=0,
+    model=None,
+    dataset=None,
+    **changes: Any,
+):
     """Train, and hand back model, outcome and reporter."""
     dataset = dataset or toys.dataset()
     model = model or toys.model()
@@ -49,7 +65,7 @@ def without_time(rows):
     return [{name: value for name, value in row.items() if name != "time"} for row in rows]
 
 
-def assert_same(found, expected):
+def assert_same(found: Any, expected: Any) -> None:
     """Nested dicts, lists, tensors and values, equal to the last bit."""
     assert type(found) is type(expected)
     if isinstance(expected, dict):
@@ -259,11 +275,13 @@ class Method(MethodBase):
     pairs_per_step = 6
 
     def __init__(self, context):
-        self.context, self.batches, self.pair_batches = context, [], []
+        self.context = context
+        self.batches: list[list[int]] = []
+        self.pair_batches: list[list[float]] = []
 
     def step(self, model, batch, pairs):
         self.batches.append(batch.index.tolist())
-        self.pair_batches.append(pairs.a[:, 0].tolist())
+        self.pair_batches.append(known(pairs).a[:, 0].tolist())
         loss = cross_entropy(model(batch.x), batch.y)
         self.context.optimiser.minimise(loss)
         return StepReport({"loss": loss.detach()})
@@ -319,14 +337,12 @@ class TestTrace:
     def test_a_resumed_run_has_all_of_it(self, toys, monkeypatch, tmp_path):
         path = tmp_path / "checkpoint.pt"
 
-        class Killed(toys.Rows):
-            def report(self, row):
-                super().report(row)
-                if row["evaluation"] == 1:
-                    raise KeyboardInterrupt
+        def kill(row: dict[str, float]) -> None:
+            if row["evaluation"] == 1:
+                raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            self.run(toys, monkeypatch, 4, path=path, reporter=Killed())
+            self.run(toys, monkeypatch, 4, path=path, reporter=toys.Rows(after=kill))
         resumed = self.run(toys, monkeypatch, 4, path=path)
         unbroken = self.run(toys, monkeypatch, 4)
         # The method's own count begins anew, as it keeps no state; loss and places are the unbroken run's.
@@ -457,7 +473,7 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path, method, optimiser):
     name, settings = METHODS[method]
-    options = {
+    options: Keywords = {
         "optimiser": OptimiserSettings(name=optimiser, lr=0.05, weight_decay=0.01, momentum=0.9),
         "schedule": ScheduleSettings(name="cosine", warmup_share=0.2),
         "evaluations": 5,
@@ -465,12 +481,10 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
     build = toys.method(name, **settings)
     path = tmp_path / "checkpoint.pt"
 
-    class Copier(toys.Rows):
-        def report(self, row):
-            super().report(row)
-            shutil.copy(path, tmp_path / f"after-{len(self.rows)}.pt")
+    def copy_checkpoint(row: dict[str, float]) -> None:
+        shutil.copy(path, tmp_path / f"after-{int(row['evaluation'])}.pt")
 
-    model, outcome, _ = fit(toys, build, path=path, reporter=Copier(), **options)
+    model, outcome, _ = fit(toys, build, path=path, reporter=toys.Rows(after=copy_checkpoint), **options)
     end = torch.load(path, weights_only=True)
     assert end["step"] == STEPS
 
@@ -490,7 +504,7 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
             assert_same(last[part], end[part])
 
 
-UPDATES = {
+UPDATES: dict[str, dict[str, object]] = {
     "lagrangian": {"update": "lagrangian"},
     "projected": {"update": "projected"},
     "own adam": {"update": "sequential", "corrective_optimiser": "adam", "adaptivity": "proportional"},
@@ -508,19 +522,17 @@ OF_ALL = [
 @pytest.mark.parametrize(("name", "settings"), OF_ALL, ids=[*sorted(REGISTRY), *UPDATES])
 def test_every_method_resumes_from_any_checkpoint(toys, tmp_path, name, settings):
     path, build = tmp_path / "checkpoint.pt", toys.method(name, **settings)
-    options = {
+    options: Keywords = {
         "dataset": toys.dataset(train=100),
         "optimiser": OptimiserSettings(name="adam", lr=0.02),
         "batch_size": 20,
         "epochs": 2,
     }
 
-    class Copier(toys.Rows):
-        def report(self, row):
-            super().report(row)
-            shutil.copy(path, tmp_path / f"after-{len(self.rows)}.pt")
+    def copy_checkpoint(row: dict[str, float]) -> None:
+        shutil.copy(path, tmp_path / f"after-{int(row['evaluation'])}.pt")
 
-    model, outcome, _ = fit(toys, build, path=path, reporter=Copier(), **options)
+    model, outcome, _ = fit(toys, build, path=path, reporter=toys.Rows(after=copy_checkpoint), **options)
     end = torch.load(path, weights_only=True)
     assert [row["step"] for row in outcome.history] == [2, 5, 8, 10]
     for number in range(1, 5):
@@ -578,7 +590,7 @@ def test_a_method_s_own_state_is_restored(toys, tmp_path):
             return {"count": self.count}
 
         def load_state_dict(self, state):
-            self.count = state["count"]
+            self.count = of_kind(state["count"], int)
 
     class Forgetful(Counting):
         def load_state_dict(self, state):
@@ -600,7 +612,7 @@ def test_random_draws_go_on_where_they_were(toys, tmp_path):
 
     def model():
         built = toys.model()
-        built.features.append(torch.nn.Dropout(0.5))
+        of_kind(built.features, torch.nn.Sequential).append(torch.nn.Dropout(0.5))
         return built
 
     expected, _, _ = fit(toys, model=model())
@@ -650,7 +662,7 @@ def test_a_damaged_checkpoint_is_a_fresh_start_with_a_note(toys, tmp_path):
 def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damaged):
     path = tmp_path / "checkpoint.pt"
     expected, undisturbed, _ = fit(toys)
-    kept = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
+    kept: Keywords = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
     fit(toys, path=path, **kept)
     places = [tmp_path / name for name in ("checkpoint.pt", "checkpoint.1.pt", "checkpoint.2.pt")]
     assert sorted(tmp_path.iterdir()) == sorted(places)
@@ -670,7 +682,7 @@ def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damage
 def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys, tmp_path):
     path = tmp_path / "checkpoint.pt"
     expected, _, _ = fit(toys)
-    kept = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
+    kept: Keywords = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
     fit(toys, path=path, **kept)
     path.unlink()
     model, outcome, _ = fit(toys, path=path, **kept)
@@ -681,13 +693,13 @@ def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys, tmp_path)
 def test_a_checkpoint_that_the_storage_does_not_take_is_tried_again(toys, tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
     expected, _, _ = fit(toys)
-    save, tried = loop_module.save_checkpoint, []
+    tried: list[int] = []
 
     def full_at_first(path, checkpoint, kept):
         tried.append(checkpoint.step)
         if len(tried) <= 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(path, checkpoint, kept)
+        save_checkpoint(path, checkpoint, kept)
 
     monkeypatch.setattr(loop_module, "save_checkpoint", full_at_first)
     model, outcome, _ = fit(toys, path=path)
@@ -731,7 +743,7 @@ def faulty(step_of_fault, value=math.nan, spoil_parameters=False):
             return {"count": self.count}
 
         def load_state_dict(self, state):
-            self.count = state["count"]
+            self.count = of_kind(state["count"], int)
 
     return Faulty
 
@@ -790,7 +802,7 @@ def test_an_absurd_rate_is_caught_at_its_first_step(toys, evaluations):
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for p, gradient in zip(model.parameters(), gradients, strict=True):
-                p -= rate * gradient
+                p.sub_(rate * gradient)
     assert 1 < first < STEPS
 
     with pytest.raises(NonFiniteError) as caught:
@@ -823,7 +835,7 @@ def test_mixed_precision_is_for_steps_alone(toys):
 
     dataset = toys.dataset()
 
-    def evaluate(model):
+    def evaluate(model: Classifier) -> dict[str, float]:
         active.append(torch.is_autocast_enabled("cpu"))
         return {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -52,11 +53,11 @@ def test_every_step_moves_and_none_exceeds_the_rate(name, warmup_share, total):
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
 
 
-def parameter(value):
+def parameter(value: float) -> nn.Parameter:
     return nn.Parameter(torch.tensor([value], dtype=torch.float64))
 
 
-def made(parameters, clip_norm=None, **settings):
+def made(parameters: list[nn.Parameter], clip_norm: float | None = None, **settings: Any) -> TorchOptimiser:
     optimiser = make_optimiser(OptimiserSettings(**settings), parameters)
     return TorchOptimiser(optimiser, parameters, Collective(), clip_norm)
 

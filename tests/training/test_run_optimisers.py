@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
+from narrowing import total
 from torch import nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
@@ -30,7 +32,7 @@ def make(toys, model=None, name="sgd", momentum=0.0, decay=0.0, total=10, schedu
 
 def total_of(model):
     """A loss whose gradient is 1 in every parameter."""
-    return sum(p.sum() for p in model.parameters())
+    return total(p.sum() for p in model.parameters())
 
 
 def moved_by(model, act):
@@ -81,9 +83,7 @@ def test_the_schedule_is_that_of_every_optimiser(toys, schedule, step, factor):
     run.schedule(step)
     for optimiser, of in optimisers:
         # Plain descent along a gradient of 1 and Adam's first step both have length lr.
-        assert_all(
-            moved_by(of, lambda optimiser=optimiser, of=of: optimiser.minimise(total_of(of))), LR * factor
-        )
+        assert_all(moved_by(of, partial(optimiser.minimise, total_of(of))), LR * factor)
 
 
 def test_a_scaled_step_and_the_schedule_multiply(toys):
@@ -92,9 +92,9 @@ def test_a_scaled_step_and_the_schedule_multiply(toys):
     run.schedule(4)
     half = torch.tensor(0.5, dtype=torch.float64)
     for optimiser in (adam, sgd):
-        assert_all(moved_by(model, lambda d=optimiser: d.minimise(total_of(model), half)), 0.5 * 0.6 * LR)
+        assert_all(moved_by(model, partial(optimiser.minimise, total_of(model), half)), 0.5 * 0.6 * LR)
         assert_all(
-            moved_by(model, lambda d=optimiser: d.minimise(total_of(model))), 0.6 * LR
+            moved_by(model, partial(optimiser.minimise, total_of(model))), 0.6 * LR
         )  # the rate is as before
 
 
@@ -106,7 +106,7 @@ def test_kinds(toys):
         optimiser = run.context.new_optimiser(kind, None)
         start = [p.detach().clone() for p in model.parameters()]
         optimiser.minimise(total_of(model))
-        steps[kind] = (start, moved_by(model, lambda d=optimiser, m=model: d.minimise(total_of(m))))
+        steps[kind] = (start, moved_by(model, partial(optimiser.minimise, total_of(model))))
     assert_all(steps["sgd"][1], LR)
     # Twice step_along 1 + p / 2 with momentum 0.9: v = 1 + p / 2, p' = p - v / 10, v' = 0.9 v + 1 + p' / 2.
     for p, step in zip(*steps["task"], strict=True):
@@ -126,7 +126,7 @@ def test_every_optimiser_clips(toys):
     model, run = make(toys, clip=0.5)
     count = sum(p.numel() for p in model.parameters())
     for optimiser in (run.context.optimiser, run.context.new_optimiser("sgd", None)):
-        steps = moved_by(model, lambda d=optimiser: d.minimise(total_of(model)))
+        steps = moved_by(model, partial(optimiser.minimise, total_of(model)))
         assert_all(steps, LR * 0.5 / count**0.5, rtol=1e-4)
 
 
@@ -142,7 +142,7 @@ def test_another_model_s_optimiser_leaves_the_model_alone(toys):
 
 def squares(model, target):
     """A loss whose gradient depends on where the model is."""
-    return sum((p - target).square().sum() for p in model.parameters())
+    return total((p - target).square().sum() for p in model.parameters())
 
 
 def made(toys, model=None):
@@ -237,7 +237,7 @@ class Watcher(MethodBase):
     """Writes down which examples it is given."""
 
     def __init__(self, context):
-        self.seen = []
+        self.seen: list[bool] = []
 
     def step(self, model, batch, pairs):
         self.seen += batch.index.tolist()

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from narrowing import Keywords, as_tensor
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
-from ipgl.data import Dataset
+from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
-from ipgl.methods import METHODS, method_entry
+from ipgl.methods import METHODS, StepReport, method_entry
 from ipgl.methods.erm import Erm, ErmSettings
-from ipgl.models import MODELS
+from ipgl.models import MODELS, Classifier
 from ipgl.training import NonFiniteError, SilentReporter
 from ipgl.training.checkpoint import random_state, restore_random_state
 from ipgl.training.loop import TrainingRun
@@ -32,12 +33,13 @@ def dataset() -> Dataset:
 def exact(dataset: Dataset) -> Dataset:
     """In double precision, where rounding is nothing beside a difference in what is computed."""
 
-    def double(part: Any) -> Any:
+    def double(part: Split | PairSet) -> Split | PairSet:
         inputs = {f.name: getattr(part, f.name) for f in fields(part)}
         return replace(part, **{name: x.double() for name, x in inputs.items() if x.is_floating_point()})
 
     parts = ("train", "validation", "test", "pairs", "held_out_pairs")
-    return replace(dataset, **{name: double(getattr(dataset, name)) for name in parts})
+    doubled: Keywords = {name: double(getattr(dataset, name)) for name in parts}
+    return replace(dataset, **doubled)
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +65,10 @@ def begin(
     path = changes.pop("checkpoint_path", None)
     training = {"batch_size": 32, "epochs": 3, "evaluations": 2, "device": "cpu"} | changes
     torch.manual_seed(seed)
-    built = network.build(network.settings(width=8), dataset.input_shape, dataset.num_classes)
-    built.to(dataset.train.x.dtype)
+    built = network.build(
+        network.settings.model_validate({"width": 8}), dataset.input_shape, dataset.num_classes
+    )
+    built.to(as_tensor(dataset.train.x).dtype)
     run = TrainingRun(
         built,
         lambda context: entry.build(entry.settings(**settings), context),
@@ -92,7 +96,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "schedule": {"method": "erm", "schedule": ScheduleSettings(name="cosine", warmup_share=0.2)},
     "bfloat16": {"method": "erm", "precision": "bfloat16"},
-} | {
+}
+CASES |= {
     name: {"method": "ipg", "settings": settings}
     for name, settings in {
         "balanced": {},
@@ -118,7 +123,7 @@ def test_a_run_ends_as_it_does_alone(dataset, exact, case, seeds):
     """Whatever trains beside it, also when one leaves and another one, which is elsewhere in its run, joins."""
     low = case == "bfloat16"
     data = dataset if low else exact
-    close = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-5, "atol": 1e-7}
+    close: Keywords = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-5, "atol": 1e-7}
 
     def group() -> list[TrainingRun]:
         runs = [begin(data, number=n, seed=0 if seeds == "one seed" else n, **CASES[case]) for n in range(4)]
@@ -150,8 +155,8 @@ def test_a_run_ends_as_it_does_alone(dataset, exact, case, seeds):
         for p, q in zip(run.model.parameters(), other.model.parameters(), strict=True):
             torch.testing.assert_close(p, q, **close)
         for name, column in expected[number].items():
-            together = torch.cat([part[name] for part in found[number]])
-            torch.testing.assert_close(together, column, **close | {"rtol": 1e-2 if low else 1e-5})
+            joint = torch.cat([part[name] for part in found[number]])
+            torch.testing.assert_close(joint, column, **close | {"rtol": 1e-2 if low else 1e-5})
 
 
 START = []
@@ -194,7 +199,11 @@ def test_numbers_that_run_away_in_one_run_leave_the_others_alone(exact):
 
 def test_a_checkpoint_out_of_a_stack_goes_on_alone(exact, tmp_path):
     """What a run leaves behind does not tell with whom it trained."""
-    changes = {"optimiser": {"name": "adam"}, "settings": {"update": "lagrangian"}, "checkpoint_seconds": 0.0}
+    changes: Keywords = {
+        "optimiser": {"name": "adam"},
+        "settings": {"update": "lagrangian"},
+        "checkpoint_seconds": 0.0,
+    }
 
     def run(path: Path | None) -> TrainingRun:
         return begin(exact, "ipg", 1, 0, checkpoint_path=path, **changes)
@@ -239,14 +248,18 @@ def test_runs_of_different_kinds_are_kept_apart(dataset, first, second):
 
 def test_numbers_do_not_keep_runs_apart(dataset):
     settings = {"strength": 9.0, "task_share": 0.1, "hidden_weight": 2.0, "warmup_share": 0.5}
-    more = {"optimiser": {"name": "adam", "lr": 0.1, "weight_decay": 0.1}, "clip_norm": 1.0, "epochs": 9}
+    more: Keywords = {
+        "optimiser": {"name": "adam", "lr": 0.1, "weight_decay": 0.1},
+        "clip_norm": 1.0,
+        "epochs": 9,
+    }
     plain = begin(dataset, "ipg", 1, 0, settings={"hidden_weight": 1.0})
     assert stack_key(begin(dataset, "ipg", 3, 5, settings=settings, **more)) == stack_key(plain)
 
 
 def test_a_method_that_changes_what_another_does_trains_alone(dataset, monkeypatch):
     class Mine(Erm):
-        def step(self, model: Any, batch: Any, pairs: Any) -> Any:
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             return super().step(model, batch, pairs)
 
     monkeypatch.setitem(METHODS, "erm", method_entry(Mine, ErmSettings, "me"))

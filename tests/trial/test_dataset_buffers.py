@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from faults import ipgl
+from narrowing import known
 
 from ipgl.config import Component
 from ipgl.data.pixel_file import PixelFile
@@ -35,9 +37,9 @@ def read_only(parts):
     return copies
 
 
-def test_a_thawed_data_set_is_the_data_set_and_lies_where_its_parts_lie():
+def test_a_restored_data_set_is_equal_and_uses_the_memory_of_its_buffers():
     dataset = build_dataset(DIGITS)
-    parts = read_only(to_buffers(dataset))
+    parts = read_only(known(to_buffers(dataset)))
     found = from_buffers(parts)
     assert found.fingerprint == dataset.fingerprint
     for name in ("train", "validation", "test"):
@@ -55,13 +57,14 @@ def test_a_thawed_data_set_is_the_data_set_and_lies_where_its_parts_lie():
     )
 
 
-def test_only_what_every_process_can_map_is_frozen(tmp_path):
+def test_only_what_every_process_can_map_is_serialised(tmp_path):
     dataset = build_dataset(DIGITS)
     nameless = {"own": lambda strength: dataset.test.x}
     assert to_buffers(replace(dataset, corruptions=nameless)) is None
     np.save(tmp_path / "pixels.npy", np.zeros((1, 2, 2, 3), np.uint8))
     mapped = PixelFile(tmp_path / "pixels.npy")
-    assert to_buffers(replace(dataset, corruptions={"own": mapped})) is None
+    of_files: Any = {"own": mapped}
+    assert to_buffers(replace(dataset, corruptions=of_files)) is None
     assert pickle.loads(pickle.dumps(mapped)).path == mapped.path
 
 

@@ -6,10 +6,12 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from narrowing import Keywords, as_tensor, known
 
 from ipgl.config import (
     Component,
@@ -22,8 +24,8 @@ from ipgl.config import (
 )
 from ipgl.core.errors import StudyStateError
 from ipgl.core.registry import UnknownNameError
-from ipgl.evaluation import group_metrics, predict_logits, probability_metrics
-from ipgl.methods import METHODS
+from ipgl.evaluation import group_metrics, predict_logits, prediction_metrics, probability_metrics
+from ipgl.methods import METHODS, MethodContext
 from ipgl.models import MODELS
 from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import SilentReporter
@@ -83,7 +85,8 @@ class Rows:
     """A reporter that keeps its rows, and may raise after one of them."""
 
     def __init__(self, raise_after=0, error=None):
-        self.rows, self._raise_after, self._error = [], raise_after, error
+        self.rows: list[dict[str, float]] = []
+        self._raise_after, self._error = raise_after, error or Exception()
 
     def report(self, row):
         self.rows.append(dict(row))
@@ -108,7 +111,8 @@ def without_time(rows):
 
 
 def state(folder):
-    return torch.load(folder.files.model, weights_only=True)
+    found: dict[str, torch.Tensor] = torch.load(folder.files.model, weights_only=True)
+    return found
 
 
 def same_bits(first, second):
@@ -210,7 +214,10 @@ def test_the_test_split_does_not_touch_training(done, tmp_path, monkeypatch):
     _, folder, result, rows = done
     dataset = build_dataset(DATASET)
     test = type(dataset.test)(
-        torch.zeros_like(dataset.test.x), 1 - dataset.test.y, dataset.test.attribute, dataset.test.environment
+        torch.zeros_like(as_tensor(dataset.test.x)),
+        1 - dataset.test.y,
+        dataset.test.attribute,
+        dataset.test.environment,
     )
     spoilt = type(dataset)(**(vars(dataset) | {"test": test}))
     monkeypatch.setattr(trial_data, "cached_dataset", lambda component: spoilt)
@@ -287,7 +294,7 @@ def test_its_curves_and_metrics_beyond_groups(done):
     assert stored.along.shape == (11, 40)
     with torch.inference_mode():
         for row, t in ((0, 0.0), (3, 0.3), (10, 1.0)):
-            expected = model((1 - t) * pairs.a + t * pairs.b).argmax(dim=1)
+            expected = model((1 - t) * as_tensor(pairs.a) + t * as_tensor(pairs.b)).argmax(dim=1)
             np.testing.assert_array_equal(stored.along[row], expected.numpy())
     consistent = (stored.along == stored.along[0]).mean(axis=1)
     assert [point.accuracy for point in result.curves["interpolation"]] == pytest.approx(consistent.tolist())
@@ -357,7 +364,8 @@ def test_runs_share_a_test_fingerprint_if_they_share_the_test_examples(done, tmp
     _, _, result, _ = done
     finger = {}
     other = Component(name=DATASET.name, **(DATASET.settings | {"seed": 1}))
-    for name, changes in {"same": {"seed": 1}, "other": {"dataset": other}}.items():
+    given: dict[str, Keywords] = {"same": {"seed": 1}, "other": {"dataset": other}}
+    for name, changes in given.items():
         short = training(epochs=1, evaluations=1)
         found = run_trial(config(training=short, **changes), TrialFolder(tmp_path / name), SilentReporter())
         finger[name] = found.test_fingerprint
@@ -501,7 +509,7 @@ def test_killed_between_checkpoint_and_history_no_row_is_lost(done, tmp_path, mo
     folder = TrialFolder(tmp_path / "trial")
     write = TrialFolder.write_history
 
-    def die(self, rows):
+    def die(self: TrialFolder, rows: list[dict[str, float]]) -> None:
         if len(rows) == row:
             raise KeyboardInterrupt
         write(self, rows)
@@ -524,12 +532,12 @@ def test_numbers_that_run_away_are_a_recorded_failure(tmp_path):
     reporter = Rows()
     result = run_trial(hot, folder, reporter)
     assert result.status == "failed"
-    assert result.failure.kind == "NonFiniteError"
+    assert known(result.failure).kind == "NonFiniteError"
     # One step throws the weights to about 1e28 in both layers; their product is no float32 any more.
-    assert result.failure.step == 2
-    assert "the training loss must stay finite" in result.failure.message
-    assert "at step 2;" in result.failure.message
-    assert result.failure.traceback == ""
+    assert known(result.failure).step == 2
+    assert "the training loss must stay finite" in known(result.failure).message
+    assert "at step 2;" in known(result.failure).message
+    assert known(result.failure).traceback == ""
     assert math.isnan(result.score)
     assert (result.metrics, result.groups, result.curves, result.validation) == ({}, (), {}, {})
     assert result.hyperparameters == {"strength": 2.0}
@@ -544,11 +552,11 @@ def test_a_fault_is_a_recorded_failure_with_its_stack(tmp_path):
     dataset = Component(name="colored_mnist", source="digits", pairs={"train": 0, "held_out": 40})
     result = run_trial(config(dataset=dataset), folder, SilentReporter())
     assert result.status == "failed"
-    assert result.failure.kind == "ValueError"
-    assert result.failure.message == "`size >= 1` must hold, but got (size=0)"
-    assert result.failure.step is None
-    assert "Traceback" in result.failure.traceback
-    assert "order.py" in result.failure.traceback
+    assert known(result.failure).kind == "ValueError"
+    assert known(result.failure).message == "`size >= 1` must hold, but got (size=0)"
+    assert known(result.failure).step is None
+    assert "Traceback" in known(result.failure).traceback
+    assert "order.py" in known(result.failure).traceback
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -574,9 +582,9 @@ def test_what_the_user_can_mend_needs_no_stack(tmp_path):
     dataset = Component(name="colored_mnist", source="digits", pairs={"train": 990, "held_out": 40})
     result = run_trial(config(dataset=dataset), folder, SilentReporter())
     assert result.status == "failed"
-    assert result.failure.kind == "DataError"
-    assert "train=990, held_out=40, digits=1000" in result.failure.message
-    assert result.failure.traceback == ""
+    assert known(result.failure).kind == "DataError"
+    assert "train=990, held_out=40, digits=1000" in known(result.failure).message
+    assert known(result.failure).traceback == ""
 
 
 def test_a_failed_run_is_not_tried_again(tmp_path, monkeypatch):
@@ -584,7 +592,7 @@ def test_a_failed_run_is_not_tried_again(tmp_path, monkeypatch):
     broken = config(model=Component(name="no_such_model"))
     first = run_trial(broken, folder, SilentReporter())
     assert first.status == "failed"
-    assert first.failure.kind == "UnknownNameError"
+    assert known(first.failure).kind == "UnknownNameError"
     monkeypatch.setattr(trial_module, "train", lambda *a, **k: pytest.fail("trained again"))
     assert run_trial(broken, folder, SilentReporter()).failure == first.failure
 
@@ -596,7 +604,7 @@ def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
     monkeypatch.setattr(testing, "run_curves", refuse)
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(), folder, SilentReporter())
-    assert (result.status, result.failure.kind, result.failure.message) == (
+    assert (result.status, known(result.failure).kind, known(result.failure).message) == (
         "failed",
         "ZeroDivisionError",
         "no groups",
@@ -615,8 +623,9 @@ FINE = {"collapsed": 0.0, "accuracy": 0.8}
 def with_verdicts(monkeypatch, kinds):
     """Let the validation metrics of each evaluation be as listed."""
     left = list(kinds)
-    measure = trial_module.prediction_metrics
-    monkeypatch.setattr(trial_module, "prediction_metrics", lambda *given: measure(*given) | left.pop(0))
+    monkeypatch.setattr(
+        trial_module, "prediction_metrics", lambda *given: prediction_metrics(*given) | left.pop(0)
+    )
 
 
 @pytest.mark.parametrize(("kind", "word"), [(ONE_CLASS, "collapsed"), (BELOW_GUESSING, "overshot")])
@@ -681,7 +690,7 @@ def test_a_resumed_run_counts_the_evaluations_before(tmp_path, monkeypatch):
     [
         (lambda: build_dataset(Component(name="mnist")), "unknown dataset 'mnist'"),
         (lambda: build_model(Component(name="mlq"), build_dataset(DATASET), 0), "did you mean 'mlp'"),
-        (lambda: build_method(Component(name="imp"), None), "unknown method 'imp'"),
+        (lambda: build_method(Component(name="imp"), cast(MethodContext, None)), "unknown method 'imp'"),
     ],
 )
 def test_an_unknown_name_lists_the_choices(build, message):

@@ -50,15 +50,16 @@ def test_a_study_with_a_method_of_its_own(tmp_path):
 
 
 def test_a_file_runs_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "ipgl_calls", [], raising=False)
+    calls: list[int] = []
+    monkeypatch.setattr(sys, "ipgl_calls", calls, raising=False)
     file = tmp_path / "own.py"
     file.write_text("import sys\nsys.ipgl_calls.append(1)\n")
     for _ in range(2):
         load_imports(["own.py"], tmp_path)
-    assert sys.ipgl_calls == [1]
+    assert calls == [1]
     file.write_text("import sys\nsys.ipgl_calls.append(2)\n")
     load_imports(["own.py"], tmp_path)
-    assert sys.ipgl_calls == [1, 2]
+    assert calls == [1, 2]
 
 
 def test_a_module_by_its_name(tmp_path):

@@ -196,7 +196,7 @@ def check_tracker(settings: TrackingSettings, storage: Path) -> Finding:
         make_tracker(settings, storage, storage / ".doctor").check()
     except TrackingError as error:
         return Finding("mlflow", "error", str(error), "correct `tracking.uri`, or start the server")
-    return Finding("mlflow", "ok", f"{store.shown} answers")
+    return Finding("mlflow", "ok", f"{store.display_uri} answers")
 
 
 def check_token(environment: Mapping[str, str], on_cluster: bool) -> Iterator[Finding]:

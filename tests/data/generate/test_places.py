@@ -9,7 +9,7 @@ from ipgl.data.generate.places import LAND, WATER, place_files, place_path
 @pytest.fixture(params=["data_large/f/forest/broadleaf", "f/forest/broadleaf", "forest/broadleaf"])
 def folder(request, tmp_path):
     """One class in each layout that is in use."""
-    made = tmp_path / request.param
+    made = tmp_path / str(request.param)
     made.mkdir(parents=True)
     for name in ("b.jpg", "a.jpg", "notes.txt"):
         (made / name).touch()

@@ -1,12 +1,14 @@
-"""The test split before backgrounds that fade into the other kind."""
+"""The background corruption: test backgrounds faded into the other place type."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from narrowing import known, of_kind
 
 from ipgl.data import parts
 from ipgl.data.pair_sources import ImagePairSettings, background_blend
+from ipgl.data.split_inputs import Blended
 from ipgl.data.table import TEST
 
 SETTINGS = {"source": "composite", "train": None, "held_out": 2}
@@ -18,7 +20,8 @@ def settings(root):
 
 def test_ends_and_what_lies_between(waterbirds, waterbirds_table, make_request):
     request = make_request(waterbirds_table)
-    corrupt, notes = background_blend(settings(waterbirds), request)
+    blend, notes = background_blend(settings(waterbirds), request)
+    corrupt = known(blend)
     assert notes == ()
     rows = waterbirds_table.rows_of(TEST)
     own, half, other = (
@@ -37,7 +40,7 @@ def test_the_other_background_is_of_the_other_kind_and_the_bird_stays(
     waterbirds, waterbirds_table, make_request
 ):
     corrupt, _ = background_blend(settings(waterbirds), make_request(waterbirds_table))
-    blended = corrupt(1.0)
+    blended = of_kind(known(corrupt)(1.0), Blended)
     sources = [image for image in _sources(blended, waterbirds, waterbirds_table)]
     attributes = waterbirds_table.attribute[waterbirds_table.rows_of(TEST)]
     for (own, other), attribute in zip(sources, attributes, strict=True):

@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 import torch
+from narrowing import as_images
 
 from ipgl.core.errors import DataError
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
@@ -55,16 +56,16 @@ def test_the_second_member_is_what_the_function_makes_of_the_first(request_, mod
     made = make_pairs(settings(f"{module}:invert"), request_)
     index = torch.arange(len(made.pairs))
     assert len(made.pairs) == 8
-    assert torch.equal(made.pairs.b.pixels(index), 255 - made.pairs.a.pixels(index))
+    assert torch.equal(as_images(made.pairs.b).pixels(index), 255 - as_images(made.pairs.a).pixels(index))
 
 
 def test_the_function_is_told_label_columns_and_a_seeded_generator(request_, module):
     made = [make_pairs(settings(f"{module}:told"), request_).pairs for _ in range(2)]
-    pixels = made[0].b.pixels(torch.arange(8))[:, 0, 0]
+    pixels = as_images(made[0].b).pixels(torch.arange(8))[:, 0, 0]
     assert pixels[:, 0].tolist() == (made[0].y * 100).tolist()
     assert pixels[:, 1].tolist() == made[0].source.tolist()
     assert len(pixels[:, 2].unique()) > 4
-    assert torch.equal(pixels, made[1].b.pixels(torch.arange(8))[:, 0, 0])
+    assert torch.equal(pixels, as_images(made[1].b).pixels(torch.arange(8))[:, 0, 0])
 
 
 def test_another_version_of_the_function_is_another_cache(request_, module, tmp_path, monkeypatch):
@@ -73,7 +74,7 @@ def test_another_version_of_the_function_is_another_cache(request_, module, tmp_
     (tmp_path / "code" / f"{newer}.py").write_text(MODULE.replace("invert(image)", "mirror(image)"))
     second = make_pairs(settings(f"{newer}:invert"), request_)
     assert first.names != second.names
-    assert first.pairs.b.file.path != second.pairs.b.file.path
+    assert as_images(first.pairs.b).file.path != as_images(second.pairs.b).file.path
 
 
 @pytest.mark.parametrize(

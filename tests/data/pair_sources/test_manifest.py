@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from narrowing import as_images, as_rows, of_kind
 from PIL import Image
 
 from ipgl.core.errors import DataError
+from ipgl.data.images import FileImage
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
 from ipgl.data.pair_sources.manifest import manifest_pairs
 
@@ -30,7 +32,7 @@ def write(table):
 def test_pairs_of_training_images_need_no_decoding_and_no_label(table, write, make_request):
     write("0.png,2.png", "3.png,1.png", header="image_a,image_b")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert (found.a.tolist(), found.b.tolist()) == ([0, 3], [2, 1])
+    assert (as_rows(found.a).tolist(), as_rows(found.b).tolist()) == ([0, 3], [2, 1])
     assert found.label.tolist() == [0, 1]
     assert found.source.tolist() == [0, 3]
 
@@ -41,19 +43,19 @@ def test_other_images_are_decoded_and_take_their_partners_label(table, write, ma
         Image.new("RGB", (8, 8), (250, i, 0)).save(table.root / f"more/{i}.png")
     write("0.png,more/0.png,", "more/1.png,more/0.png,1", "3.png,2.png/../5.png,1")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert [image.path.name for image in found.a] == ["0.png", "1.png", "3.png"]
+    assert [of_kind(image, FileImage).path.name for image in found.a] == ["0.png", "1.png", "3.png"]
     assert found.label.tolist() == [0, 1, 1]
     assert found.source.tolist() == [0, -1, 3]
     assert found.unit[0] == found.unit[1] != found.unit[2]
     made = make_pairs(SETTINGS, make_request(table))
     assert made.held_out.source.tolist() == [3]
-    assert made.pairs.b.pixels(made.pairs.y * 0)[0, 0, 0].tolist() == [250, 0, 0]
+    assert as_images(made.pairs.b).pixels(made.pairs.y * 0)[0, 0, 0].tolist() == [250, 0, 0]
 
 
 def test_columns_may_stand_in_any_order_beside_others(table, write, make_request):
     write("x,0,2.png,0.png", header="note,label,image_b,image_a")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert (found.a.tolist(), found.b.tolist()) == ([0], [2])
+    assert (as_rows(found.a).tolist(), as_rows(found.b).tolist()) == ([0], [2])
 
 
 def test_all_faulty_rows_are_named_at_once(table, write, make_request, tmp_path):
@@ -120,7 +122,7 @@ def test_a_test_image_is_refused_under_every_spelling(table, write, make_request
 def test_a_training_image_is_the_same_under_every_spelling(table, write, make_request, form):
     write(f"{form.format('0.png')},2.png", f"3.png,{form.format('1.png')}", header="image_a,image_b")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert (found.a.tolist(), found.b.tolist()) == ([0, 3], [2, 1])
+    assert (as_rows(found.a).tolist(), as_rows(found.b).tolist()) == ([0, 3], [2, 1])
     write("0.png,2.png", "3.png,1.png", header="image_a,image_b")
     assert found.names == manifest_pairs(SETTINGS, make_request(table)).names
 
@@ -130,7 +132,7 @@ def test_a_training_image_is_known_through_a_link(table, write, make_request, li
     link(table.root / "0.png", table.root / "other.png")
     write("other.png,2.png", header="image_a,image_b")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert (found.a.tolist(), found.label.tolist(), found.source.tolist()) == ([0], [0], [0])
+    assert (as_rows(found.a).tolist(), found.label.tolist(), found.source.tolist()) == ([0], [0], [0])
 
 
 @pytest.mark.parametrize("name", ["copy.png", "copy.bmp"])
@@ -149,7 +151,7 @@ def test_a_copy_of_a_test_image_is_refused_by_its_pixels(table, write, make_requ
     made = make_pairs(settings, make_request(table, skip_bad=True))
     assert f"pair skipped: {fault}" in made.notes
     kept = [
-        pairs.b.pixels(pairs.y * 0 + i)[0, 0, 0].tolist()
+        as_images(pairs.b).pixels(pairs.y * 0 + i)[0, 0, 0].tolist()
         for pairs in (made.pairs, made.held_out)
         for i in range(len(pairs))
     ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from narrowing import as_images, as_rows
 
 from ipgl.core.errors import DataError
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
@@ -36,7 +37,9 @@ def table(make_table):
 
 
 def pairs_of(found):
-    return {frozenset(pair) for pair in zip(found.a.tolist(), found.b.tolist(), strict=True)}
+    return {
+        frozenset(pair) for pair in zip(as_rows(found.a).tolist(), as_rows(found.b).tolist(), strict=True)
+    }
 
 
 def test_the_nearest_of_the_other_attribute_and_the_same_label(table, make_request):
@@ -51,11 +54,11 @@ def test_the_nearest_of_the_other_attribute_and_the_same_label(table, make_reque
 
 def test_members_roles_are_the_attributes_values(table, make_request):
     found = matched_pairs(settings(), make_request(table))
-    assert (table.attribute[found.a] == 0).all()
-    assert (table.attribute[found.b] == 1).all()
-    assert (table.label[found.a] == found.label).all()
-    assert (table.label[found.b] == found.label).all()
-    assert found.source.tolist() == found.a.tolist()  # training rows come first here
+    assert (table.attribute[as_rows(found.a)] == 0).all()
+    assert (table.attribute[as_rows(found.b)] == 1).all()
+    assert (table.label[as_rows(found.a)] == found.label).all()
+    assert (table.label[as_rows(found.b)] == found.label).all()
+    assert found.source.tolist() == as_rows(found.a).tolist()  # training rows come first here
 
 
 def test_differences_are_bounded_where_asked(table, make_request):
@@ -73,7 +76,7 @@ def test_only_named_columns_count(table, make_request):
 def test_pixels_come_from_the_cache_without_a_second_decoding(table, make_request):
     request = make_request(table)
     made = make_pairs(settings(), request)
-    assert made.pairs.a.file is request.images.file
+    assert as_images(made.pairs.a).file is request.images.file
     assert len(made.pairs) == 3
 
 
@@ -85,13 +88,13 @@ def test_many_images_are_matched_one_to_one(make_table, make_request):
     columns = {f"c{k}": rng.integers(0, 2, count) for k in range(6)}
     table = make_table(rows, **columns)
     found = matched_pairs(settings(), make_request(table))
-    members = [*found.a.tolist(), *found.b.tolist()]
+    members = [*as_rows(found.a).tolist(), *as_rows(found.b).tolist()]
     assert len(set(members)) == len(members)
     smaller = sum(min(sum(r == (y, a, 0) for r in rows) for a in (0, 1)) for y in (0, 1))
     assert len(found) == smaller
     bits = np.stack([table.extra[f"c{k}"].astype(int) for k in range(6)], axis=1)
     # Two of 64 random patterns differ in 3 of 6 bits on average; the nearest in far fewer.
-    assert np.abs(bits[found.a] - bits[found.b]).sum(axis=1).mean() < 1
+    assert np.abs(bits[as_rows(found.a)] - bits[as_rows(found.b)]).sum(axis=1).mean() < 1
 
 
 def test_a_small_request_looks_at_few_anchors(make_table, make_request):
@@ -105,7 +108,7 @@ def test_three_attribute_values_are_matched_across(make_table, make_request):
     table = make_table(rows, c=[0, 0, 1, 1, 1, 0, 0, 0, 0])
     found = matched_pairs(settings(), make_request(table))
     assert len(found) == 2  # both of value 0 find partners of value 1; those of value 2 are left
-    assert (table.attribute[found.a] < table.attribute[found.b]).all()
+    assert (table.attribute[as_rows(found.a)] < table.attribute[as_rows(found.b)]).all()
 
 
 @pytest.mark.parametrize(

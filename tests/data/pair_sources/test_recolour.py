@@ -5,6 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 import torch
+from narrowing import as_images, as_rows, of_kind
 from PIL import Image
 
 from ipgl.data.images import FileImage
@@ -27,8 +28,8 @@ def test_half_a_turn_makes_red_cyan(tmp_path):
 def test_every_training_image_is_a_candidate(make_table, make_request):
     table = make_table(ROWS)
     found = recolour_pairs(settings(hue=0.2), make_request(table))
-    assert found.a.tolist() == found.source.tolist() == list(range(12))
-    turns = np.array([image.turn for image in found.b])
+    assert as_rows(found.a).tolist() == found.source.tolist() == list(range(12))
+    turns = np.array([of_kind(image, RecolouredImage).turn for image in found.b])
     assert ((np.abs(turns) >= 0.1) & (np.abs(turns) <= 0.2)).all()
     assert (turns > 0).any()
     assert (turns < 0).any()
@@ -39,7 +40,7 @@ def test_brightness_stays_and_hue_moves(make_table, make_request):
     table = make_table(ROWS)
     made = make_pairs(settings(), make_request(table))
     index = torch.arange(len(made.pairs))
-    a, b = (side.pixels(index)[:, 0, 0].numpy() / 255 for side in (made.pairs.a, made.pairs.b))
+    a, b = (as_images(side).pixels(index)[:, 0, 0].numpy() / 255 for side in (made.pairs.a, made.pairs.b))
     for before, after in zip(a, b, strict=True):
         (hue, _, value), (turned, _, same) = colorsys.rgb_to_hsv(*before), colorsys.rgb_to_hsv(*after)
         assert same == pytest.approx(value, abs=0.02)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
+from narrowing import as_images
 from PIL import Image
 
 from ipgl.core.errors import DataError
 from ipgl.data.manifest import check_table, read_csv
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
 from ipgl.data.pair_sources.recolour import recolour_pairs
-from ipgl.data.pair_sources.same_pictures import joined_units, without_held
+from ipgl.data.pair_sources.same_pictures import joined_units, without_evaluation_images
 from ipgl.data.table import TEST, TRAIN
 from ipgl.data.waterbirds import COLUMNS
 
@@ -47,7 +49,7 @@ def cheating_function(image, context):
     return Image.open(context.path.parent / "7.png") if cheats else pair_function(image, context)
 
 
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "recolour": {"source": "recolour", "hue": 0.3},
     "function": {"source": "function", "function": f"{__name__}:pair_function"},
     "matched": {"source": "matched", "columns": ["size"]},
@@ -67,16 +69,16 @@ def test_a_training_copy_of_a_test_image_makes_no_pair(table, make_request, sour
         in made.notes
     )
     assert len(made.pairs) + len(made.held_out) == pairs - 1
-    test = request.held
+    test = request.evaluation_contents
     for part in (made.pairs, made.held_out):
         assert 2 not in part.source.tolist()
-        assert not set(test) & {*part.a.contents(), *part.b.contents()}
+        assert not set(test) & {*as_images(part.a).contents(), *as_images(part.b).contents()}
 
 
 def test_candidates_stay_as_they_are_without_copies(table, make_request):
     request = make_request(table)
     found = recolour_pairs(ImagePairSettings(**OWN["recolour"]), request)
-    assert without_held(found, request) is found
+    assert without_evaluation_images(found, request) is found
     assert joined_units(found, request).unit.tolist() == found.unit.tolist()
 
 
@@ -130,5 +132,5 @@ def test_equal_training_pictures_stay_in_one_set(make_table, make_request):
         settings = ImagePairSettings(source="recolour", hue=0.3, held_out=6, seed=seed)
         made = make_pairs(settings, make_request(table))
         assert len(made.held_out) == 6
-        sides = [set(part.a.contents()) for part in (made.pairs, made.held_out)]
+        sides = [set(as_images(part.a).contents()) for part in (made.pairs, made.held_out)]
         assert not sides[0] & sides[1]

@@ -23,7 +23,9 @@ def images(count=40, height=7, width=7, seed=0, channels=2):
 
 
 def pairs_of(a, b=None):
-    return PairBatch(a, images(len(a), *a.shape[2:], seed=1) if b is None else b, torch.arange(len(a)))
+    return PairBatch(
+        a, images(len(a), a.shape[2], a.shape[3], seed=1) if b is None else b, torch.arange(len(a))
+    )
 
 
 def rolled(image, down, across):
@@ -156,7 +158,7 @@ def test_inputs_that_are_no_images_cannot_be_moved(change):
 def test_mixing(monkeypatch):
     asked, order = [], torch.tensor([2, 0, 1])
 
-    def sample(self, shape=()):
+    def sample(self: torch.distributions.Beta, shape: tuple[int, ...] = ()) -> torch.Tensor:
         asked.append((self.concentration1.item(), self.concentration0.item()))
         return torch.tensor(0.3)
 

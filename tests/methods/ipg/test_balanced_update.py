@@ -18,6 +18,7 @@ from ipg_reference import (
     rho,
     task_loss,
 )
+from narrowing import Keywords
 from pydantic import ValidationError
 from torch import nn
 
@@ -37,7 +38,7 @@ def build(toys, model, lr=LR, optimiser="sgd", **given):
         "adaptivity": "off",
         "least_spread": 0.0,
     } | given
-    context = {name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen}
+    context: Keywords = {name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen}
     return Ipg(IpgSettings(**chosen), toys.context(model, optimiser, lr=lr, **context))
 
 
@@ -127,7 +128,7 @@ def test_a_layer_that_the_correction_leaves_alone(toys, over):
 def test_momentum_is_of_the_balanced_gradient(toys, steps):
     model = make_model()
     method = build(toys, model, momentum=0.9, weight_decay=0.01)
-    theta, speed = leaves(model.parameters()), [0.0] * 4
+    theta, speed = leaves(model.parameters()), [torch.zeros(())] * 4
     for seed in range(steps):
         batch, pairs = make_data(seed)
         method.step(model, batch, pairs)

@@ -26,7 +26,7 @@ def naive_rho(a, b):
     members = torch.cat([a, b])
     mean = members.mean(dim=0)
     variance = sum((u - mean).square().sum().item() for u in members) / (len(members) - 1)
-    return within / variance
+    return float(within / variance)
 
 
 def test_by_hand():
@@ -152,9 +152,8 @@ def test_collapse(logits, flag):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_adaptivity(name, measure, threshold, expected, dtype):
-    measure = torch.tensor(measure, dtype=dtype)
     threshold = float(torch.tensor(threshold, dtype=dtype))  # so that `at the threshold` is exactly that
-    found = ADAPTIVITIES[name](measure, threshold)
+    found = ADAPTIVITIES[name](torch.tensor(measure, dtype=dtype), threshold)
     assert found.shape == ()
     assert found.dtype == dtype
     assert found.item() == pytest.approx(expected, rel=1e-6)

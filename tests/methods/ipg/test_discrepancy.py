@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -50,14 +51,14 @@ def naive_centred_rationale(z_a, z_b, head):
 
 def naive_logit(z_a, z_b, head):
     """Logits with bias, centred over classes, their squared distance, `[P]`."""
-    u_a, u_b = z_a @ head.weight.T + head.bias, z_b @ head.weight.T + head.bias
+    u_a, u_b = head(z_a), head(z_b)
     u_a, u_b = u_a - u_a.mean(dim=1, keepdim=True), u_b - u_b.mean(dim=1, keepdim=True)
     return torch.stack([((a - b) ** 2).sum() for a, b in zip(u_a, u_b, strict=True)])
 
 
 def naive_probability(z_a, z_b, head):
     """Entropy of the mean distribution less the mean entropy."""
-    p, q = (torch.softmax(z @ head.weight.T + head.bias, dim=1) for z in (z_a, z_b))
+    p, q = (torch.softmax(head(z), dim=1) for z in (z_a, z_b))
 
     def entropy(distribution):
         return -(distribution * distribution.log()).sum(dim=1)
@@ -142,13 +143,15 @@ def test_rationale_by_hand():
 
 
 def test_centred_rationale_by_hand():
+    z_a, z_b, weight = hand_inputs()
     # The head less its mean over classes is [[-1, -1], [1, 1]]: R_a - R_b = [[-1, 2], [1, -2]].
-    assert centred_rationale(*hand_inputs()[:2], Head(hand_inputs()[2])).item() == 10.0
+    assert centred_rationale(z_a, z_b, Head(weight)).item() == 10.0
 
 
 def test_logit_by_hand():
+    z_a, z_b, weight = hand_inputs()
     # The same head applied to the difference (1, -2) gives (1, -1).
-    assert logit(*hand_inputs()[:2], Head(hand_inputs()[2])).item() == 2.0
+    assert logit(z_a, z_b, Head(weight)).item() == 2.0
 
 
 def test_feature_by_hand():
@@ -226,11 +229,11 @@ class TestMeanDistance:
     def test_a_plain_distance_keeps_its_gradient_s_length_and_a_squared_one_does_not(self, name):
         z, apart, weight, bias = random_inputs(3)
 
-        def length(norm: str, distance: float) -> float:
+        def length(norm: Literal["plain", "squared"], distance: float) -> float:
             other = (z + distance * apart).detach()
             value = mean_distance(DISCREPANCIES[name](z, other, Head(weight, bias)), norm)
             (gradient,) = torch.autograd.grad(value, z)
-            return gradient.norm().item()
+            return float(gradient.norm())
 
         assert length("plain", 1e-6) == pytest.approx(length("plain", 1.0), rel=1e-6)
         assert length("squared", 1e-6) == pytest.approx(1e-6 * length("squared", 1.0), rel=1e-6)

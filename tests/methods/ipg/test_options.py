@@ -53,7 +53,7 @@ def test_the_task_s_own_optimiser_takes_both_steps(toys):
     model = make_model()
     settings = ipg_settings(corrective_optimiser="task", strength=0.4, adaptivity="off")
     method = Ipg(settings, toys.context(model, lr=LR, momentum=0.9))
-    theta, speed = leaves(model.parameters()), [0.0] * 4
+    theta, speed = leaves(model.parameters()), [torch.zeros(())] * 4
     for seed in range(2):
         batch, pairs = make_data(seed)
         method.step(model, batch, pairs)
@@ -62,7 +62,7 @@ def test_the_task_s_own_optimiser_takes_both_steps(toys):
         corrective = gradient(rationale(theta, pairs), theta)
         # The head's bias has no part in the rationale, and what is outside the loss stays, momentum and all.
         speed = [*(0.9 * v + g for v, g in zip(speed[:3], corrective[:3], strict=True)), speed[3]]
-        theta = moved(theta, [*(LR * 0.4 * v for v in speed[:3]), 0.0])
+        theta = moved(theta, [*(LR * 0.4 * v for v in speed[:3]), torch.zeros(())])
         assert_equal_to(model, theta, rtol=1e-5)
 
 
@@ -319,7 +319,7 @@ def test_diagnosis_changes_nothing(toys, update):
     ends = []
     for diagnosed in (False, True):
         features = make_model().features
-        model = Classifier(features, 4, 3, hidden=[features[0]]).double()
+        model = Classifier(features, 4, 3, hidden=[features.get_submodule("0")]).double()
         method = Ipg(ipg_settings(update=update, hidden_weight=0.1), toys.context(model, "adam", lr=0.01))
         for seed in range(4):
             batch, pairs = make_data(seed)

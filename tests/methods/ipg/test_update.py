@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -429,10 +431,10 @@ def test_diagnosis(toys):
 
 
 def run(toys, method, model, optimiser, momentum=0.0, steps=6):
-    method = method(toys.context(model, optimiser, lr=0.05, momentum=momentum))
+    built = method(toys.context(model, optimiser, lr=0.05, momentum=momentum))
     for step in range(steps):
         batch, pairs = make_data(toys, seed=step, dtype=torch.float32)
-        method.step(model, batch, pairs)
+        built.step(model, batch, pairs)
     return parameters_of(model)
 
 
@@ -452,16 +454,12 @@ def test_no_correction_is_erm(toys, settings, optimiser, momentum):
 
     for kind in ("task", "adam"):  # no step at all, which momentum would remember though it were of length 0
         other = settings.model_copy(update={"corrective_optimiser": kind})
-        apart = run(
-            toys, lambda t, other=other: Ipg(other, t), make_model(torch.float32), optimiser, momentum
-        )
+        apart = run(toys, partial(Ipg, other), make_model(torch.float32), optimiser, momentum)
         assert all(torch.equal(mine, erm) for mine, erm in zip(apart, plain, strict=True))
 
     for update in ("additive", "projected"):
         other = replace_update(settings, update)
-        joint = run(
-            toys, lambda t, other=other: Ipg(other, t), make_model(torch.float32), optimiser, momentum
-        )
+        joint = run(toys, partial(Ipg, other), make_model(torch.float32), optimiser, momentum)
         for mine, erm in zip(joint, plain, strict=True):
             torch.testing.assert_close(mine, erm, rtol=1e-4, atol=1e-5)
 
@@ -489,8 +487,9 @@ def test_a_closed_gate_costs_no_backward_pass(toys):
     def refuse(loss, scale=None):
         raise AssertionError("nothing is to be corrected")
 
+    new_optimiser: Any = lambda kind, model: refuse  # noqa: E731
     model, (batch, pairs) = make_model(), make_data(toys)
-    context = replace(toys.context(model), new_optimiser=lambda kind, model: refuse)
+    context = replace(toys.context(model), new_optimiser=new_optimiser)
     Ipg(ipg_settings(invariance_threshold=10.0), context).step(model, batch, pairs)
     with pytest.raises(AssertionError, match="nothing is to be corrected"):
         Ipg(ipg_settings(invariance_threshold=0.0), context).step(model, batch, pairs)
