@@ -14,10 +14,10 @@ from ipgl.core.errors import StudyStateError
 from ipgl.evaluation import StudyResults, StudySummary
 from ipgl.models import Classifier
 from ipgl.plan.study_plan import StudyPlan, load_plan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.results import summarise
 from ipgl.study.runner import (
-    Finished,
+    FinishedStudy,
     require_state,
     resume_study,
     start_study,
@@ -84,7 +84,7 @@ class Study:
     @property
     def report(self) -> Path:
         """The report, one HTML file that needs nothing else; it is written when the study ends."""
-        return self.folder.report
+        return self.folder.files.report
 
     def table(self, name: str = "methods") -> pandas.DataFrame:
         """One of the report's tables, with unrounded numbers; without a name one row per method.
@@ -134,12 +134,12 @@ class Study:
         if not of_method:
             known = ", ".join(dict.fromkeys(run.label for run in runs)) or "none yet"
             raise StudyStateError(
-                f"{self.folder.shown}: {method!r} has no completed final run; methods with one: {known}"
+                f"{self.folder.display_uri}: {method!r} has no completed final run; methods with one: {known}"
             )
         chosen = min(of_method) if seed is None else seed
         if chosen not in of_method:
             raise StudyStateError(
-                f"{self.folder.shown}: {method!r} has no completed final run of seed {chosen}; its seeds: "
+                f"{self.folder.display_uri}: {method!r} has no completed final run of seed {chosen}; its seeds: "
                 f"{', '.join(map(str, sorted(of_method)))}"
             )
         trial = self.folder.trial(of_method[chosen].trial)
@@ -202,7 +202,7 @@ def run_study(
     folder = storage_folder(plan)
     going_on = resume and folder.read_state() is not None
 
-    def action(watcher: Events) -> Finished:
+    def action(watcher: Events) -> FinishedStudy:
         return resume_study(folder, watcher, address) if going_on else start_study(plan, watcher, address)
 
     if progress:

@@ -1,4 +1,4 @@
-"""Where commands print. Text is shown as it is: a failure's message may hold brackets that rich takes for markup."""
+"""Console output of commands. Markup is off, since messages may contain brackets that rich would interpret."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from rich.console import Console
 from rich.text import Text
 
-_WIDTH = 120  # where no terminal tells its own
+_WIDTH = 120  # if the output is not a terminal
 
 
 def make_console(error: bool = False) -> Console:
@@ -25,12 +25,12 @@ def make_console(error: bool = False) -> Console:
 
 
 def print_remark(console: Console, word: str, text: str, style: str = "yellow") -> None:
-    """Print `text` behind a coloured word."""
+    """Print `text` after a coloured word."""
     console.print(Text.assemble((word, style), f" {text}"), soft_wrap=True)
 
 
 def print_links(console: Console, links: dict[str, str], warnings: list[str]) -> None:
-    """Print what the tracker lacks, then where to open what it has."""
+    """Print the warnings of a tracker, then the addresses of a study in its user interface."""
     for warning in warnings:
         print_remark(console, "tracking:", warning)
     for title, link in links.items():

@@ -1,4 +1,4 @@
-"""What the verbs about data print."""
+"""Output of the subcommands for data: tables, contact sheets and feature files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _IN_TERMINAL = 6
 
 
 def run_generator(plan: WaterbirdsPlan, cub: Path, places: Path, out: Path, skip_bad: bool) -> None:
-    """Generate with a progress bar, then say what there is."""
+    """Generate Waterbirds with a progress bar, then print the number of images in each group and split."""
     folder = out / folder_name(plan.strength)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=make_console(error=True)) as bar:
@@ -99,7 +99,7 @@ def _group_table(groups: list[GroupPreview], pictures: bool) -> Table:
 
 
 def _drawn(samples: RgbImages) -> Text:
-    """Pictures side by side in half blocks: each character is two pixels, one above the other."""
+    """Images side by side, drawn with half blocks: each character shows two pixels, one above the other."""
     text = Text()
     if not len(samples):
         return text
@@ -126,7 +126,7 @@ def write_features(file: Path, method: str | None, out: Path, skip_bad: bool) ->
         raise IpglError(
             f"{file}: features come from a frozen backbone; set model: {{name: {config.model.name}, frozen: true}}"
         )
-    # The pairs may be what the features are for.
+    # Without pairs, since they may need the features that are written here.
     data = config.dataset.model_dump() | {"pairs": {"source": "none"}}
     config = config.model_copy(update={"dataset": Component.model_validate(data)})
     with decoding_progress(DecodeLines(make_console(error=True))):
@@ -136,7 +136,7 @@ def write_features(file: Path, method: str | None, out: Path, skip_bad: bool) ->
 
 
 def show_audit(file: Path, method: str | None, out: Path | None, as_json: bool, skip_bad: bool) -> None:
-    """Print what the audit found and write the contact sheet.
+    """Print the audit of the pairs and write a contact sheet.
 
     Raises:
         DataError: The pairs make results wrong; raised after everything has been printed.
@@ -195,7 +195,7 @@ def _dataset(plan: StudyPlan, label: str | None) -> Dataset:
 
 
 def _first_trial(plan: StudyPlan, label: str | None) -> TrialConfig:
-    """A trial of the method with this label, or of the study's first."""
+    """A search trial of the method with this label; None for the study's first method."""
     labels = [method.label for method in plan.methods]
     if label is not None and label not in labels:
         raise IpglError(

@@ -1,4 +1,4 @@
-"""Nested settings as one mapping with dotted keys."""
+"""Flattening of nested mappings into dotted keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping with dotted keys; lists stay values."""
+    """A nested mapping as one mapping with dotted keys; lists and empty mappings are values."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:

@@ -1,7 +1,7 @@
 """Private interfaces of other packages that no public one replaces, each behind one function.
 
-`tests/core/test_private_apis.py` holds each to what is expected of it, so that a new version of a package that changes
-one fails there and nowhere else. The packages are imported inside the functions: this module costs nothing.
+`tests/core/test_private_apis.py` tests each function against the installed version, so that a change in a new version
+of a package is found there. The packages are imported inside the functions, which keeps this module cheap to import.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def autoscaler_limits() -> dict[str, float]:
-    """What the connected Ray cluster may grow to, by resource, if an autoscaler has declared it; else empty.
+    """The largest amount of each resource that the connected Ray cluster can scale to; empty without an autoscaler.
 
-    `ray.cluster_resources()`, the public function, tells only what there is now.
+    The public `ray.cluster_resources()` gives only the resources of the nodes that are running.
     """
     from ray._private.state import state
 
@@ -24,10 +24,13 @@ def autoscaler_limits() -> dict[str, float]:
 
 
 def set_ray_loopback(loopback: bool) -> None:
-    """Make the coming `ray.init` of this process listen on 127.0.0.1 alone, or on the machine's own address.
+    """Choose the interface of the next `ray.init` in this process.
 
-    Ray has one switch for both, meant for desktops whose firewall would ask. It is an environment variable, which Ray
-    reads when it is imported, and its processes when they start; so it is set in both places.
+    Ray reads the switch from an environment variable: once when it is imported, into a module constant, and again in
+    each process that it starts. Both places are set.
+
+    Args:
+        loopback: True for 127.0.0.1 only, False for the address of this machine.
     """
     import os
 
@@ -41,17 +44,17 @@ def set_ray_loopback(loopback: bool) -> None:
 
 
 def largest_ray_package() -> int:
-    """The most bytes that Ray takes of a job's working folder."""
+    """Ray's limit on the size of a job's working folder, in bytes."""
     from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 
     return int(GCS_STORAGE_MAX_SIZE)
 
 
 def files_in_ray_package(folder: Path, excludes: tuple[str, ...]) -> list[Path]:
-    """The files of a working folder, absolute, that Ray's job client would pack: Ray's own walk and pattern reader.
+    """The files that Ray's job client would send with a working folder, as absolute paths.
 
     Args:
-        folder: The working folder, absolute; its .gitignore and .rayignore files count.
+        folder: The working folder, absolute; its .gitignore and .rayignore files apply.
         excludes: Further patterns, as in a .gitignore.
     """
     import os
@@ -60,7 +63,7 @@ def files_in_ray_package(folder: Path, excludes: tuple[str, ...]) -> list[Path]:
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
     class Silent:
-        """Ray's walk announces every ignore file that it reads."""
+        """A logger that drops Ray's message about each ignore file."""
 
         def info(self, *_: object) -> None:
             pass

@@ -29,7 +29,7 @@ from ipgl.execution.shared_data import put_datasets
 from ipgl.execution.trial_function import TrialFunction, quiet_environment
 from ipgl.execution.tune_runner import MOST_PENDING, run_tuner
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, try_to_write, write_error
 
 # Rounds in a row that end no trial and charge none: nodes that are lost as soon as they are there.
 _MOST_IDLE_ROUNDS = 5
@@ -212,11 +212,11 @@ class RayEngine:
                     self._pool, function, layout, record, given, searcher=searcher, scheduler=scheduler
                 ).run()
         except Exception:
-            record.refused = record.refused or self.folder.refusal()
+            record.refused = record.refused or try_to_write(self.folder)
             if record.refused is None:
                 raise
         if record.refused is not None:
-            raise self.folder.unwritable(record.refused)
+            raise write_error(self.folder, record.refused)
 
 
 class _Rounds:

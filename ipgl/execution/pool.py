@@ -242,7 +242,11 @@ class PooledTrials:
                 self._failed(trial, event.content, charged=True)
 
     def _lost(self, process: _Process, error: RayError) -> None:
-        """A process was lost: whoever ran in it alone is charged; of several each is tried again alone, uncharged."""
+        """Handle the loss of a process.
+
+        If a single trial ran in it, the loss counts as that trial's failure. If there were several, each is retried in
+        a process of its own, and the loss counts for none of them.
+        """
         node_lost = is_node_loss(error)
         if not node_lost:
             process.stillborn = 0 if process.ready else process.stillborn + 1

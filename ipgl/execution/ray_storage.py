@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.fs
 
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 _FOLDER = "ray"
 

@@ -6,11 +6,11 @@ import time
 from collections import Counter
 
 from ipgl.config import TrialConfig
-from ipgl.core.retry import lasting
+from ipgl.core.retry import is_permanent
 from ipgl.evaluation import Failure
 from ipgl.execution.events import Events
 from ipgl.execution.trial_function import SCORE, failure_of
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.trial.records import base_result, stopped_result
 
 
@@ -52,7 +52,7 @@ class TrialRecorder:
                 where another trial of the same process may be to blame.
         """
         cause = cause_of(error)
-        if isinstance(cause, OSError) and lasting(cause):
+        if isinstance(cause, OSError) and is_permanent(cause):
             self.refused = cause  # not the trial's failure: a resumed study runs it again
         if self.refused is not None:
             return False
@@ -85,7 +85,7 @@ class TrialRecorder:
             try:
                 folder.write_start(config)
                 folder.write_result(result)
-                folder.drop_checkpoints()
+                folder.checkpoints.remove()
             except OSError as error:
                 self.refused = error
                 return

@@ -22,7 +22,7 @@ from ipgl.evaluation.selection import LOWEST_SCORE
 from ipgl.execution.trial_function import SCORE, told
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.search import SearchStudy, make_sampler
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import ObjectStoreFullError, RayError
 
 from ipgl.config import TrialConfig
-from ipgl.trial.dataset_buffers import frozen, thawed
+from ipgl.trial.dataset_buffers import from_buffers, to_buffers
 from ipgl.trial.datasets import cached_dataset, dataset_facts, forget_datasets, is_shared, share_dataset
 
 # Smaller ones are built as fast as they are fetched.
@@ -38,7 +38,7 @@ def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, Any]) -> di
     for component in components:
         if component in found:
             continue
-        parts = frozen(cached_dataset(component))
+        parts = to_buffers(cached_dataset(component))
         if parts is None or not LEAST_BYTES <= sum(part.nbytes for part in parts) <= _STORE_SHARE * store:
             continue
         try:
@@ -56,6 +56,6 @@ def take_datasets(references: Mapping[str, Any]) -> None:
     for component, reference in references.items():
         if not is_shared(component):
             try:
-                share_dataset(component, thawed(ray.get(reference)))
+                share_dataset(component, from_buffers(ray.get(reference)))
             except RayError:  # its node is gone: then every trial builds its own
                 continue

@@ -13,7 +13,7 @@ from ipgl.evaluation import Failure, RunResult
 from ipgl.evaluation.selection import LOWEST_SCORE
 from ipgl.execution.shared_data import take_datasets
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.trial.user_code import load_imports
 
 SCORE = "score"

@@ -14,11 +14,12 @@ from ray.tune.search import Searcher
 from ray.widgets.util import in_notebook
 
 from ipgl.config import ResourceSettings, TrialConfig
-from ipgl.core.retry import lasting
+from ipgl.core.retry import is_permanent
 from ipgl.evaluation import RunResult
 from ipgl.execution.ray_storage import ray_storage
 from ipgl.execution.recorder import TrialRecorder, is_node_loss
 from ipgl.execution.trial_function import ENDED, RowReporter, TrialFunction, last_row
+from ipgl.storage.study_dir import try_to_write
 from ipgl.trial.run import run_trial
 
 MOST_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
@@ -144,7 +145,7 @@ class _Listener(tune.Callback):  # type: ignore[misc]
         try:
             error = trial.get_pickled_error() or trial.get_ray_actor_error()
         except Exception:  # Tune keeps errors on the study's storage, and has half of one where that is full
-            error, self._record.refused = None, self._function.folder.refusal()
+            error, self._record.refused = None, try_to_write(self._function.folder)
         self._record.may_try_again(self._config(trial), error, charged=not is_node_loss(error))
 
     def _config(self, trial: Any) -> TrialConfig:
@@ -176,7 +177,7 @@ def _run(parameters: dict[str, Any], function: TrialFunction) -> None:
     try:
         tune.report(last_row(config, _result(config, function)))
     except OSError as error:
-        if not lasting(error):
+        if not is_permanent(error):
             time.sleep(_STORAGE_PAUSE_SECONDS)
         raise
 

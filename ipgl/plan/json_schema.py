@@ -1,4 +1,4 @@
-"""The JSON Schema of study files, with every registry entry's settings, so that editors complete them."""
+"""The JSON Schema of study files, which includes the settings of every registry entry."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _RANGE = "search-range"
 
 
 class _Classes:
-    """Schemas of classes that refer to one dictionary of definitions.
+    """Schemas of classes that share one dictionary of definitions.
 
-    All are made in one go: classes of one name then have definitions whose names begin with their modules'.
+    All are generated together, so that definitions of classes with the same name are prefixed with their modules.
     """
 
     def __init__(self, classes: Iterable[type[BaseModel]]) -> None:
@@ -42,12 +42,12 @@ class _Classes:
         return found
 
     def copy(self, each: type[BaseModel]) -> dict[str, Any]:
-        """The class's schema, to be changed."""
+        """A copy of the class's schema, which may be changed."""
         return copy.deepcopy(self[each])
 
 
 def study_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12)."""
+    """The JSON Schema (draft 2020-12) of study files."""
     datasets = {name: entry.settings for name, entry in DATASETS.items()}
     models = {name: entry.settings for name, entry in MODELS.items()}
     methods = {name: entry.settings for name, entry in METHODS.items()}
@@ -75,7 +75,7 @@ def study_schema() -> dict[str, Any]:
 
 
 def _components(entries: Mapping[str, type[BaseModel]], classes: _Classes) -> dict[str, Any]:
-    """One alternative per registry entry, told apart by `name`."""
+    """A schema with one alternative per registry entry, distinguished by `name`."""
     alternatives = []
     for name, settings in entries.items():
         own = classes.copy(settings)
@@ -91,7 +91,7 @@ def _methods(
     models: Mapping[str, type[BaseModel]],
     classes: _Classes,
 ) -> dict[str, Any]:
-    """Each label's settings: those of its method, every value open to a range, and the sections' overrides."""
+    """The schema of `methods`: for each label its method's settings, or search ranges, and overrides of sections."""
 
     def searchable(*several: type[BaseModel]) -> dict[str, Any]:
         return {"anyOf": [_searchable(classes[each], classes.definitions) for each in dict.fromkeys(several)]}
@@ -124,7 +124,7 @@ def _methods(
 
 
 def _searchable(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The same schema with a search range allowed wherever one value stands, in nested mappings too."""
+    """The same schema, which allows a search range in place of every value, also in nested mappings."""
 
     def opened(value: dict[str, Any]) -> dict[str, Any]:
         nested = definitions.get(_target(value), {})
@@ -142,13 +142,13 @@ def _searchable(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[
 
 
 def _target(reference: Mapping[str, Any]) -> str:
-    """Name of the definition that is referred to; empty if none is."""
+    """Name of the definition to which a schema refers; empty if it is no reference."""
     found: str = reference.get("$ref", "").rpartition("/")[2]
     return found
 
 
 def _used(node: Any, definitions: Mapping[str, Any]) -> set[str]:
-    """Names of the definitions that a schema needs, through others too."""
+    """Names of the definitions that a schema uses, directly or through others."""
     used: set[str] = set()
     waiting = [node]
     while waiting:

@@ -1,7 +1,7 @@
-"""Which seeds the final runs get, and the component runs that repeat them with one source of randomness drawn again.
+"""Seeds of the final runs and of the component runs, which repeat a final run with one source of randomness redrawn.
 
-One derivation serves every source that `search.vary` names; what it does not name stays as the study file has it. All
-methods share the seeds of a final run, so that run 2 of each sees the same data and is measured on the same pairs.
+The seeds of all sources in `search.vary` are derived in the same way; other sources keep the study file's seeds. All
+methods share the seeds of a final run, so that run 2 of each uses the same data and the same held-out pairs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Draw:
         number: The final run's number, from 0; a component run has that of the final run which it repeats.
         weights: Seed of the initial weights, the batch order and the method's own randomness.
         dataset: Seeds of the varied sources that belong to the data set.
-        again: The source that a component run draws again; None for the final run itself.
+        again: The source that a component run redraws; None for a final run.
     """
 
     number: int
@@ -35,8 +35,8 @@ class Draw:
 def final_draws(search: SearchSettings) -> list[Draw]:
     """One draw per final run, by number.
 
-    Seeds of weights follow the search's own by 1, 2, ...; where weights are not varied all runs have the first of
-    these, which no search trial has used. Other seeds are derived, and fit the 32 bits that numpy allows.
+    The seed of the weights is the search's seed plus 1, 2, ...; where weights are not varied, it is the first of these
+    for all runs. No search trial uses them. Other seeds are derived, and are below 2**32, as numpy requires.
     """
     return [
         Draw(
@@ -49,11 +49,11 @@ def final_draws(search: SearchSettings) -> list[Draw]:
 
 
 def component_draws(search: SearchSettings) -> list[Draw]:
-    """For each final run and each varied source the same draw with that source's seed replaced.
+    """One draw for each final run and each varied source: that run's seeds with the source's seed replaced.
 
     This is pick-freeze sampling (Jansen 1999; Saltelli et al. 2010, table 2 (f)): half the mean squared difference
-    between a run and its repetition is the source's total effect. Empty where one source alone is varied: the
-    final runs' own spread is its effect then.
+    between a run and its repetition is the source's total effect. Empty if a single source is varied: its effect
+    is then the variance of the final runs.
     """
     if len(search.vary) < 2:
         return []
@@ -73,7 +73,7 @@ def _derived(search: SearchSettings, source: Source, number: int, *more: str) ->
 
 
 def vary_problems(config: StudyConfig) -> list[Violation]:
-    """Sources of `search.vary` that the data set has no seed for."""
+    """Violations of `search.vary`: sources for which the data set has no seed."""
     known = ["weights", *DATASETS[config.dataset.name].seeds]
     return [
         Violation(
@@ -89,13 +89,13 @@ def vary_problems(config: StudyConfig) -> list[Violation]:
 def fixed_seed_problems(
     config: StudyConfig, label: str, raw: Mapping[str, Any], space: Collection[str]
 ) -> list[Violation]:
-    """Seeds that a method fixes or searches for itself, although `search.vary` draws them alike for all methods.
+    """Violations of a method's entry: seeds that it fixes or searches although `search.vary` draws them for all.
 
     Args:
         config: The study.
         label: The method's name in it.
-        raw: The method's own entry.
-        space: Dotted keys that it searches.
+        raw: The method's entry in the study file.
+        space: Dotted keys of its search space.
     """
     seeds = DATASETS[config.dataset.name].seeds
     found = []
@@ -110,7 +110,7 @@ def fixed_seed_problems(
     return found
 
 
-def _has(data: Any, path: KeyPath) -> bool:
+def _has(data: object, path: KeyPath) -> bool:
     for part in path:
         if not isinstance(data, Mapping) or part not in data:
             return False

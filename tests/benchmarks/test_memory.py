@@ -14,7 +14,7 @@ import pytest
 from narrowing import as_tensor
 
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
-from ipgl.trial.dataset_buffers import frozen
+from ipgl.trial.dataset_buffers import to_buffers
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.mnist, pytest.mark.timeout(1200)]
 
@@ -80,7 +80,7 @@ def test_eight_trials_of_mnist(convention, tmp_path, keep):
     if not (Path(os.environ.get("IPGL_DATA", "data")) / "MNIST/raw").is_dir():
         pytest.skip("needs the real MNIST below $IPGL_DATA")
     data = build_colored_mnist(ColoredMnistSettings(source="mnist", convention=convention))
-    size = float(sum(part.nbytes for part in frozen(data) or ()))
+    size = float(sum(part.nbytes for part in to_buffers(data) or ()))
     # Eight copies of weights, gradients and two moments in float32; the images are 2 x 14 x 14 or 2 x 28 x 28.
     inputs = as_tensor(data.train.x)[0].numel()
     models = 8.0 * 16 * (inputs * 256 + 256 * 256 + 256 * data.num_classes)

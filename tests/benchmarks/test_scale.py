@@ -32,9 +32,9 @@ from ipgl.execution.pack_messages import Event, Orders
 from ipgl.execution.pool import Places
 from ipgl.execution.trial_function import SCORE
 from ipgl.plan.study_plan import StudyPlan, load_plan
-from ipgl.storage.study_folder import StudyFolder
-from ipgl.study.background_sync import TrackerSync
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.storage.study_dir import StudyFolder
+from ipgl.study.background_sync import BackgroundSync
+from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import make_tracker
 from ipgl.trial.records import base_result
 
@@ -143,14 +143,14 @@ def test_trials_at_once(trials: int, tmp_path: Path, keep: Callable[[dict[str, f
     plan = load_plan(file)
     folder = StudyFolder(tmp_path / "scale")
     folder.path.mkdir()
-    folder.source.write_text(file.read_text())
-    tracker = make_tracker(plan.config.tracking, tmp_path, folder.tracking)
-    study = TrackedStudy(tracker, plan, folder, "scale-1", time.time())
+    folder.files.source.write_text(file.read_text())
+    tracker = make_tracker(plan.config.tracking, tmp_path, folder.files.tracking)
+    study = StudyTracker(tracker, plan, folder, "scale-1", time.time())
     begun = time.time()
     with (
         mock.patch.dict(os.environ),
         mock.patch.object(ray_pool, "Packer", Sleeper),
-        TrackerSync(study) as sync,
+        BackgroundSync(study) as sync,
         RayEngine(plan, folder, AllEvents(sync)) as engine,
     ):
         started = time.time()

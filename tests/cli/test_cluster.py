@@ -1,4 +1,4 @@
-"""Studies as jobs of a real head that asks for a token; every command is a process of its own, as users run it."""
+"""Jobs on a Ray head that requires a token; each command runs in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is printed while a study runs, and of its results."""
+"""Output while a study runs, and the table of results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_summary_holds_no_password(tmp_path: Path) -> None:
     uri = "tracking: {name: none, uri: 'http://me:hush-hush@host'}"
     plan, folder = finished_study(tmp_path / "runs", text.replace("tracking: {name: none}", uri))
     assert plan.config.tracking.uri == "http://me:hush-hush@host"
-    assert "hush-hush" not in folder.summary.read_text()
+    assert "hush-hush" not in folder.files.summary.read_text()
     summary = folder.read_summary()
     assert summary is not None
     assert summary.config["tracking"]["uri"] == "http://***@host"

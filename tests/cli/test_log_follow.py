@@ -1,4 +1,4 @@
-"""A submitted study's output as it arrives: in pieces, for a terminal or not, with lines for programs between."""
+"""Display of output that arrives in pieces, with progress records, on a terminal or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from small_study import finished_study
 
 from ipgl.cli.console import make_console
 from ipgl.cli.live_display import LiveDisplay
-from ipgl.cli.log_follow import FollowedOutput, without_records
+from ipgl.cli.log_follow import LogFollower, without_records
 from ipgl.cli.progress import MARK, OVER, MethodProgress, Progress
 from ipgl.core.durations import precise_duration as duration
 from ipgl.study.results import read_runs
@@ -28,7 +28,7 @@ TEXT = f"job began\n{ENDED}\nno newline at its end"
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_without_a_terminal_the_lines_for_people_come_as_they_are(capsys, size):
-    with FollowedOutput(make_console()) as output:
+    with LogFollower(make_console()) as output:
         for start in range(0, len(OUTPUT), size):
             output.write(OUTPUT[start : start + size])
     assert capsys.readouterr().out == TEXT
@@ -36,7 +36,7 @@ def test_without_a_terminal_the_lines_for_people_come_as_they_are(capsys, size):
 
 
 def test_a_line_is_shown_once_it_is_whole(capsys):
-    with FollowedOutput(make_console()) as output:
+    with LogFollower(make_console()) as output:
         output.write("first\nsec")
         assert capsys.readouterr().out == "first\n"
         output.write(f"ond\n{MARK}cut of")
@@ -46,7 +46,7 @@ def test_a_line_is_shown_once_it_is_whole(capsys):
 def test_on_a_terminal_the_table_stands_below_the_lines():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, markup=False, emoji=False)
-    with FollowedOutput(console) as output:
+    with LogFollower(console) as output:
         output.write(OUTPUT.replace("\n" + MARK, "\n" + MARK + "of another version\n" + MARK, 1))
         time.sleep(0.6)
     shown = screen.getvalue()
@@ -62,7 +62,7 @@ def test_on_a_terminal_the_table_stands_below_the_lines():
 
 def test_the_table_goes_when_the_study_is_over():
     screen = io.StringIO()
-    with FollowedOutput(Console(file=screen, force_terminal=True, width=100)) as output:
+    with LogFollower(Console(file=screen, force_terminal=True, width=100)) as output:
         output.write(f"{PROGRESS.line()}\n{OVER}\nresults\n")
         before = screen.getvalue()
         time.sleep(0.6)

@@ -366,6 +366,44 @@ def test_schema_is_json_for_every_method(ipgl):
     assert json.loads(out)["properties"]["methods"]["properties"].keys() == METHODS.keys()
 
 
+class TestCrash:
+    """An error in ipgl itself, which is no `IpglError`."""
+
+    def test_exits_with_3_after_the_traceback(
+        self, ipgl: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def crash() -> None:
+            raise ZeroDivisionError("planted")
+
+        monkeypatch.setattr("ipgl.plan.json_schema.study_schema", crash)
+        done = ipgl("study", "schema")
+        assert (done.code, done.out) == (3, "")
+        assert done.err.startswith("Traceback (most recent call last):\n")
+        assert "ZeroDivisionError: planted\n" in done.err
+        assert done.err.endswith("error: this is a fault of ipgl itself; nothing on storage is lost by it\n")
+
+    @pytest.mark.parametrize("error", ["IpglError", "DataError", "StudyStateError", "TrackingError"])
+    def test_a_user_s_error_is_none(
+        self, ipgl: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, error: str
+    ) -> None:
+        from ipgl.core import errors
+
+        def refuse() -> None:
+            raise getattr(errors, error)("planted")
+
+        monkeypatch.setattr("ipgl.plan.json_schema.study_schema", refuse)
+        assert ipgl("study", "schema") == (2, "", "error: planted\n")
+
+    def test_a_reader_that_has_gone_is_none(
+        self, ipgl: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken() -> None:
+            raise BrokenPipeError
+
+        monkeypatch.setattr("ipgl.plan.json_schema.study_schema", broken)
+        assert ipgl("study", "schema") == (0, "", "")
+
+
 class TestProcesses:
     """The same through the two ways in which a shell starts it."""
 
@@ -384,6 +422,22 @@ class TestProcesses:
         assert (done.returncode, done.stdout) == (2, "False\n")
         assert done.stderr.startswith(f"error: {file}:6: methods.ipgg: unknown method 'ipgg'")
         assert len(done.stderr.splitlines()) == 1
+
+    def test_a_crash_exits_with_3(self, tmp_path: Path) -> None:
+        program = (
+            "import sys\n"
+            "import ipgl.plan.json_schema as module\n"
+            "from ipgl.cli.main import main\n"
+            "module.study_schema = lambda: 1 / 0\n"
+            "sys.argv = ['ipgl', 'study', 'schema']\n"
+            "main()\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "ZeroDivisionError" in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("error: this is a fault of ipgl itself")
 
     def test_the_console_script(self, tmp_path):
         script = Path(sys.executable).with_name("ipgl")

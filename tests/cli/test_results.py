@@ -1,4 +1,4 @@
-"""The commands that show what a finished study found."""
+"""Subcommands that show the results of a finished study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of methods."""
+"""The table of methods."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 import ray
 from nodes import Nodes
 
-from ipgl.cluster.doctor.examine import examine, judge, look_at_token, look_at_tracker
+from ipgl.cluster.doctor.examine import check_token, check_tracker, examine, judge
 from ipgl.cluster.doctor.node import Disk, Finding, NodeFacts
 from ipgl.config import TrackingSettings
 from ipgl.core.errors import ResourceError
@@ -83,7 +83,7 @@ def test_a_token_is_for_its_owner_alone(tmp_path, mode, found):
     token.write_text("x" * 64)
     token.chmod(mode)
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    findings = list(look_at_token(environment, on_cluster=True))
+    findings = list(check_token(environment, on_cluster=True))
     assert bad(findings) == found
     if found:
         assert findings[-1].cure == f"chmod 600 {token}"
@@ -93,16 +93,16 @@ def test_a_token_is_for_its_owner_alone(tmp_path, mode, found):
 
 def test_a_cluster_without_a_token_and_a_mode_without_one(tmp_path):
     path = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}
-    assert bad(look_at_token(path, on_cluster=True)) == [("token", "warning")]
-    assert bad(look_at_token(path, on_cluster=False)) == []
-    assert bad(look_at_token({"RAY_AUTH_MODE": "token", **path}, on_cluster=False)) == [("token", "error")]
+    assert bad(check_token(path, on_cluster=True)) == [("token", "warning")]
+    assert bad(check_token(path, on_cluster=False)) == []
+    assert bad(check_token({"RAY_AUTH_MODE": "token", **path}, on_cluster=False)) == [("token", "error")]
 
 
 def test_a_server_that_is_away_is_an_error_and_a_database_to_come_is_not(tmp_path):
-    away = look_at_tracker(TrackingSettings(uri="http://me:secret-word@127.0.0.1:9"), tmp_path)
+    away = check_tracker(TrackingSettings(uri="http://me:secret-word@127.0.0.1:9"), tmp_path)
     assert away.level == "error"
     assert "secret-word" not in str(away)
-    assert look_at_tracker(TrackingSettings(), tmp_path).level == "ok"
+    assert check_tracker(TrackingSettings(), tmp_path).level == "ok"
     assert list(tmp_path.iterdir()) == []
 
 

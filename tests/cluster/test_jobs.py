@@ -1,4 +1,4 @@
-"""What is checked before a job is sent; the jobs themselves are in tests/test_cli_cluster.py."""
+"""Checks before the submission of a job; whole jobs are tested in tests/cli/test_cluster.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that hold either the old content or the new, never a part."""
+"""Atomic file writes leave either the old content or the new."""
 
 from __future__ import annotations
 

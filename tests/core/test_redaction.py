@@ -1,4 +1,4 @@
-"""Credentials stay out of what is passed on."""
+"""Masking of credentials in text and settings."""
 
 from __future__ import annotations
 

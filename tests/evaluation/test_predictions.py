@@ -11,7 +11,7 @@ import pytest
 
 from ipgl.evaluation import Predictions, read_predictions
 
-# What reading may raise; `ipgl.storage.study_folder` turns these into words.
+# What reading may raise; `ipgl.storage.trial_dir` turns these into words.
 REFUSED = (OSError, ValueError, KeyError)
 
 

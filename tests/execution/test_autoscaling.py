@@ -20,7 +20,7 @@ from ipgl.core.errors import ResourceError
 from ipgl.execution.engine import RayEngine, _shut_down
 from ipgl.execution.events import AllEvents
 from ipgl.plan.study_plan import load_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 

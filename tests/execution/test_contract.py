@@ -13,7 +13,7 @@ from ipgl.execution.engine import RayEngine
 from ipgl.execution.events import AllEvents
 from ipgl.execution.pool import PackLayout
 from ipgl.plan.study_plan import load_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 

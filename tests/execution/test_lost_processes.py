@@ -11,7 +11,7 @@ from ipgl.config import TrialConfig
 from ipgl.evaluation import RunResult
 from ipgl.execution.recorder import TrialRecorder, is_node_loss
 from ipgl.plan.study_plan import load_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 # `exits` takes its process away without a word after some steps, if its strength is odd.
 OWN = """

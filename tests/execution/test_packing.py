@@ -14,7 +14,7 @@ from ipgl.config import read_document
 from ipgl.evaluation import RunResult
 from ipgl.execution.packing import Workload, pack_size, workload
 from ipgl.plan.study_plan import StudyPlan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 SMALL, LARGE, LONE = Workload(True, 1e6, False), Workload(True, 1e9, False), Workload(False, math.inf, False)
 STUDY = """
@@ -138,7 +138,7 @@ def test_a_scheduler_stops_single_trials_of_a_pack(tmp_path):
         )  # the rungs; nothing was kept of what was trained while the scheduler thought
         assert each.steps == rows[-1]["step"]
         assert not each.metrics
-        assert not folder.trial(each.trial).checkpoint.exists()
+        assert not folder.trial(each.trial).files.checkpoint.exists()
     assert_logged_once(folder)
 
 

@@ -1,4 +1,4 @@
-"""What a plan gives each method is counted rightly, and `needs` says what chose its settings."""
+"""Budgets of methods, and the text about what they need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies that vary more than weights, from their runs to their summary."""
+"""Final and component runs of studies that vary several sources of randomness."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ipgl.plan.final_runs import component_trials, final_trials
 from ipgl.plan.preflight import check_by_building
 from ipgl.plan.study_plan import make_plan
 from ipgl.study.gallery import make_gallery
-from ipgl.study.results import final_runs_json, read_ended, summarise
+from ipgl.study.results import final_runs_json, read_ended_runs, summarise
 from ipgl.study.runner import _left
 from ipgl.training import SilentReporter
 from ipgl.trial.run import run_trial
@@ -45,7 +45,7 @@ def study(tmp_path_factory):
 
 def test_every_run_has_its_own_seeds(study):
     _, folder = study
-    runs = read_ended(folder, ["erm", "ipg"]).results
+    runs = read_ended_runs(folder, ["erm", "ipg"]).results
     phases = [run.phase for run in runs]
     assert [phases.count(phase) for phase in ("search", "final", "component")] == [2, 4, 10]
     finals = [run for run in runs if run.phase == "final"]
@@ -86,7 +86,7 @@ def test_components_are_those_of_the_runs_on_storage(study):
 
     def read(config) -> aggregate.Tested:
         trial = folder.trial(config.key)
-        return aggregate.Tested(trial.require_result(), trial.read_predictions())
+        return aggregate.Tested(trial.require_result(), trial.artifacts.read_predictions())
 
     trials = component_trials(plan, "ipg", {})
     redrawn = [RedrawnRun(t.source, read(t.original), read(t.config)) for t in trials]
@@ -108,7 +108,7 @@ def test_what_is_missing_is_run_again_and_nothing_else(study):
     winners = folder.read_winners()
     assert [_left(plan, folder, known(winners), phase) for phase in ("final", "component")] == [[], []]
     lost = component_trials(plan, "ipg", {})[4].config
-    result = folder.trial(lost.key).result
+    result = folder.trial(lost.key).files.result
     kept = result.read_bytes()
     result.unlink()
     try:

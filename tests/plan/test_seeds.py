@@ -1,4 +1,4 @@
-"""Which seeds final and component runs get."""
+"""Seeds of final and component runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One budget rule for every study in `studies/`: what is compared was searched alike."""
+"""The studies in `studies/` give all methods of a comparison the same search budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from ipgl.config import Choice, parse_range
 from ipgl.methods import METHODS
-from ipgl.plan.study_plan import SECTIONS, MethodPlan, StudyPlan, load_plan
+from ipgl.plan.method_plan import SECTIONS, MethodPlan
+from ipgl.plan.study_plan import StudyPlan, load_plan
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 

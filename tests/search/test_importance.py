@@ -1,4 +1,4 @@
-"""Shares of the score's variance, on scores that follow from the settings in a known way."""
+"""Importance of hyperparameters, for scores that depend on them in a known way."""
 
 from __future__ import annotations
 

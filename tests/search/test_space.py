@@ -1,4 +1,4 @@
-"""Search ranges as Optuna distributions, and samplers that can be repeated."""
+"""Search ranges as Optuna distributions, and reproducible samplers."""
 
 from __future__ import annotations
 

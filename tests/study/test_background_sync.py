@@ -1,4 +1,4 @@
-"""A tracking server that goes away costs nothing: with a real server that is killed and started again."""
+"""Background synchronisation with an MLflow server that is killed and restarted."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from mlflow_server import Server, free_port
 from ipgl.config import Document, Phase, read_document
 from ipgl.core.errors import StudyStateError, TrackingError
 from ipgl.plan.study_plan import StudyPlan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, StudyState
+from ipgl.storage.study_lock import lock_file
 from ipgl.study import background_sync as sync_module
-from ipgl.study.background_sync import TrackerSync
+from ipgl.study.background_sync import BackgroundSync
 from ipgl.study.replay import sync_study
 from ipgl.study.results import choose_winners, summarise
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import make_tracker
 from ipgl.trial.run import run_trial
 
@@ -68,9 +69,9 @@ def begin(storage: Path, uri: str | None) -> tuple[StudyPlan, StudyFolder]:
     text = f"{STUDY}storage: {json.dumps(str(storage))}\n"
     if uri is not None:
         text += f"tracking: {{uri: {json.dumps(uri)}}}\n"
-    folder.source.write_text(text)
+    folder.files.source.write_text(text)
     plan = make_plan(document(folder))
-    state = {
+    state: StudyState = {
         "execution": "small-1",
         "config_hash": plan.hash,
         "created_at": time.time(),
@@ -82,19 +83,19 @@ def begin(storage: Path, uri: str | None) -> tuple[StudyPlan, StudyFolder]:
 
 
 def document(folder: StudyFolder) -> Document:
-    return read_document(folder.source)
+    return read_document(folder.files.source)
 
 
-def syncing(plan: StudyPlan, folder: StudyFolder, **changes: bool) -> TrackerSync:
-    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
+def syncing(plan: StudyPlan, folder: StudyFolder, **changes: bool) -> BackgroundSync:
+    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.files.tracking)
     state = folder.read_state() or {}
-    return TrackerSync(
-        TrackedStudy(tracker, plan, folder, state["execution"], state["created_at"]), **changes
+    return BackgroundSync(
+        StudyTracker(tracker, plan, folder, state["execution"], state["created_at"]), **changes
     )
 
 
 def run(
-    plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None, label: str, phase: Phase, seed: int
+    plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None, label: str, phase: Phase, seed: int
 ) -> str:
     config = plan.trial(label, {}, phase, seed)
 
@@ -236,10 +237,10 @@ def test_a_damaged_result_is_named_and_everything_else_is_shown(finished, tmp_pa
 
     folder = StudyFolder(Path(shutil.copytree(finished.path, tmp_path / "runs" / "small")))
     damaged = next(trial for trial in folder.trials() if trial.path.name.startswith("erm-final-s2"))
-    damaged.result.write_text("{")
+    damaged.files.result.write_text("{")
     synced = sync_study(folder)
     (warning,) = synced.warnings
-    assert str(damaged.result) in warning
+    assert str(damaged.files.result) in warning
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     found = client.search_runs(["1"])
     shown = {run.data.tags.get("ipgl.trial", "study") for run in found}
@@ -261,7 +262,7 @@ def test_an_unfinished_study_is_shown_as_interrupted(finished, tmp_path):
 def test_a_running_study_is_left_to_its_driver(finished):
     import fcntl
 
-    with open(finished.lock, "a+") as file:
+    with open(lock_file(finished), "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(StudyStateError, match="the study is running now"):
             sync_study(finished)
@@ -271,7 +272,7 @@ def test_a_study_without_tracker_needs_an_address(finished, tmp_path):
     import shutil
 
     folder = StudyFolder(Path(shutil.copytree(finished.path, tmp_path / "runs" / "small")))
-    folder.source.write_text(folder.source.read_text() + "tracking: {name: none}\n")
+    folder.files.source.write_text(folder.files.source.read_text() + "tracking: {name: none}\n")
     with pytest.raises(TrackingError, match="name a server or database with --uri"):
         sync_study(folder)
     assert sync_study(folder, f"sqlite:///{tmp_path / 'other.db'}").runs == 6

@@ -1,4 +1,4 @@
-"""Studies side by side: what they share is compared, what they do not share is said."""
+"""Comparison of several studies, and what prevents a full one."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_no_severity_in_common(storage, first):
 def test_a_damaged_result_costs_its_run_alone(storage, first):
     plan, folder = finished_study(storage, study_text(storage, "damaged"))
     victim = next(trial for trial in folder.trials() if trial.path.name.startswith("ipg-final"))
-    victim.result.write_text("{")
+    victim.files.result.write_text("{")
     summary = compare_studies([first, (plan, folder)]).results.summary
     remark = next(remark for remark in summary.remarks if "left out" in remark)
-    assert remark.startswith(f"damaged: A run is left out: {victim.result}: not a valid RunResult")
+    assert remark.startswith(f"damaged: A run is left out: {victim.files.result}: not a valid RunResult")
     assert [len(method.final_runs) for method in summary.methods] == [2, 2, 2, 1]

@@ -1,4 +1,4 @@
-"""A study whose colour is not associated with the label: nothing may speak of agreement."""
+"""A study whose attribute is not associated with the label, so that there is no alignment."""
 
 from __future__ import annotations
 

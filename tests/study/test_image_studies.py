@@ -1,4 +1,4 @@
-"""Studies on images: corruptions, frozen features, faulty files, and what a study needs of its pairs."""
+"""Studies on images: corruptions, frozen features, damaged files, and requirements on pairs."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_frozen_backbone_trains_a_head(tmp_path, cache):
     )
     model = load_model(folder.trial(summary.methods[1].final_runs[0]).path)
     assert sum(p.numel() for p in model.parameters()) == 2 * 512 + 2
-    stored = folder.trial(summary.methods[1].final_runs[0]).read_predictions()
+    stored = folder.trial(summary.methods[1].final_runs[0]).artifacts.read_predictions()
     with torch.no_grad():
         again = model(features.test.x).argmax(dim=1)
     assert again.tolist() == stored.prediction.tolist()
@@ -164,7 +164,7 @@ def test_skipping_survives_a_resume(tmp_path, waterbirds):
     (folder / "study.yaml").write_text(study.read_text())
     for skip_bad in (True, False):
         (folder / "study.json").write_text(json.dumps({"phase": "search", "skip_bad": skip_bad}))
-        from ipgl.storage.study_folder import StudyFolder
+        from ipgl.storage.study_dir import StudyFolder
 
         assert bool(stored_plan(StudyFolder(folder)).config.dataset.settings.get("skip_bad")) is skip_bad
 

@@ -1,4 +1,4 @@
-"""Whole studies as a user runs them: the command in a process of its own, Ray, storage and MLflow included."""
+"""Whole studies, run by the command in a process of its own with Ray, storage and MLflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from ipgl.evaluation import RunResult
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -199,10 +199,10 @@ def test_mlflow_holds_every_run_once(finished: tuple[Path, str]) -> None:
 
 def test_resuming_a_finished_study_runs_nothing_again(finished: tuple[Path, str]) -> None:
     folder = StudyFolder(finished[0] / "runs/small")
-    before = {trial.path.name: trial.result.stat().st_mtime_ns for trial in folder.trials()}
+    before = {trial.path.name: trial.files.result.stat().st_mtime_ns for trial in folder.trials()}
     again = ipgl("study", "resume", "small", cwd=finished[0])
     assert again.returncode == 0, again.stderr
-    assert {trial.path.name: trial.result.stat().st_mtime_ns for trial in folder.trials()} == before
+    assert {trial.path.name: trial.files.result.stat().st_mtime_ns for trial in folder.trials()} == before
 
 
 def test_a_changed_study_file_is_not_resumed(finished: tuple[Path, str], tmp_path: Path) -> None:

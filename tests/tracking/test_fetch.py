@@ -10,7 +10,7 @@ from small_study import finished_study, study_text
 from ipgl.core.errors import TrackingError
 from ipgl.evaluation import compare
 from ipgl.study.replay import sync_study
-from ipgl.study.results import read_ended, summarise
+from ipgl.study.results import read_ended_runs, summarise
 from ipgl.tracking import fetch_study
 
 
@@ -29,7 +29,7 @@ def test_everything_comes_back(study):
     assert found.summary.methods == stored.summary.methods
     assert found.summary.tests == stored.summary.tests
     assert {run.trial for run in found.results.runs} == {run.trial for run in stored.runs}
-    ended = read_ended(folder, ["erm", "ipg"])
+    ended = read_ended_runs(folder, ["erm", "ipg"])
     for label, runs in ended.tested.items():
         assert [one.run.seed for one in found.tested[label]] == [1, 2]
         for mine, theirs in zip(found.tested[label], sorted(runs, key=lambda one: one.run.seed), strict=True):

@@ -12,7 +12,7 @@ from ipgl.config import (
     TrainingSettings,
     TrialConfig,
 )
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import SilentReporter
 from ipgl.training.early_stopping import failure_mode, stop_reason
 from ipgl.trial import run as trial_module

@@ -1,4 +1,4 @@
-"""A data set that several processes map."""
+"""Serialisation of data sets into shared buffers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ipgl.config import Component
 from ipgl.data.pixel_file import PixelFile
 from ipgl.execution import shared_data as ray_share
 from ipgl.trial import datasets as trial_data
-from ipgl.trial.dataset_buffers import frozen, thawed
+from ipgl.trial.dataset_buffers import from_buffers, to_buffers
 from ipgl.trial.datasets import build_dataset, cached_dataset, dataset_facts, forget_datasets, share_dataset
 
 DIGITS = Component(name="colored_mnist", source="digits", pairs={"train": 60, "held_out": 40})
@@ -37,10 +37,10 @@ def read_only(parts):
     return copies
 
 
-def test_a_thawed_data_set_is_the_data_set_and_lies_where_its_parts_lie():
+def test_a_restored_data_set_is_equal_and_uses_the_memory_of_its_buffers():
     dataset = build_dataset(DIGITS)
-    parts = read_only(known(frozen(dataset)))
-    found = thawed(parts)
+    parts = read_only(known(to_buffers(dataset)))
+    found = from_buffers(parts)
     assert found.fingerprint == dataset.fingerprint
     for name in ("train", "validation", "test"):
         split, other = getattr(found, name), getattr(dataset, name)
@@ -57,14 +57,14 @@ def test_a_thawed_data_set_is_the_data_set_and_lies_where_its_parts_lie():
     )
 
 
-def test_only_what_every_process_can_map_is_frozen(tmp_path):
+def test_only_what_every_process_can_map_is_serialised(tmp_path):
     dataset = build_dataset(DIGITS)
     nameless = {"own": lambda strength: dataset.test.x}
-    assert frozen(replace(dataset, corruptions=nameless)) is None
+    assert to_buffers(replace(dataset, corruptions=nameless)) is None
     np.save(tmp_path / "pixels.npy", np.zeros((1, 2, 2, 3), np.uint8))
     mapped = PixelFile(tmp_path / "pixels.npy")
     of_files: Any = {"own": mapped}
-    assert frozen(replace(dataset, corruptions=of_files)) is None
+    assert to_buffers(replace(dataset, corruptions=of_files)) is None
     assert pickle.loads(pickle.dumps(mapped)).path == mapped.path
 
 

@@ -1,4 +1,4 @@
-"""Trials that are no better than guessing, from storage to the winner and the summary; scores as Tune is told them."""
+"""Trials no better than guessing: their scores, the choice of winners, and the summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from small_study import finished_study
 
 from ipgl.execution.trial_function import SCORE, last_row, told
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.results import choose_winners, read_runs, summarise
 
 

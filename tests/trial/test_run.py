@@ -1,4 +1,4 @@
-"""One trial from configuration to result, on the digits that scikit-learn ships."""
+"""Whole trials on the digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ipgl.core.registry import UnknownNameError
 from ipgl.evaluation import group_metrics, predict_logits, prediction_metrics, probability_metrics
 from ipgl.methods import METHODS, MethodContext
 from ipgl.models import MODELS
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import SilentReporter
 from ipgl.trial import datasets as trial_data
 from ipgl.trial import run as trial_module
@@ -111,7 +111,7 @@ def without_time(rows):
 
 
 def state(folder):
-    found: dict[str, torch.Tensor] = torch.load(folder.model, weights_only=True)
+    found: dict[str, torch.Tensor] = torch.load(folder.files.model, weights_only=True)
     return found
 
 
@@ -232,7 +232,7 @@ def test_the_test_split_does_not_touch_training(done, tmp_path, monkeypatch):
 
 def test_its_groups_and_metrics_follow_from_its_predictions(done):
     _, folder, result, _ = done
-    stored = folder.read_predictions()
+    stored = folder.artifacts.read_predictions()
     dataset = build_dataset(DATASET)
     np.testing.assert_array_equal(stored.label, dataset.test.y.numpy())
     np.testing.assert_array_equal(stored.attribute, dataset.test.attribute.numpy())
@@ -269,14 +269,14 @@ def test_the_loaded_model_predicts_what_is_stored(done):
     model = load_model(folder.path)
     assert not model.training
     logits = predict_logits(model, build_dataset(DATASET).test.x, 2048)
-    stored = folder.read_predictions()
+    stored = folder.artifacts.read_predictions()
     np.testing.assert_array_equal(logits.argmax(dim=1).numpy(), stored.prediction)
     np.testing.assert_allclose(stored.probability, logits.softmax(dim=1).numpy(), atol=1e-6)
 
 
 def test_its_curves_and_metrics_beyond_groups(done):
     _, folder, result, rows = done
-    stored, evaluation = folder.read_predictions(), config().evaluation
+    stored, evaluation = folder.artifacts.read_predictions(), config().evaluation
     counts = np.array([group.training_count for group in result.groups])
     accuracies = np.array([group.accuracy for group in result.groups])
     centre = accuracies @ counts / counts.sum()
@@ -315,7 +315,11 @@ def test_a_final_run_is_tested_on_corruptions_too(tmp_path):
         "corruption_hue",
         "corruption_saturation",
     ]
-    stored, dataset, model = folder.read_predictions(), build_dataset(DATASET), load_model(folder.path)
+    stored, dataset, model = (
+        folder.artifacts.read_predictions(),
+        build_dataset(DATASET),
+        load_model(folder.path),
+    )
     assert stored.along.shape == (2, 40)
     for name, rows in stored.corrupted.items():
         assert stored.levels[name] == (0.0, 0.5, 1.0)
@@ -350,8 +354,8 @@ def test_only_the_curves_that_are_asked_for(tmp_path):
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(phase="final", evaluation=evaluation), folder, SilentReporter())
     assert list(result.curves) == ["mixture"]
-    assert not folder.pair_predictions.exists()
-    stored = folder.read_predictions()
+    assert not folder.files.pair_predictions.exists()
+    stored = folder.artifacts.read_predictions()
     assert stored.corrupted == {}
     assert stored.along.size == 0
 
@@ -464,7 +468,7 @@ def test_what_the_reporter_raises_leaves_no_result_and_a_second_call_goes_on(tmp
     assert without_time(folder.read_history()) == without_time(undisturbed.read_history())
     assert names(folder) == names(undisturbed)
     np.testing.assert_array_equal(
-        folder.read_predictions().prediction, undisturbed.read_predictions().prediction
+        folder.artifacts.read_predictions().prediction, undisturbed.artifacts.read_predictions().prediction
     )
 
 
@@ -540,7 +544,7 @@ def test_numbers_that_run_away_are_a_recorded_failure(tmp_path):
     assert result.finished_at >= result.started_at > 0
     assert reporter.rows == []
     assert names(folder) == ["result.json", "trial.json"]
-    assert json.loads(folder.result.read_text())["failure"]["step"] == 2
+    assert json.loads(folder.files.result.read_text())["failure"]["step"] == 2
 
 
 def test_a_fault_is_a_recorded_failure_with_its_stack(tmp_path):
@@ -606,7 +610,7 @@ def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
         "no groups",
     )
     assert len(folder.read_history()) == 4
-    assert not folder.checkpoint.exists()
+    assert not folder.files.checkpoint.exists()
 
 
 # --- given up ---

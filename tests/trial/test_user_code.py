@@ -1,4 +1,4 @@
-"""A user's own files and modules."""
+"""Import of the user's files and modules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_study_with_a_method_of_its_own(tmp_path):
     del METHODS["own_method"]
     for name in [name for name in sys.modules if name.startswith("_ipgl_own_")]:
         del sys.modules[name]
-    assert make_plan(read_document(folder.source)).methods[0].method == "own_method"
+    assert make_plan(read_document(folder.files.source)).methods[0].method == "own_method"
     key = summarise(plan, folder).summary.methods[0].final_runs[0]
     assert not load_model(folder.trial(key).path).training
 

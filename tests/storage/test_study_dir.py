@@ -1,4 +1,4 @@
-"""A study's folder: what is written comes back, and what is damaged is refused in words."""
+"""Folders of studies and trials: round trips of every file, and errors for damaged ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from narrowing import known
 from ipgl.config import Component, EvaluationSettings, ResourceSettings, TrainingSettings, TrialConfig
 from ipgl.core.errors import StudyStateError
 from ipgl.evaluation import Predictions, RunResult, StudySummary
-from ipgl.storage.study_folder import StudyFolder, TrialFolder
+from ipgl.storage.study_dir import StudyFolder
+from ipgl.storage.trial_dir import TrialFolder
 
 
 def config(**changes):
@@ -128,7 +129,7 @@ def test_the_folder_s_number_is_the_result_s(trial):
 def test_a_result_that_is_required_and_missing(trial):
     with pytest.raises(StudyStateError) as caught:
         trial.require_result()
-    assert str(caught.value) == f"{trial.result}: there is no result; the run has not ended"
+    assert str(caught.value) == f"{trial.files.result}: there is no result; the run has not ended"
 
 
 def predictions(examples=1000, **changes):
@@ -148,8 +149,8 @@ def predictions(examples=1000, **changes):
 
 def test_predictions_come_back(trial):
     written = predictions()
-    trial.write_predictions(written)
-    found = trial.read_predictions()
+    trial.artifacts.write_predictions(written)
+    found = trial.artifacts.read_predictions()
     for name in ("label", "attribute", "prediction", "probability", "along"):
         np.testing.assert_array_equal(getattr(found, name), getattr(written, name), strict=True)
     np.testing.assert_array_equal(found.corrupted["hue"], written.corrupted["hue"], strict=True)
@@ -159,9 +160,9 @@ def test_predictions_come_back(trial):
 
 def assert_predictions_refused(trial):
     with pytest.raises(StudyStateError) as caught:
-        trial.read_predictions()
+        trial.artifacts.read_predictions()
     message = str(caught.value)
-    assert message.startswith(f"{trial.predictions}: the predictions cannot be read (")
+    assert message.startswith(f"{trial.files.predictions}: the predictions cannot be read (")
     assert message.endswith(f"; remove {trial.path} and resume the study to run it again")
     return message
 
@@ -171,24 +172,24 @@ def test_missing_predictions(trial):
 
 
 def test_missing_pairs(trial):
-    trial.write_predictions(predictions())
-    trial.pair_predictions.unlink()
+    trial.artifacts.write_predictions(predictions())
+    trial.files.pair_predictions.unlink()
     assert "pairs.parquet" in assert_predictions_refused(trial)
 
 
 @pytest.mark.parametrize("name", ["predictions", "pair_predictions"])
 @pytest.mark.parametrize("content", [b"", b"not a table", b"PK\x03\x04 and no more", b"PAR1PAR1"])
 def test_predictions_of_other_content(trial, name, content):
-    trial.write_predictions(predictions())
-    getattr(trial, name).write_bytes(content)
+    trial.artifacts.write_predictions(predictions())
+    getattr(trial.files, name).write_bytes(content)
     assert_predictions_refused(trial)
 
 
 @pytest.mark.parametrize("name", ["predictions", "pair_predictions"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_truncated_predictions(trial, name, share):
-    trial.write_predictions(predictions())
-    path = getattr(trial, name)
+    trial.artifacts.write_predictions(predictions())
+    path = getattr(trial.files, name)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert_predictions_refused(trial)
@@ -197,8 +198,8 @@ def test_truncated_predictions(trial, name, share):
 @pytest.mark.parametrize("name", ["predictions", "pair_predictions"])
 def test_predictions_with_damage_inside(trial, name):
     written = predictions()
-    trial.write_predictions(written)
-    path = getattr(trial, name)
+    trial.artifacts.write_predictions(written)
+    path = getattr(trial.files, name)
     content = path.read_bytes()
     for start in range(0, len(content), 97):
         for damage in (bytes(10), bytes([255]) * 10):
@@ -211,7 +212,7 @@ def test_predictions_with_damage_inside(trial, name):
 def assert_predictions_refused_or_untouched(trial, written):
     """Some bytes of a table (statistics, the writer's name) mean nothing; damage there may pass, but as it was."""
     try:
-        found = trial.read_predictions()
+        found = trial.artifacts.read_predictions()
     except StudyStateError:
         return
     for name in ("label", "attribute", "prediction", "probability", "along"):
@@ -222,23 +223,23 @@ def assert_predictions_refused_or_untouched(trial, written):
 
 def test_predictions_that_another_program_wrote(trial):
     table = pyarrow.table({"prediction": np.zeros(3), "label": np.zeros(3), "attribute": np.zeros(3)})
-    pyarrow.parquet.write_table(table, trial.predictions)
+    pyarrow.parquet.write_table(table, trial.files.predictions)
     assert_predictions_refused(trial)
 
 
 @pytest.mark.parametrize("content", ["{", '{"study": "s"}', "[]", '{"study": "s", "colour": 1}'])
 def test_a_damaged_result_is_refused(trial, content):
-    trial.result.write_text(content)
+    trial.files.result.write_text(content)
     with pytest.raises(StudyStateError) as caught:
         trial.read_result()
     message = str(caught.value)
-    assert message.startswith(f"{trial.result}: not a valid RunResult (")
+    assert message.startswith(f"{trial.files.result}: not a valid RunResult (")
     assert message.endswith("; remove the file and resume the study to make it again")
 
 
 def test_the_message_names_what_is_wrong_in_a_result(trial):
     data = json.loads(result().model_dump_json()) | {"status": "lost"}
-    trial.result.write_text(json.dumps(data))
+    trial.files.result.write_text(json.dumps(data))
     with pytest.raises(
         StudyStateError, match=r"\(status: Input should be 'completed', 'stopped' or 'failed'\)"
     ):
@@ -302,7 +303,7 @@ def test_an_empty_study_holds_nothing(study):
 
 def test_trials_are_numbered_in_the_order_in_which_they_began(study, monkeypatch):
     for key, time in (("c", 5.0), ("a", 7.0), ("b", 6.0)):
-        monkeypatch.setattr("ipgl.storage.study_folder.time.time", lambda time=time: time)
+        monkeypatch.setattr("ipgl.storage.trial_dir.time.time", lambda time=time: time)
         study.trial(key).write_start(config(label=key))
     (study.path / "trials" / "never-begun").mkdir()
     assert [(trial.path.name, trial.number) for trial in study.trials()] == [("c", 1), ("b", 2), ("a", 3)]
@@ -330,7 +331,7 @@ def test_a_damaged_study_is_refused(study, file, read, content):
 
 
 def test_a_damaged_summary_is_refused(study):
-    study.summary.write_text("{")
+    study.files.summary.write_text("{")
     with pytest.raises(StudyStateError, match=r"summary\.json: not a valid StudySummary .*; remove the file"):
         study.read_summary()
 
@@ -340,7 +341,7 @@ def test_writing_leaves_no_other_files(study):
     folder.write_start(config())
     folder.write_history([{"step": 1.0}])
     folder.write_result(result())
-    folder.write_predictions(predictions())
+    folder.artifacts.write_predictions(predictions())
     study.write_state({})
     study.write_winners({})
     study.write_summary(summary())
