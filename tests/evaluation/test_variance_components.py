@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -126,7 +127,7 @@ class TestInterval:
 
 
 class TestComponents:
-    def find(self, source: str, metric: str, finals=(A, B), redrawn=None):
+    def find(self, source: str, metric: str, finals=(A, B), redrawn: Sequence[RedrawnRun] | None = None):
         redrawn = [RedrawnRun("pairs", A, B), RedrawnRun("pairs", A, A)] if redrawn is None else redrawn
         (found,) = [
             one

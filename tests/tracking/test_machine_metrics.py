@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from ipgl.config import TrackingSettings
 from ipgl.tracking import make_tracker
-from ipgl.tracking.machine_metrics import Machine
+from ipgl.tracking.machine_metrics import Machine, _Monitor
 
 
 def test_sample_has_mlflows_names():
@@ -21,7 +23,7 @@ def test_a_counter_that_fails_is_left_out():
             raise OSError("no counters here")
 
     count = len(machine._monitors)
-    machine._monitors.insert(0, Broken())
+    machine._monitors.insert(0, cast(_Monitor, Broken()))
     assert "system/cpu_utilization_percentage" in machine.sample()
     assert len(machine._monitors) == count
 

@@ -8,7 +8,7 @@ from narrowing import known, of_kind
 
 from ipgl.data import parts
 from ipgl.data.pair_sources import ImagePairSettings, background_blend
-from ipgl.data.split_inputs import Blended
+from ipgl.data.split_inputs import LazyBlend
 from ipgl.data.table import TEST
 
 SETTINGS = {"source": "composite", "train": None, "held_out": 2}
@@ -40,7 +40,7 @@ def test_the_other_background_is_of_the_other_kind_and_the_bird_stays(
     waterbirds, waterbirds_table, make_request
 ):
     corrupt, _ = background_blend(settings(waterbirds), make_request(waterbirds_table))
-    blended = of_kind(known(corrupt)(1.0), Blended)
+    blended = of_kind(known(corrupt)(1.0), LazyBlend)
     sources = [image for image in _sources(blended, waterbirds, waterbirds_table)]
     attributes = waterbirds_table.attribute[waterbirds_table.rows_of(TEST)]
     for (own, other), attribute in zip(sources, attributes, strict=True):
