@@ -31,7 +31,7 @@ def execute(path: Path, folder: Path) -> list[str]:
     """Run a notebook in `folder`; the text of its outputs."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook, timeout=580, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -69,13 +69,14 @@ def test_how_the_correction_works(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_reading_a_study(tmp_path, monkeypatch):
     (tmp_path / "study.yaml").write_text(STUDY)
     subprocess.run(
         [sys.executable, "-m", "ipgl", "study", "run", "study.yaml"],
         cwd=tmp_path,
         check=True,
-        timeout=280,
+        timeout=580,
         stdout=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
@@ -88,7 +89,36 @@ def test_reading_a_study(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.timeout(600)
 def test_a_method_of_ones_own(tmp_path):
     texts = execute(NOTEBOOKS[1], tmp_path)
-    assert any("feature_matching" in text and "ipg" in text for text in texts)
     assert (tmp_path / "runs" / "my-method" / "imports" / "my_method.py").is_file()
+    together = "".join(texts)
+    numbers = [int(number) for number in re.findall(r"^ *(\d+)  (?:search|final) ", together, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1)), "one line per ended trial, and none is lost"
+    assert len(numbers) > 6
+    assert len(re.findall(r"^epoch .* score ", together, re.MULTILINE)) == 4
+    assert re.search(r"feature_matching Evaluation\(average=", together)
+    for shown in ("Trained(score=", "shifted_accuracy_low", "corrected_p_value", "digit >= 5"):
+        assert any(shown in text for text in texts), shown
+    assert any("feature_matching" in text and "ipg" in text for text in texts)
+    assert len(texts) < 40
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_what_a_cell_has_printed_stays_when_a_study_runs(tmp_path):
+    """Tune's reporter for notebooks clears a cell's output; rich's live table would be repeated four times a second."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    code = "print('said before')\nimport ipgl\nstudy = ipgl.run_study('study.yaml')\nstudy"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    texts = execute(tmp_path / "one.ipynb", tmp_path)
+    assert texts[0] == "said before\n"
+    assert [text.split()[:2] for text in texts if re.match(r" *\d+  ", text)] == [
+        ["1", "search"],
+        ["2", "search"],
+        *([str(number), "final"] for number in range(3, 7)),
+    ]
+    assert texts[-1] == "Study('quickstart', finished, methods: erm, ipg)"

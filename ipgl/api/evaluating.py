@@ -130,7 +130,7 @@ def evaluate(
     Raises:
         DataError: The data do not fit together, or the alignment does not fit them.
 
-    Example:
+    Examples:
         >>> import ipgl, torch
         >>> x = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
         >>> y, attribute = torch.tensor([1, 1, 0, 0]), torch.tensor([1, 0, 0, 1])

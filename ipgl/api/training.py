@@ -100,7 +100,7 @@ def train(
         IpglError: A name or a setting is wrong, or the data do not have what the method needs.
         NonFiniteError: The loss or a parameter became NaN or infinite.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> trained = ipgl.train(
         ...     {"name": "colored_mnist", "source": "digits", "pairs": {"train": 100, "held_out": 50}},

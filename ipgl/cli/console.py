@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from rich.console import Console
 from rich.text import Text
@@ -14,7 +15,13 @@ def make_console(error: bool = False) -> Console:
     """A console on standard output, or on standard error."""
     stream = sys.stderr if error else sys.stdout
     width = None if stream.isatty() else _WIDTH
-    return Console(stderr=error, width=width, markup=False, emoji=False, highlight=False)
+    plain = partial(Console, stderr=error, width=width, markup=False, emoji=False, highlight=False)
+    console = plain()
+    if console.is_jupyter:
+        # Text on a stream: as HTML every line would be an output of its own. A kernel sets FORCE_COLOR, which rich
+        # would take for a terminal whose lines can be overwritten.
+        console = plain(force_jupyter=False, force_terminal=False)
+    return console
 
 
 def print_remark(console: Console, word: str, text: str, style: str = "yellow") -> None:

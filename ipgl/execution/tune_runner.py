@@ -11,6 +11,7 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.widgets.util import in_notebook
 
 from ipgl.config import ResourceSettings, TrialConfig
 from ipgl.core.retry import lasting
@@ -63,6 +64,9 @@ def run_tuner(
             name=f"{function.phase}-{function.label or 'all'}-{time.time_ns()}",
             **ray_storage(function.folder),
             verbose=0,
+            # Tune's own for notebooks clears the cell's output when it is made, `verbose` or not; elsewhere Tune warns
+            # of any that is passed.
+            progress_reporter=_SilentReporter() if in_notebook() else None,
             # The recorder counts: a trial that has failed too often has a result, and its next start only reads it.
             failure_config=tune.FailureConfig(max_failures=-1),
             callbacks=[listener],
@@ -85,6 +89,13 @@ def _share(resources: ResourceSettings) -> dict[str, float]:
         return {"node:__internal_head__": 0.01}
     share = {"CPU": resources.cpus_per_worker}
     return share | {"GPU": resources.gpus} if resources.gpus else share
+
+
+class _SilentReporter(tune.ProgressReporter):  # type: ignore[misc]
+    """Reports nothing."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
 
 
 class _Listener(tune.Callback):  # type: ignore[misc]

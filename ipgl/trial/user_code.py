@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -64,6 +65,14 @@ def _found(entry: str, folder: Path) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(str(folder / entry))
+
+
+def module_name(module: str) -> str:
+    """A module's name; that of a file under `imports` is the file's, as if it had been imported by name."""
+    return _LOADED.sub(r"\1", module)
+
+
+_LOADED = re.compile(r"^_ipgl_(.+)_[0-9a-f]{12}$")
 
 
 def _load_file(path: Path) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from ipgl.config import parse_document, read_document
+from ipgl.config import Settings, parse_document, read_document
 from ipgl.data import DATASETS
 from ipgl.evaluation import SELECTION_RULES
-from ipgl.methods import METHODS
+from ipgl.methods import METHODS, method_entry
+from ipgl.methods.erm import Erm
 from ipgl.models import MODELS
 from ipgl.plan.json_schema import study_schema
 from ipgl.plan.study_plan import make_plan
@@ -131,3 +132,63 @@ def test_offers_every_registry_entry(schema):
 
 def test_does_not_change_from_call_to_call(schema):
     assert study_schema() == schema
+
+
+class TestClassesOfOneName:
+    """`augment` of images is a crop, `augment` of `ipg` moves pairs: both are an `AugmentSettings`."""
+
+    STUDY = """\
+name: s
+dataset: {name: image_folder, root: here, augment: {scale: [0.5, 1.0], flip: false}}
+model: {name: resnet18}
+methods:
+  ipg: {augment: {shift_pixels: 2, rotate_degrees: 10, scale: {uniform: [0, 0.2]}}}
+  other: {method: ipg, augment: {mix: 0.5}, dataset: {augment: {flip: {choice: [true, false]}}}}
+"""
+
+    def test_each_has_its_own_keys(self, validator):
+        document = parse_document(self.STUDY)
+        make_plan(document)
+        assert [error.message for error in validator.iter_errors(document.data)] == []
+
+    @pytest.mark.parametrize(
+        ("good", "bad"),
+        [
+            ("scale: [0.5, 1.0], flip", "shift_pixels: 2, flip"),
+            ("scale: [0.5, 1.0], flip", "scale: 0.5, flip"),
+            ("shift_pixels: 2", "ratio: [0.5, 2.0]"),
+            ("scale: {uniform: [0, 0.2]}", "scale: [0.5, 1.0]"),
+            ("mix: 0.5", "ratio: [0.5, 2.0]"),
+            ("flip: {choice: [true, false]}", "mix: {choice: [0.1, 0.5]}"),
+            ("flip: {choice: [true, false]}", "scale: {uniform: [0.5, 1.0, 2.0]}"),
+        ],
+    )
+    def test_the_others_are_refused(self, validator, good, bad):
+        assert self.STUDY.count(good) == 1
+        document = parse_document(self.STUDY.replace(good, bad))
+        with pytest.raises(Exception, match=":"):
+            make_plan(document)
+        assert not validator.is_valid(document.data)
+
+    @pytest.mark.parametrize(
+        "taken", ["SearchSettings", "OptimiserSettings", "AugmentSettings", "SearchRange"]
+    )
+    def test_so_have_those_of_ones_own_method(self, monkeypatch, schema, taken):
+        def settings(key: str) -> type[Settings]:
+            inner = type(taken, (Settings,), {"__annotations__": {key: int}, key: 1})
+            return type("Own", (Settings,), {"__annotations__": {"inner": inner}, "inner": inner()})
+
+        for name, key in (("first", "apples"), ("second", "pears")):
+            monkeypatch.setitem(METHODS, name, method_entry(Erm, settings(key), "this test"))
+        validator = Draft202012Validator(study_schema())
+        good = parse_document(GOOD).data
+        for name, key, valid in (
+            ("first", "apples", True),
+            ("first", "pears", False),
+            ("second", "pears", True),
+            ("second", "apples", False),
+        ):
+            data = {**good, "methods": {**good["methods"], name: {"inner": {key: 2}}}}
+            assert validator.is_valid(data) is valid
+        monkeypatch.undo()
+        assert study_schema() == schema
