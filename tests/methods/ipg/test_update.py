@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -487,7 +488,7 @@ def test_a_closed_gate_costs_no_backward_pass(toys):
     def refuse(loss, scale=None):
         raise AssertionError("nothing is to be corrected")
 
-    new_optimiser: Any = lambda kind, model: refuse  # noqa: E731
+    new_optimiser: Any = lambda kind, model: SimpleNamespace(minimise=refuse)  # noqa: E731
     model, (batch, pairs) = make_model(), make_data(toys)
     context = replace(toys.context(model), new_optimiser=new_optimiser)
     Ipg(ipg_settings(invariance_threshold=10.0), context).step(model, batch, pairs)
