@@ -204,3 +204,4 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
         text = page.read_text()
         assert re.findall(fetched, text) == [], page.name
         assert "<!-- generated:" not in text
+        assert "doctest:" not in text, f"{page.name}: an example in a docstring is not read as one"
