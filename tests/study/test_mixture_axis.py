@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from final_runs import completed_final
 
 from ipgl.evaluation import GroupCount, Predictions, aggregate
-from ipgl.study.mixture_axis import on_one_axis
+from ipgl.study.mixture_axis import OneAxis, on_one_axis
 
 NOTHING = np.zeros(0, dtype=np.int32)
 PREDICTIONS = Predictions(NOTHING, NOTHING, NOTHING, np.zeros((0, 2), dtype=np.float32))
@@ -17,7 +19,9 @@ TURNED = [True, False, False, True]
 NONE = [None] * 4
 
 
-def study(roles, training=(50, 50, 50, 50)):
+def study(
+    roles: Sequence[bool | None], training: tuple[int, int, int, int] = (50, 50, 50, 50)
+) -> dict[str, list[aggregate.Tested]]:
     groups = tuple(
         GroupCount(
             label=i // 2, attribute=i % 2, aligned=role, count=25, correct=i, training_count=training[i]
@@ -28,14 +32,14 @@ def study(roles, training=(50, 50, 50, 50)):
     return {"none yet": [], "erm": [aggregate.Tested(run, PREDICTIONS)]}
 
 
-def roles(axis):
+def roles(axis: OneAxis) -> dict[str, list[bool | None]]:
     return {
         name: [group.aligned for group in by_label["erm"][0].run.groups]
         for name, by_label in axis.studies.items()
     }
 
 
-def test_studies_of_one_alignment_stay_as_they_are():
+def test_studies_of_one_alignment_stay_as_they_are() -> None:
     studies = {"a": study(ALIGNED), "b": study(ALIGNED, (1, 2, 3, 4))}
     axis = on_one_axis(studies, *NAMES)
     assert axis.studies is studies
@@ -44,7 +48,7 @@ def test_studies_of_one_alignment_stay_as_they_are():
 
 
 @pytest.mark.parametrize("other", [NONE, TURNED])
-def test_a_study_without_the_alignment_is_read_under_it(other):
+def test_a_study_without_the_alignment_is_read_under_it(other: Sequence[bool | None]) -> None:
     studies = {"a": study(ALIGNED), "b": study(other)}
     axis = on_one_axis(studies, *NAMES)
     assert roles(axis) == {"a": ALIGNED, "b": ALIGNED}
@@ -58,7 +62,7 @@ def test_a_study_without_the_alignment_is_read_under_it(other):
     )
 
 
-def test_the_first_study_that_has_an_alignment_gives_it():
+def test_the_first_study_that_has_an_alignment_gives_it() -> None:
     axis = on_one_axis({"a": study(NONE), "b": study(TURNED), "c": study(ALIGNED)}, (), ())
     assert roles(axis) == {"a": TURNED, "b": TURNED, "c": TURNED}
     assert axis.problems[0].startswith(
@@ -67,13 +71,13 @@ def test_the_first_study_that_has_an_alignment_gives_it():
     )
 
 
-def test_general_mixtures_of_one_training_mix_are_compared():
+def test_general_mixtures_of_one_training_mix_are_compared() -> None:
     # 500 of 1,000 and 504 of 1,000: seeds of the data move a mix by that much.
     axis = on_one_axis({"a": study(NONE), "b": study(NONE, (504, 496, 500, 500))}, *NAMES)
     assert (axis.problems, axis.apart) == ((), frozenset())
 
 
-def test_general_mixtures_of_other_training_mixes_are_not():
+def test_general_mixtures_of_other_training_mixes_are_not() -> None:
     axis = on_one_axis({"a": study(NONE), "b": study(NONE, (80, 20, 80, 20)), "c": study(NONE)}, *NAMES)
     assert axis.apart == {"b"}
     assert axis.holds("a/erm", "c/erm")
@@ -85,7 +89,7 @@ def test_general_mixtures_of_other_training_mixes_are_not():
     )
 
 
-def test_without_final_runs_there_is_nothing_to_put_on_an_axis():
+def test_without_final_runs_there_is_nothing_to_put_on_an_axis() -> None:
     studies: dict[str, dict[str, list[aggregate.Tested]]] = {"a": {"erm": []}, "b": {"erm": []}}
     assert on_one_axis(studies, (), ()).problems == ()
     assert on_one_axis(studies | {"c": study(NONE)}, (), ()).problems == ()
