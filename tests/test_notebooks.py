@@ -39,7 +39,7 @@ def execute(path: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_are_committed_without_output(path):
+def test_notebooks_are_committed_without_output(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:
@@ -47,7 +47,7 @@ def test_notebooks_are_committed_without_output(path):
         assert cell.get("execution_count") is None
 
 
-def test_each_is_executed_here():
+def test_each_is_executed_here() -> None:
     assert [path.stem for path in NOTEBOOKS] == [
         "01_read_a_study",
         "02_your_own_method",
@@ -55,7 +55,7 @@ def test_each_is_executed_here():
     ]
 
 
-def test_how_the_correction_works(tmp_path):
+def test_how_the_correction_works(tmp_path: Path) -> None:
     """The notebook itself asserts that its arrows are the steps that the method took."""
     printed = "".join(execute(NOTEBOOKS[2], tmp_path))
     assert "each of the first 20 steps is what the formula says" in printed
@@ -70,7 +70,7 @@ def test_how_the_correction_works(tmp_path):
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_reading_a_study(tmp_path, monkeypatch):
+def test_reading_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     subprocess.run(
         [sys.executable, "-m", "ipgl", "study", "run", "study.yaml"],
@@ -90,7 +90,7 @@ def test_reading_a_study(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_method_of_ones_own(tmp_path):
+def test_a_method_of_ones_own(tmp_path: Path) -> None:
     texts = execute(NOTEBOOKS[1], tmp_path)
     assert (tmp_path / "runs" / "my-method" / "imports" / "my_method.py").is_file()
     together = "".join(texts)
@@ -108,7 +108,7 @@ def test_a_method_of_ones_own(tmp_path):
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_what_a_cell_has_printed_stays_when_a_study_runs(tmp_path):
+def test_what_a_cell_has_printed_stays_when_a_study_runs(tmp_path: Path) -> None:
     """Tune's reporter for notebooks clears a cell's output; rich's live table would be repeated four times a second."""
     (tmp_path / "study.yaml").write_text(STUDY)
     code = "print('said before')\nimport ipgl\nstudy = ipgl.run_study('study.yaml')\nstudy"

@@ -56,7 +56,7 @@ print(json.dumps({"seconds": sorted(seconds)[len(seconds) // 2], "bytes": peak()
 """
 
 
-def test_closed_form_rationale_against_matrices(keep):
+def test_closed_form_rationale_against_matrices(keep: Callable[[dict[str, float]], None]) -> None:
     """K = 1000, d = 2048, P = 256, forward and backward; processes of their own, so that each has a peak of its own."""
 
     def run(form: str, times: int) -> dict[str, float]:
@@ -109,7 +109,12 @@ CASES = {
 
 @pytest.mark.mnist
 @pytest.mark.parametrize("case", CASES)
-def test_ipg_step_against_erm_step(case, timed, keep, tmp_path):
+def test_ipg_step_against_erm_step(
+    case: str,
+    timed: Callable[..., dict[str, float]],
+    keep: Callable[[dict[str, float]], None],
+    tmp_path: Path,
+) -> None:
     """Ratios to ERM's step, beside what (B + 2 P) / B examples through the network allow."""
     model, settings, batch_size, pairs, rounds = CASES[case]
     dataset = birds(tmp_path) if model == "resnet18" else mnist()

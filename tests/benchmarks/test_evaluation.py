@@ -20,7 +20,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_parts(case, timed, keep):
+def test_parts(
+    case: str, timed: Callable[..., dict[str, float]], keep: Callable[[dict[str, float]], None]
+) -> None:
     name, settings, shape, examples = CASES[case]
     entry = MODELS[name]
     model = entry.build(entry.settings(**settings), shape, 2).eval()

@@ -79,7 +79,9 @@ def settings(batch_size: int) -> TrainingSettings:
 
 @pytest.mark.mnist
 @pytest.mark.parametrize(("name", "width"), [("mlp", 256), ("cnn", 16)])
-def test_against_a_plain_loop(name, width, mnist, keep):
+def test_against_a_plain_loop(
+    name: str, width: int, mnist: Dataset, keep: Callable[[dict[str, float]], None]
+) -> None:
     """One epoch at batch 64; the target is 5."""
     tensors = TensorDataset(as_tensor(mnist.train.x), mnist.train.y)
     here = place(mnist, DEVICE)
@@ -109,7 +111,7 @@ def test_against_a_plain_loop(name, width, mnist, keep):
 
 @pytest.mark.mnist
 @pytest.mark.parametrize("together", [8, 64])
-def test_trials_together(together, mnist, keep):
+def test_trials_together(together: int, mnist: Dataset, keep: Callable[[dict[str, float]], None]) -> None:
     """200 steps of 64-wide networks at batch 64; the target is 10."""
     here = place(mnist, DEVICE)
     entry = METHODS["ipg"]
@@ -145,7 +147,9 @@ def test_trials_together(together, mnist, keep):
 
 @pytest.mark.parametrize("update", ["additive", "balanced"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_where_a_step_s_time_goes(precision, update, keep):
+def test_where_a_step_s_time_goes(
+    precision: str, update: str, keep: Callable[[dict[str, float]], None]
+) -> None:
     """Ten IPG steps of a ResNet-50 at batch 128: the share of time in kernels, whose target is 0.9.
 
     The profiler's picture is written to `.benchmarks/`; `chrome://tracing` and Perfetto open it.

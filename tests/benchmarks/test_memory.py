@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def peak(folder: Path, source: str, convention: str, epochs: int, shared: bool) 
 
 
 @pytest.mark.parametrize("convention", ["irm", "domainbed"])
-def test_eight_trials_of_mnist(convention, tmp_path, keep):
+def test_eight_trials_of_mnist(
+    convention: str, tmp_path: Path, keep: Callable[[dict[str, float]], None]
+) -> None:
     if not (Path(os.environ.get("IPGL_DATA", "data")) / "MNIST/raw").is_dir():
         pytest.skip("needs the real MNIST below $IPGL_DATA")
     data = build_colored_mnist(ColoredMnistSettings(source="mnist", convention=convention))

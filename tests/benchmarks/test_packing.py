@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def begin(dataset: Dataset, case: str, number: int, seed: int) -> TrainingRun:
 
 @pytest.mark.parametrize("seeds", ["one seed", "own seeds"])
 @pytest.mark.parametrize("case", CASES)
-def test_together_against_alone(case, seeds, dataset, keep):
+def test_together_against_alone(
+    case: str, seeds: str, dataset: Dataset, keep: Callable[[dict[str, float]], None]
+) -> None:
     """A search's trials share one seed, and so the order of their data; final runs have seeds of their own."""
     steps = CASES[case][-1]
     runs = [begin(dataset, case, n, n if seeds == "own seeds" else 0) for n in range(MODELS_TOGETHER)]

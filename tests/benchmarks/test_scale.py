@@ -28,8 +28,9 @@ from ipgl.evaluation import RunResult
 from ipgl.execution import pool as ray_pool
 from ipgl.execution.engine import RayEngine
 from ipgl.execution.events import AllEvents
-from ipgl.execution.pack_messages import Event, Orders
-from ipgl.execution.pool import Places
+from ipgl.execution.pack_messages import TrialCommands, TrialEvent
+from ipgl.execution.pool import PackLayout
+from ipgl.execution.recorder import TrialRecorder
 from ipgl.execution.trial_function import SCORE
 from ipgl.plan.study_plan import StudyPlan, load_plan
 from ipgl.storage.study_dir import StudyFolder
@@ -54,18 +55,18 @@ resources: {{cpus_per_worker: {share}}}
 
 
 class Sleeper:
-    """Stands for `Packer`: the same orders, events and files, but sleep in place of training."""
+    """Stands for `PackActor`: the same orders, events and files, but sleep in place of training."""
 
     def __init__(self) -> None:
         self._news = threading.Condition()
-        self._events: list[Event] = []
+        self._events: list[TrialEvent] = []
         self._proceed = threading.Semaphore(0)
 
-    def begin(self, function: tuple[str, list[tuple[str, str, str]]]) -> list[Event]:
+    def begin(self, function: tuple[str, list[tuple[str, str, str]]]) -> list[TrialEvent]:
         self._root, self._texts = Path(function[0]), function[1]
         return []
 
-    def exchange(self, orders: Orders) -> list[Event]:
+    def exchange(self, orders: TrialCommands) -> list[TrialEvent]:
         for number, parameters in orders.submit:
             threading.Thread(target=self._work, args=(number, parameters), daemon=True).start()
         for _ in orders.proceed:
@@ -77,7 +78,7 @@ class Sleeper:
 
     def _tell(self, number: int, kind: Literal["row", "end"], score: dict[str, float]) -> None:
         with self._news:
-            self._events.append(Event(number, kind, score))
+            self._events.append(TrialEvent(number, kind, score))
             self._news.notify_all()
 
     def _work(self, trial: int, parameters: dict[str, float]) -> None:
@@ -156,7 +157,8 @@ def test_trials_at_once(trials: int, tmp_path: Path, keep: Callable[[dict[str, f
         started = time.time()
         assert engine.concurrency == trials
         function: Any = Asleep(plan, folder, trials)
-        engine._run(function, Places(trials, trials), trials)
+        record = TrialRecorder(folder, AllEvents(sync))
+        engine._run(function, PackLayout(trials, trials, size=2), trials, record)
         ended = time.time()
     found = [json.loads(path.read_text()) for path in folder.path.glob("trials/*/timing.json")]
     assert len(found) == trials

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def study(folder: Path, **given: Any) -> Figures:
     return {"begin": begin, "wall": wall, "spans": spans, "found": hyperparameters}
 
 
-def test_overhead(tmp_path, keep):
+def test_overhead(tmp_path: Path, keep: Callable[[dict[str, float]], None]) -> None:
     """Trials of five seconds, two at a time, with MLflow and checkpoints."""
     trials, finals = 50, 50
     found = study(tmp_path / "study", method=IPG, width=64, epochs=5, trials=trials, finals=finals, pack=1)
@@ -88,7 +89,9 @@ def test_overhead(tmp_path, keep):
     [(ERM, 32, 15), (ERM, 64, 12), (IPG, 64, 5)],
     ids=["erm, 32 wide", "erm, 64 wide", "ipg, 64 wide, 64 pairs a step"],
 )
-def test_packing(method, width, epochs, tmp_path, keep):
+def test_packing(
+    method: object, width: int, epochs: int, tmp_path: Path, keep: Callable[[dict[str, float]], None]
+) -> None:
     """Search trials per core-hour with and without packing; what they find is the same."""
     given = {"method": method, "width": width, "epochs": epochs, "trials": 32, "finals": 8}
     alone = study(tmp_path / "alone", pack=1, **given)

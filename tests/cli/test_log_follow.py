@@ -43,7 +43,7 @@ def test_a_line_is_shown_once_it_is_whole(capsys):
     assert capsys.readouterr().out == "second\n"
 
 
-def test_on_a_terminal_the_table_stands_below_the_lines():
+def test_on_a_terminal_the_table_stands_below_the_lines() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, markup=False, emoji=False)
     with LogFollower(console) as output:
@@ -60,7 +60,7 @@ def test_on_a_terminal_the_table_stands_below_the_lines():
     assert "no newline at its end" in shown
 
 
-def test_the_table_goes_when_the_study_is_over():
+def test_the_table_goes_when_the_study_is_over() -> None:
     screen = io.StringIO()
     with LogFollower(Console(file=screen, force_terminal=True, width=100)) as output:
         output.write(f"{PROGRESS.line()}\n{OVER}\nresults\n")
@@ -71,7 +71,9 @@ def test_the_table_goes_when_the_study_is_over():
     assert screen.getvalue() == before
 
 
-def test_records_say_what_the_table_shows(tmp_path: Path, capsys, monkeypatch):
+def test_records_say_what_the_table_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [100.0]
     monkeypatch.setattr("ipgl.cli.live_display.time.monotonic", lambda: clock[0])
     plan, folder = finished_study(tmp_path / "runs")
@@ -108,5 +110,5 @@ def test_records_say_what_the_table_shows(tmp_path: Path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("seconds", "text"), [(9.6, "10 s"), (65, "1 min 05 s"), (3599.7, "1 h 00 min"), (7384, "2 h 03 min")]
 )
-def test_duration(seconds, text):
+def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text

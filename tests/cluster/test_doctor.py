@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ HERE = NodeFacts("this machine", VERSIONS)
 STORAGE = "/shared"
 
 
-def levels(findings, subject):
+def levels(findings: list[Finding], subject: str) -> list[tuple[str, str]]:
     return [(finding.level, finding.message) for finding in findings if finding.subject == subject]
 
 
@@ -35,7 +36,7 @@ def node(**facts: Any) -> NodeFacts:
     return NodeFacts(**{"node": "node 10.0.0.2", "versions": VERSIONS} | facts)
 
 
-def test_a_sound_cluster_has_nothing_to_mend():
+def test_a_sound_cluster_has_nothing_to_mend() -> None:
     findings = judge(STORAGE, HERE, [node(disks=(Disk("/tmp", 50 * GIB, 100 * GIB),))])
     assert bad(findings) == []
     assert levels(findings, "storage") == [("ok", "/shared can be written by the driver and from 1 nodes")]
@@ -63,11 +64,11 @@ def test_a_sound_cluster_has_nothing_to_mend():
         ({"skew_seconds": 61.0}, [("clock", "error")]),
     ],
 )
-def test_each_fault_is_found_and_has_a_cure(facts, found):
+def test_each_fault_is_found_and_has_a_cure(facts: dict[str, object], found: list[tuple[str, str]]) -> None:
     assert bad(judge(STORAGE, HERE, [node(**facts)])) == found
 
 
-def test_the_wording_names_node_value_and_side():
+def test_the_wording_names_node_value_and_side() -> None:
     findings = judge(STORAGE, HERE, [node(skew_seconds=-3.0, same_storage=False)])
     assert levels(findings, "clock")[0][1].startswith(
         "the clock of node 10.0.0.2 is 3.0 s behind the driver's"
@@ -78,7 +79,7 @@ def test_the_wording_names_node_value_and_side():
 
 
 @pytest.mark.parametrize(("mode", "found"), [(0o644, [("token", "warning")]), (0o600, [])])
-def test_a_token_is_for_its_owner_alone(tmp_path, mode, found):
+def test_a_token_is_for_its_owner_alone(tmp_path: Path, mode: int, found: list[tuple[str, str]]) -> None:
     token = tmp_path / "token"
     token.write_text("x" * 64)
     token.chmod(mode)
@@ -91,7 +92,7 @@ def test_a_token_is_for_its_owner_alone(tmp_path, mode, found):
     assert "x" * 64 not in str(findings)
 
 
-def test_a_cluster_without_a_token_and_a_mode_without_one(tmp_path):
+def test_a_cluster_without_a_token_and_a_mode_without_one(tmp_path: Path) -> None:
     path = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}
     assert bad(check_token(path, on_cluster=True)) == [("token", "warning")]
     assert bad(check_token(path, on_cluster=False)) == []
@@ -106,7 +107,9 @@ def test_a_server_that_is_away_is_an_error_and_a_database_to_come_is_not(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_this_machine_is_looked_at_and_left_as_it_was(tmp_path, monkeypatch):
+def test_this_machine_is_looked_at_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     findings = examine(storage=str(tmp_path / "a" / "runs"))
@@ -117,7 +120,7 @@ def test_this_machine_is_looked_at_and_left_as_it_was(tmp_path, monkeypatch):
     assert [level for level, _ in levels(findings, "storage")] == ["error"]
 
 
-def test_an_address_at_which_nobody_listens_is_refused_at_once(tmp_path):
+def test_an_address_at_which_nobody_listens_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(
         ResourceError, match=r"no Ray cluster answers at 127\.0\.0\.1:9 .*leave the address out"
     ):
@@ -128,7 +131,7 @@ def test_an_address_at_which_nobody_listens_is_refused_at_once(tmp_path):
     assert not ray.is_initialized()
 
 
-def test_storage_at_a_uri(tmp_path):
+def test_storage_at_a_uri(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     findings = examine(storage=f"file://{tmp_path}/there")
     assert levels(findings, "storage") == [("ok", f"file://{tmp_path}/there can be written")]
@@ -142,7 +145,7 @@ def test_storage_at_a_uri(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.timeout(200)
-def test_every_node_of_a_cluster_is_asked(tmp_path):
+def test_every_node_of_a_cluster_is_asked(tmp_path: Path) -> None:
     with Nodes(0, 1, 1) as nodes:
         command = [
             sys.executable,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_what_lasts() -> None:
     assert not is_permanent(None)
 
 
-def test_a_storage_that_is_gone_refuses_and_names_the_next_step(tmp_path) -> None:
+def test_a_storage_that_is_gone_refuses_and_names_the_next_step(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     assert try_to_write(folder) is None
     assert list(tmp_path.iterdir()) == []

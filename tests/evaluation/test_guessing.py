@@ -12,7 +12,7 @@ from ipgl.evaluation.guessing import guessing_remarks, guessing_words, is_guessi
 Metrics = dict[str, Any]
 
 
-def method(finals=3, guessing=False, guessing_finals=0):
+def method(finals: int = 3, guessing: bool = False, guessing_finals: int = 0) -> MethodSummary:
     return MethodSummary(
         label="ipg",
         method="ipg",
@@ -28,7 +28,9 @@ def method(finals=3, guessing=False, guessing_finals=0):
     )
 
 
-def trial(number, status="completed", label="ipg", phase="search", **validation):
+def trial(
+    number: int, status: str = "completed", label: str = "ipg", phase: str = "search", **validation: float
+) -> RunResult:
     fields = {"study": "s", "label": label, "method": label, "phase": phase, "trial": f"{label}-{number}"}
     return RunResult(**fields, seed=0, status=status, validation=validation)
 
@@ -44,7 +46,7 @@ def trial(number, status="completed", label="ipg", phase="search", **validation)
         ({}, False),
     ],
 )
-def test_who_guesses(validation, expected):
+def test_who_guesses(validation: Metrics, expected: bool) -> None:
     assert is_guessing(trial(0, **validation)) == expected
 
 
@@ -60,11 +62,11 @@ def test_who_guesses(validation, expected):
         ({"guessing": True, "finals": 0}, "no better than guessing"),
     ],
 )
-def test_words(held, words):
+def test_words(held: Metrics, words: str) -> None:
     assert guessing_words(method(**held)) == words
 
 
-def test_remarks():
+def test_remarks() -> None:
     guess: Metrics = {"guessing": 1.0}
     skill: Metrics = {"guessing": 0.0}
     runs = [

@@ -47,7 +47,7 @@ resources: {cpus_per_worker: 2}
         (1, SMALL, 40, 2, False, 1),
     ],
 )
-def test_how_many(asked, load, trials, slots, rounds, size):
+def test_how_many(asked: str | int, load: Workload, trials: int, slots: int, rounds: bool, size: int) -> None:
     assert pack_size(asked, load, trials, slots, rounds) == size
 
 
@@ -59,7 +59,7 @@ def plan(tmp_path: Path, pack: object = "auto", width: int | str = 32, **changes
     return make_plan(read_document(tmp_path / "small.yaml"))
 
 
-def test_the_work_of_a_step_is_counted(tmp_path):
+def test_the_work_of_a_step_is_counted(tmp_path: Path) -> None:
     # 128 inputs -> 32 -> 32 -> 2: each weight is multiplied once forward, and twice backward but in the first layer.
     first, rest, pairs = 128 * 32, 32 * 32 + 32 * 2, 64
     found = plan(tmp_path)
@@ -68,7 +68,7 @@ def test_the_work_of_a_step_is_counted(tmp_path):
     assert workload(found.trial("erm", {"training.optimiser.lr": 0.1}, "search", 0)).flops == load.flops / 1.5
 
 
-def test_what_cannot_be_stacked_is_left_alone(tmp_path):
+def test_what_cannot_be_stacked_is_left_alone(tmp_path: Path) -> None:
     found = plan(tmp_path, mlp="cnn", WIDTH="8")
     assert not workload(found.trial("erm", {"training.optimiser.lr": 0.1}, "search", 0)).stackable
 
@@ -103,7 +103,7 @@ def assert_alike(packed: StudyFolder, alone: StudyFolder) -> dict[str, RunResult
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_a_packed_study_is_the_study(tmp_path):
+def test_a_packed_study_is_the_study(tmp_path: Path) -> None:
     """Trials that run away fail alone, in a pack as out of it; searcher, storage and MLflow see single trials."""
     alone, packed = run(tmp_path / "alone", 1), run(tmp_path / "packed", 4)
     found = assert_alike(packed, alone)
@@ -119,7 +119,7 @@ def test_a_packed_study_is_the_study(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_scheduler_stops_single_trials_of_a_pack(tmp_path):
+def test_a_scheduler_stops_single_trials_of_a_pack(tmp_path: Path) -> None:
     halving = {
         "{name: none}": "{name: asha, grace_evaluations: 2, reduction_factor: 2}",
         "trials: 4": "trials: 8",
@@ -145,7 +145,7 @@ def test_a_scheduler_stops_single_trials_of_a_pack(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_killed_pack_s_trials_go_on_from_their_checkpoints(tmp_path):
+def test_a_killed_pack_s_trials_go_on_from_their_checkpoints(tmp_path: Path) -> None:
     longer = {"epochs: 6": "epochs: 60", "evaluations: 6": "evaluations: 30", "1.0e+30": "0.2"}
     alone = run(tmp_path / "alone", 1, **longer)
     (tmp_path / "packed").mkdir()

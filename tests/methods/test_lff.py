@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from narrowing import total
 from torch import nn
 
-from ipgl.data import Dataset, PairSet, Split
+from ipgl.data import Batch, Dataset, PairSet, Split
 from ipgl.methods.lff import Lff, LffSettings, generalised_cross_entropy
 from ipgl.models import Classifier
+
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
+
 
 LR, SIZE = 0.2, 6
 LABELS = [0, 1, 0, 1, 1, 0]
 
 
-def make_model():
+def make_model() -> Classifier:
     torch.manual_seed(3)
     return Classifier(nn.Sequential(nn.Linear(5, 4), nn.Tanh()), 4, 2).double()
 
 
-def make_dataset():
+def make_dataset() -> Dataset:
     x = torch.randn(SIZE, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y = torch.tensor(LABELS)
     split = Split(x, y, torch.zeros_like(y), torch.zeros_like(y))
@@ -30,31 +35,33 @@ def make_dataset():
     return Dataset(split, split, split, pairs, pairs, ("no", "yes"), ("0", "1"), "by hand")
 
 
-def build(toys, model, optimiser="sgd", momentum=0.0, **settings):
+def build(
+    toys: type[Toys], model: Classifier, optimiser: str = "sgd", momentum: float = 0.0, **settings: float
+) -> Lff:
     torch.manual_seed(8)
     context = toys.context(model, optimiser, lr=LR, momentum=momentum, dataset=make_dataset())
     return Lff(LffSettings(**settings), context)
 
 
-def logits_of(theta, x):
+def logits_of(theta: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return torch.tanh(x @ theta[0].T + theta[1]) @ theta[2].T + theta[3]
 
 
-def cross_entropies(theta, batch):
+def cross_entropies(theta: list[torch.Tensor], batch: Batch) -> torch.Tensor:
     values = logits_of(theta, batch.x)
     return values.exp().sum(dim=1).log() - values.gather(1, batch.y.unsqueeze(1)).squeeze(1)
 
 
-def biased_parameters(method):
+def biased_parameters(method: Lff) -> list[torch.Tensor]:
     return [value.clone() for value in method.state_dict()["biased"].values()]
 
 
-def fresh(theta):
+def fresh(theta: list[torch.Tensor]) -> list[torch.Tensor]:
     return [p.detach().clone().requires_grad_() for p in theta]
 
 
 @pytest.mark.parametrize("q", [0.1, 0.7, 1.0])
-def test_generalised_cross_entropy(q):
+def test_generalised_cross_entropy(q: float) -> None:
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0]], dtype=torch.float64)
     y = torch.tensor([1, 2])
     p = [math.exp(-1) / (math.exp(2) + math.exp(-1) + math.exp(0.5)), 1 / 3]
@@ -62,7 +69,7 @@ def test_generalised_cross_entropy(q):
     assert generalised_cross_entropy(logits, y, q).tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_generalised_cross_entropy_has_the_cross_entropy_as_its_limit():
+def test_generalised_cross_entropy_has_the_cross_entropy_as_its_limit() -> None:
     logits, y = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64), torch.tensor([1])
     limit = -logits.log_softmax(dim=1)[0, 1].item()
     assert generalised_cross_entropy(logits, y, 1e-7).item() == pytest.approx(limit, rel=1e-6)
@@ -71,7 +78,7 @@ def test_generalised_cross_entropy_has_the_cross_entropy_as_its_limit():
 BATCHES = [[0, 1, 2, 3], [4, 2, 1, 5], [0, 4, 3, 1]]
 
 
-def test_three_steps(toys):
+def test_three_steps(toys: type[Toys]) -> None:
     """Smoothing per example, division by the class's largest of all examples met, both descents."""
     q, smoothing = 0.6, 0.3
     model = make_model()
@@ -112,7 +119,7 @@ def test_three_steps(toys):
             torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_relative_difficulty_by_hand(toys):
+def test_relative_difficulty_by_hand(toys: type[Toys]) -> None:
     """The first meeting takes a loss as it is; the second smooths it."""
     method = build(toys, make_model(), smoothing=0.75)
     batch = make_dataset().train.batch(torch.tensor([0, 2, 1]))  # classes 0, 0, 1
@@ -126,14 +133,14 @@ def test_relative_difficulty_by_hand(toys):
     assert second.tolist() == pytest.approx([2 / 3, (3 / 4) / (3 / 4 + 1), 1 / 2], rel=1e-7)
 
 
-def test_the_biased_network_starts_from_its_own_weights(toys):
+def test_the_biased_network_starts_from_its_own_weights(toys: type[Toys]) -> None:
     model = make_model()
     for mine, biased in zip(model.parameters(), biased_parameters(build(toys, model)), strict=True):
         assert mine.shape == biased.shape
         assert not torch.equal(mine.detach(), biased)
 
 
-def test_the_biased_network_has_its_own_optimiser_of_the_task_s_kind(toys):
+def test_the_biased_network_has_its_own_optimiser_of_the_task_s_kind(toys: type[Toys]) -> None:
     """Adam's steps have length lr at first, for both; either network's momenta are its own."""
     model = make_model()
     method = build(toys, model, "adam")
@@ -145,7 +152,7 @@ def test_the_biased_network_has_its_own_optimiser_of_the_task_s_kind(toys):
         torch.testing.assert_close(step, torch.full_like(step, LR), rtol=1e-3, atol=0.0)
 
 
-def test_a_state_brings_back_both_networks_and_losses(toys):
+def test_a_state_brings_back_both_networks_and_losses(toys: type[Toys]) -> None:
     model = make_model()
     method = build(toys, model)
     for index in BATCHES:

@@ -25,7 +25,7 @@ def clone(model: Classifier, seed: int) -> Classifier:
 
 
 @pytest.mark.parametrize("alike", [True, False])
-def test_outputs_hidden_layers_and_gradients_are_those_of_each_model_alone(alike):
+def test_outputs_hidden_layers_and_gradients_are_those_of_each_model_alone(alike: bool) -> None:
     members = [mlp(seed) for seed in range(3)]
     alone = [clone(member, 9) for member in members]
     own = torch.randn(3, 5, *SHAPE)
@@ -48,7 +48,7 @@ def test_outputs_hidden_layers_and_gradients_are_those_of_each_model_alone(alike
             assert known(stacked.grad).stride() == stacked.stride()
 
 
-def test_members_share_the_stack_s_memory():
+def test_members_share_the_stack_s_memory() -> None:
     members = [mlp(seed) for seed in range(2)]
     before = [p.detach().clone() for p in members[1].parameters()]
     stack = StackedClassifier(members)
@@ -61,7 +61,7 @@ def test_members_share_the_stack_s_memory():
     assert next(iter(members[0].parameters())).any()
 
 
-def test_a_stack_may_be_made_again_of_other_models():
+def test_a_stack_may_be_made_again_of_other_models() -> None:
     a, b, c = (mlp(seed) for seed in range(3))
     StackedClassifier([a, b])
     stack = StackedClassifier([b, c])
@@ -69,14 +69,14 @@ def test_a_stack_may_be_made_again_of_other_models():
     torch.testing.assert_close(stack(shared(x, 2))[0], b(x), rtol=1e-5, atol=1e-6)
 
 
-def test_features_are_the_inputs_of_a_head_alone():
+def test_features_are_the_inputs_of_a_head_alone() -> None:
     members = [Classifier(nn.Identity(), 6, 2) for _ in range(2)]
     assert stackable(members[0])
     x = torch.randn(2, 5, 6)
     torch.testing.assert_close(StackedClassifier(members)(x)[1], members[1](x[1]))
 
 
-def test_what_can_be_stacked():
+def test_what_can_be_stacked() -> None:
     assert stackable(mlp(0, depth=1))
     cnn = MODELS["cnn"]
     assert not stackable(cnn.build(cnn.settings.model_validate({"width": 8}), (2, 8, 8), 2))
@@ -85,7 +85,7 @@ def test_what_can_be_stacked():
     assert not stackable(buffered)
 
 
-def test_batches_are_joined_and_what_is_shared_stays_shared():
+def test_batches_are_joined_and_what_is_shared_stays_shared() -> None:
     a, b = torch.randn(3, 2, 4), torch.randn(3, 5, 4)
     assert torch.equal(joined([a, b], 1), torch.cat([a, b], dim=1))
     assert torch.equal(joined([a[0], b[0]], 0), torch.cat([a[0], b[0]]))

@@ -46,11 +46,11 @@ def validator(schema: Schema) -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-def test_is_a_json_schema(schema):
+def test_is_a_json_schema(schema: Schema) -> None:
     Draft202012Validator.check_schema(schema)
 
 
-def test_every_reference_leads_somewhere(schema):
+def test_every_reference_leads_somewhere(schema: Schema) -> None:
     def references(node: object) -> set[str]:
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         found = {node["$ref"]} if isinstance(node, dict) and isinstance(node.get("$ref"), str) else set()
@@ -62,11 +62,11 @@ def test_every_reference_leads_somewhere(schema):
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda path: path.name)
-def test_accepts_the_projects_study_files(validator, file):
+def test_accepts_the_projects_study_files(validator: Draft202012Validator, file: Path) -> None:
     assert [error.message for error in validator.iter_errors(read_document(file).data)] == []
 
 
-def test_accepts_what_the_plan_accepts(validator):
+def test_accepts_what_the_plan_accepts(validator: Draft202012Validator) -> None:
     make_plan(parse_document(GOOD))
     assert [error.message for error in validator.iter_errors(parse_document(GOOD).data)] == []
 
@@ -102,7 +102,7 @@ def test_accepts_what_the_plan_accepts(validator):
         ("evaluation:", "tracking: {name: no_such_tracker}\nevaluation:"),
     ],
 )
-def test_rejects_what_the_plan_rejects(validator, good, bad):
+def test_rejects_what_the_plan_rejects(validator: Draft202012Validator, good: str, bad: str) -> None:
     assert GOOD.count(good) == 1
     document = parse_document(GOOD.replace(good, bad))
     with pytest.raises(Exception, match=":"):
@@ -111,13 +111,13 @@ def test_rejects_what_the_plan_rejects(validator, good, bad):
 
 
 @pytest.mark.parametrize("key", ["name", "dataset", "model", "methods"])
-def test_four_keys_are_required(validator, key):
+def test_four_keys_are_required(validator: Draft202012Validator, key: str) -> None:
     data = parse_document(GOOD).data
     del data[key]
     assert not validator.is_valid(data)
 
 
-def test_offers_every_registry_entry(schema):
+def test_offers_every_registry_entry(schema: Schema) -> None:
     properties, definitions = schema["properties"], schema["$defs"]
 
     def names(section: str) -> set[str]:
@@ -130,7 +130,7 @@ def test_offers_every_registry_entry(schema):
     assert definitions["TrackingSettings"]["properties"]["name"]["enum"] == sorted(TRACKERS)
 
 
-def test_does_not_change_from_call_to_call(schema):
+def test_does_not_change_from_call_to_call(schema: Schema) -> None:
     assert study_schema() == schema
 
 
@@ -146,7 +146,7 @@ methods:
   other: {method: ipg, augment: {mix: 0.5}, dataset: {augment: {flip: {choice: [true, false]}}}}
 """
 
-    def test_each_has_its_own_keys(self, validator):
+    def test_each_has_its_own_keys(self, validator: Draft202012Validator) -> None:
         document = parse_document(self.STUDY)
         make_plan(document)
         assert [error.message for error in validator.iter_errors(document.data)] == []
@@ -163,7 +163,7 @@ methods:
             ("flip: {choice: [true, false]}", "scale: {uniform: [0.5, 1.0, 2.0]}"),
         ],
     )
-    def test_the_others_are_refused(self, validator, good, bad):
+    def test_the_others_are_refused(self, validator: Draft202012Validator, good: str, bad: str) -> None:
         assert self.STUDY.count(good) == 1
         document = parse_document(self.STUDY.replace(good, bad))
         with pytest.raises(Exception, match=":"):
@@ -173,7 +173,9 @@ methods:
     @pytest.mark.parametrize(
         "taken", ["SearchSettings", "OptimiserSettings", "AugmentSettings", "SearchRange"]
     )
-    def test_so_have_those_of_ones_own_method(self, monkeypatch, schema, taken):
+    def test_so_have_those_of_ones_own_method(
+        self, monkeypatch: pytest.MonkeyPatch, schema: Schema, taken: str
+    ) -> None:
         def settings(key: str) -> type[Settings]:
             inner = type(taken, (Settings,), {"__annotations__": {key: int}, key: 1})
             return type("Own", (Settings,), {"__annotations__": {"inner": inner}, "inner": inner()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from final_runs import completed_final
@@ -17,7 +19,9 @@ TURNED = [True, False, False, True]
 NONE = [None] * 4
 
 
-def study(roles, training=(50, 50, 50, 50)):
+def study(
+    roles: Sequence[bool | None], training: tuple[int, int, int, int] = (50, 50, 50, 50)
+) -> dict[str, list[aggregate.Tested]]:
     groups = tuple(
         GroupCount(
             label=i // 2, attribute=i % 2, aligned=role, count=25, correct=i, training_count=training[i]
@@ -28,14 +32,14 @@ def study(roles, training=(50, 50, 50, 50)):
     return {"none yet": [], "erm": [aggregate.Tested(run, PREDICTIONS)]}
 
 
-def roles(axis):
+def roles(axis: OneAxis) -> dict[str, list[bool | None]]:
     return {
         name: [group.aligned for group in by_label["erm"][0].run.groups]
         for name, by_label in axis.studies.items()
     }
 
 
-def test_studies_of_one_alignment_stay_as_they_are():
+def test_studies_of_one_alignment_stay_as_they_are() -> None:
     studies = {"a": study(ALIGNED), "b": study(ALIGNED, (1, 2, 3, 4))}
     axis = align_studies(studies, *NAMES)
     assert axis.studies is studies
@@ -44,7 +48,7 @@ def test_studies_of_one_alignment_stay_as_they_are():
 
 
 @pytest.mark.parametrize("other", [NONE, TURNED])
-def test_a_study_without_the_alignment_is_read_under_it(other):
+def test_a_study_without_the_alignment_is_read_under_it(other: Sequence[bool | None]) -> None:
     studies = {"a": study(ALIGNED), "b": study(other)}
     axis = align_studies(studies, *NAMES)
     assert roles(axis) == {"a": ALIGNED, "b": ALIGNED}
@@ -67,7 +71,7 @@ def test_the_first_study_that_has_an_alignment_gives_it():
     )
 
 
-def test_general_mixtures_of_one_training_mix_are_compared():
+def test_general_mixtures_of_one_training_mix_are_compared() -> None:
     # 500 of 1,000 and 504 of 1,000: seeds of the data move a mix by that much.
     axis = align_studies({"a": study(NONE), "b": study(NONE, (504, 496, 500, 500))}, *NAMES)
     assert (axis.problems, axis.other_mix) == ((), frozenset())
@@ -85,7 +89,7 @@ def test_general_mixtures_of_other_training_mixes_are_not():
     )
 
 
-def test_without_final_runs_there_is_nothing_to_put_on_an_axis():
+def test_without_final_runs_there_is_nothing_to_put_on_an_axis() -> None:
     studies: dict[str, dict[str, list[aggregate.Tested]]] = {"a": {"erm": []}, "b": {"erm": []}}
     assert align_studies(studies, (), ()).problems == ()
     assert align_studies(studies | {"c": study(NONE)}, (), ()).problems == ()

@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_erm_follows_the_background_and_composite_pairs_recover_the_worst_group(tmp_path):
+def test_erm_follows_the_background_and_composite_pairs_recover_the_worst_group(tmp_path: Path) -> None:
     plan = load_plan(STUDY)
     results = {}
     for label, sampled in (("erm", {}), ("ipg", {"discrepancy": "rationale"})):

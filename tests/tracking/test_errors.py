@@ -7,15 +7,18 @@ import os
 import socket
 import time
 import traceback
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowClient
 
 from ipgl.config import TrackingSettings
 from ipgl.core.errors import TrackingError
 from ipgl.tracking import make_tracker
 
 
-def checked(uri, tmp_path):
+def checked(uri: str | None, tmp_path: Path) -> str:
     tracker = make_tracker(TrackingSettings(uri=uri), tmp_path, tmp_path / "tracking.json")
     began = time.monotonic()
     with pytest.raises(TrackingError) as caught:
@@ -30,13 +33,13 @@ def checked(uri, tmp_path):
     return message
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def test_nobody_listens(tmp_path):
+def test_nobody_listens(tmp_path: Path) -> None:
     port = free_port()
     message = checked(f"http://bob:hunter22@127.0.0.1:{port}", tmp_path)
     assert message.startswith(f"MLflow at http://***@127.0.0.1:{port}: cannot use it: ")
@@ -45,7 +48,7 @@ def test_nobody_listens(tmp_path):
     assert "`tracking: {name: none}`" in message
 
 
-def test_a_server_that_never_answers(tmp_path):
+def test_a_server_that_never_answers(tmp_path: Path) -> None:
     with socket.create_server(
         ("127.0.0.1", 0)
     ) as server:  # connects, since the kernel queues what nobody accepts
@@ -53,25 +56,25 @@ def test_a_server_that_never_answers(tmp_path):
     assert "timed out" in message.lower()
 
 
-def test_a_file_that_is_no_database(tmp_path):
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database, however long it may be" * 50)
     message = checked(None, tmp_path)
     assert "file is not a database" in message
     assert "current MLflow database" in message
 
 
-def test_storage_that_is_a_file(tmp_path):
+def test_storage_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     message = checked(f"sqlite:///{tmp_path}/runs/mlflow.db", tmp_path)
     assert "cannot use it" in message
 
 
-def test_a_missing_database_driver(tmp_path):
+def test_a_missing_database_driver(tmp_path: Path) -> None:
     message = checked("postgresql+nosuchdriver://bob:hunter22@127.0.0.1/x", tmp_path)
     assert "its driver is installed" in message
 
 
-def test_a_deleted_experiment(storage, client, make):
+def test_a_deleted_experiment(storage: Path, client: MlflowClient, make: SimpleNamespace) -> None:
     client.delete_experiment(client.create_experiment("ipgl"))
     tracker = make_tracker(TrackingSettings(), storage, storage / "tracking.json")
     with pytest.raises(TrackingError, match=r"experiment 'ipgl' has been deleted there; restore it with"):
@@ -79,7 +82,7 @@ def test_a_deleted_experiment(storage, client, make):
     assert tracker.links == {}
 
 
-def test_the_users_limit_stays_but_for_retries(tmp_path, monkeypatch):
+def test_the_users_limit_stays_but_for_retries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     checked(f"http://127.0.0.1:{free_port()}", tmp_path)
@@ -88,11 +91,13 @@ def test_the_users_limit_stays_but_for_retries(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("uri", [None, "http://127.0.0.1:9"], ids=["database", "server"])
-def test_only_making_the_tracker_changes_the_environment(uri, storage, make, monkeypatch):
+def test_only_making_the_tracker_changes_the_environment(
+    uri: str | None, storage: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its methods are called from a thread beside the main one, which reads the environment meanwhile."""
     tracker = make_tracker(TrackingSettings(uri=uri), storage, storage / "tracking.json")
 
-    def refuse(*_):
+    def refuse(*_: object) -> None:
         raise AssertionError("the environment was changed after the tracker was made")
 
     for change in ("__setitem__", "__delitem__"):

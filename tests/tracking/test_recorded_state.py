@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ipgl.tracking.recorded_state import RecordedRun, RecordedStudy, load_recorded, save_recorded
@@ -15,7 +17,7 @@ FULL = RecordedStudy(
 )
 
 
-def test_round_trip_leaves_no_other_file(tmp_path):
+def test_round_trip_leaves_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "study" / "tracking.json"
     save_recorded(FULL, path)
     assert load_recorded(path) == FULL
@@ -23,18 +25,18 @@ def test_round_trip_leaves_no_other_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"unknown": 1}', '{"runs": {"a": {}}}', "\xff"])
-def test_a_missing_or_damaged_file_is_an_empty_record(content, tmp_path):
+def test_a_missing_or_damaged_file_is_an_empty_record(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "tracking.json"
     if content is not None:
         path.write_bytes(content.encode("latin-1"))
     assert load_recorded(path) == RecordedStudy()
 
 
-def test_a_failed_write_keeps_the_old_content(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tracking.json"
     save_recorded(FULL, path)
 
-    def full_disk(*_):
+    def full_disk(*_: int) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr("os.fsync", full_disk)

@@ -255,7 +255,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES.keys() - RANDOM))
-def test_two_workers_agree_with_one(two_workers, case):
+def test_two_workers_agree_with_one(two_workers: list[Found], case: str) -> None:
     alone = fit(case)
     shared = two_workers[0][case]["unbroken"]
     for mine, theirs in zip(alone["parameters"], shared["parameters"], strict=True):
@@ -276,7 +276,7 @@ def test_two_workers_agree_with_one(two_workers, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(FOLLOWED))
-def test_every_step_agrees_with_one_worker(followed, alone, case):
+def test_every_step_agrees_with_one_worker(followed: list[Found], alone: Found, case: str) -> None:
     mine, theirs = alone[case], followed[0][case]
     assert mine["passed"].shape == (18, PARAMETERS)
     torch.testing.assert_close(theirs["passed"], mine["passed"], rtol=1e-4, atol=1e-5)
@@ -295,7 +295,7 @@ def test_every_step_agrees_with_one_worker(followed, alone, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(FOLLOWED))
-def test_workers_hold_the_same_bits_after_every_step(followed, case):
+def test_workers_hold_the_same_bits_after_every_step(followed: list[Found], case: str) -> None:
     first, *others = (found[case] for found in followed)
     for other in others:
         assert torch.equal(first["passed"], other["passed"])
@@ -305,7 +305,9 @@ def test_workers_hold_the_same_bits_after_every_step(followed, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(FOLLOWED))
-def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(followed, case):
+def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(
+    followed: list[Found], case: str
+) -> None:
     expected = {
         "erm": [PARAMETERS],
         # Sums of three or two statistics, of the examples and of the workers, of three environments each.
@@ -330,7 +332,7 @@ def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(followe
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES))
-def test_workers_hold_the_same_bits(two_workers, case):
+def test_workers_hold_the_same_bits(two_workers: list[Found], case: str) -> None:
     first, second = (found[case]["unbroken"] for found in two_workers)
     assert all(torch.equal(p, q) for p, q in zip(first["parameters"], second["parameters"], strict=True))
     for mine, theirs in zip(first["history"], second["history"], strict=True):
@@ -340,7 +342,7 @@ def test_workers_hold_the_same_bits(two_workers, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES))
-def test_resumed_workers_end_in_the_same_bits(two_workers, case):
+def test_resumed_workers_end_in_the_same_bits(two_workers: list[Found], case: str) -> None:
     for found in two_workers:
         unbroken, resumed = found[case]["unbroken"], found[case]["resumed"]
         assert found[case]["stopped"]
@@ -354,12 +356,12 @@ def test_resumed_workers_end_in_the_same_bits(two_workers, case):
 
 
 @pytest.mark.slow
-def test_collective(two_workers):
+def test_collective(two_workers: list[Found]) -> None:
     for rank, found in enumerate(two_workers):
         assert found["collective"] == {"rank": rank, "workers": 2, "sum": 3.0, "kept": 1.0 + rank}
 
 
-def test_one_worker_is_the_case_in_which_nothing_happens():
+def test_one_worker_is_the_case_in_which_nothing_happens() -> None:
     collective, value = Collective(), torch.tensor([2.0])
     assert (collective.rank, collective.workers) == (0, 1)
     assert collective.sum(value) is value

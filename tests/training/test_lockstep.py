@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
@@ -118,7 +118,7 @@ def assert_as_alone(dataset: Dataset, number: int, model: Classifier, rows: list
         assert row["train/loss"] == pytest.approx(other["train/loss"], rel=1e-3)
 
 
-def test_members_end_as_they_do_alone(dataset):
+def test_members_end_as_they_do_alone(dataset: Dataset) -> None:
     together = Pack(patience_seconds=10)
     members, reporters = Members(together), [Rows() for _ in range(4)]
     for number, reporter in enumerate(reporters):
@@ -130,7 +130,7 @@ def test_members_end_as_they_do_alone(dataset):
         assert_as_alone(dataset, number, members.results[number], reporter.rows)
 
 
-def test_one_that_fails_or_leaves_takes_nobody_along_and_another_joins(dataset):
+def test_one_that_fails_or_leaves_takes_nobody_along_and_another_joins(dataset: Dataset) -> None:
     together = Pack(patience_seconds=10)
     members, reporters = Members(together), [Rows() for _ in range(4)]
 
@@ -160,7 +160,7 @@ def test_one_that_fails_or_leaves_takes_nobody_along_and_another_joins(dataset):
 
 
 @pytest.fixture
-def sizes(monkeypatch) -> list[int]:
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many runs each stack that is trained has, one that a lone run would make included."""
     found: list[int] = []
 
@@ -178,7 +178,7 @@ def sizes(monkeypatch) -> list[int]:
     return found
 
 
-def test_those_who_begin_together_stay_together(dataset, sizes):
+def test_those_who_begin_together_stay_together(dataset: Dataset, sizes: list[int]) -> None:
     """However slowly their threads start, and whatever they do between two evaluations."""
     together = Pack(patience_seconds=0.0)
     members = Members(together)
@@ -198,7 +198,9 @@ def test_those_who_begin_together_stay_together(dataset, sizes):
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_the_place_of_one_that_ended_is_kept_until_it_is_known_who_takes_it(dataset, sizes, filled):
+def test_the_place_of_one_that_ended_is_kept_until_it_is_known_who_takes_it(
+    dataset: Dataset, sizes: list[int], filled: bool
+) -> None:
     together = Pack(patience_seconds=2.0)
     members, ended = Members(together), threading.Event()
 
@@ -220,7 +222,7 @@ def test_the_place_of_one_that_ended_is_kept_until_it_is_known_who_takes_it(data
     assert sizes == [2, 2, *([2, 2, 1, 1] if filled else [1, 1])]
 
 
-def test_one_that_waits_holds_nobody_up(dataset):
+def test_one_that_waits_holds_nobody_up(dataset: Dataset) -> None:
     """A member that steps aside lets the others work; they go on without it once their patience ends."""
     together = Pack(patience_seconds=0.05)
     members, reporters, go_on = Members(together), [Rows() for _ in range(3)], threading.Event()
@@ -246,7 +248,9 @@ def test_one_that_waits_holds_nobody_up(dataset):
         assert_as_alone(dataset, number, members.results[number], reporter.rows)
 
 
-def test_where_training_together_fails_everybody_is_told(dataset, monkeypatch):
+def test_where_training_together_fails_everybody_is_told(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(runs: Sequence[TrainingRun], random: list[RandomState]) -> list[dict[str, torch.Tensor]]:
         if len(runs) == 2 and runs[0].done:
             raise RuntimeError("out of memory")
@@ -262,7 +266,7 @@ def test_where_training_together_fails_everybody_is_told(dataset, monkeypatch):
     assert not isinstance(members.errors[0], Exception)  # so that no handler takes it for the trial's failure
 
 
-def test_kinds_that_do_not_fit_together_take_turns(dataset):
+def test_kinds_that_do_not_fit_together_take_turns(dataset: Dataset) -> None:
     together = Pack(patience_seconds=10)
     members = Members(together)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def exact(dataset: Dataset) -> Dataset:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
@@ -119,7 +120,7 @@ CASES |= {
 
 @pytest.mark.parametrize("seeds", ["one seed", "own seeds"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_ends_as_it_does_alone(dataset, exact, case, seeds):
+def test_a_run_ends_as_it_does_alone(dataset: Dataset, exact: Dataset, case: str, seeds: str) -> None:
     """Whatever trains beside it, also when one leaves and another one, which is elsewhere in its run, joins."""
     low = case == "bfloat16"
     data = dataset if low else exact
@@ -165,7 +166,9 @@ for _seed in range(4):
     START.append(random_state())
 
 
-def test_seeing_the_same_and_seeing_one_s_own_are_two_ways_to_the_same_end(exact, monkeypatch):
+def test_seeing_the_same_and_seeing_one_s_own_are_two_ways_to_the_same_end(
+    exact: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ends = []
     for alike in (True, False):
         runs = [begin(exact, number=n, seed=0, **CASES["shifted"]) for n in range(3)]
@@ -181,7 +184,7 @@ def test_seeing_the_same_and_seeing_one_s_own_are_two_ways_to_the_same_end(exact
     assert not torch.equal(ends[0][1][0]["cpu"], START[0]["cpu"])  # random numbers were drawn
 
 
-def test_numbers_that_run_away_in_one_run_leave_the_others_alone(exact):
+def test_numbers_that_run_away_in_one_run_leave_the_others_alone(exact: Dataset) -> None:
     def group() -> list[TrainingRun]:
         rates = (1e-3, 1e300, 1e-3)
         return [begin(exact, "erm", n, n, optimiser={"name": "sgd", "lr": lr}) for n, lr in enumerate(rates)]
@@ -197,7 +200,7 @@ def test_numbers_that_run_away_in_one_run_leave_the_others_alone(exact):
             torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
 
 
-def test_a_checkpoint_out_of_a_stack_goes_on_alone(exact, tmp_path):
+def test_a_checkpoint_out_of_a_stack_goes_on_alone(exact: Dataset, tmp_path: Path) -> None:
     """What a run leaves behind does not tell with whom it trained."""
     changes: Keywords = {
         "optimiser": {"name": "adam"},
@@ -240,13 +243,17 @@ def test_a_checkpoint_out_of_a_stack_goes_on_alone(exact, tmp_path):
         ({"method": "ipg"}, {"method": "ipg", "settings": {"augment": {"shift_pixels": 1}}}),
     ],
 )
-def test_runs_of_different_kinds_are_kept_apart(dataset, first, second):
+def test_runs_of_different_kinds_are_kept_apart(
+    dataset: Dataset,
+    first: dict[str, str],
+    second: dict[str, str | int | dict[str, str | float | dict[str, int]]],
+) -> None:
     keys = [stack_key(begin(dataset, number=1, seed=0, **kind)) for kind in (first, second)]
     assert None not in keys
     assert keys[0] != keys[1]
 
 
-def test_numbers_do_not_keep_runs_apart(dataset):
+def test_numbers_do_not_keep_runs_apart(dataset: Dataset) -> None:
     settings = {"strength": 9.0, "task_share": 0.1, "hidden_weight": 2.0, "warmup_share": 0.5}
     more: Keywords = {
         "optimiser": {"name": "adam", "lr": 0.1, "weight_decay": 0.1},
@@ -257,7 +264,9 @@ def test_numbers_do_not_keep_runs_apart(dataset):
     assert stack_key(begin(dataset, "ipg", 3, 5, settings=settings, **more)) == stack_key(plain)
 
 
-def test_a_method_that_changes_what_another_does_trains_alone(dataset, monkeypatch):
+def test_a_method_that_changes_what_another_does_trains_alone(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Mine(Erm):
         def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             return super().step(model, batch, pairs)
@@ -276,5 +285,5 @@ def test_a_method_that_changes_what_another_does_trains_alone(dataset, monkeypat
         {"method": "erm", "model": "cnn"},
     ],
 )
-def test_what_trains_alone(dataset, kind):
+def test_what_trains_alone(dataset: Dataset, kind: Keywords) -> None:
     assert stack_key(begin(dataset, number=1, seed=0, **kind)) is None

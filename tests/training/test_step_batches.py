@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from image_rows import image_dataset
 from narrowing import Keywords, known
 
-from ipgl.data import PairBatch, ShuffledOrder
+from ipgl.data import Dataset, PairBatch, ShuffledOrder
 from ipgl.data.augment import RandomResizedCrop
 from ipgl.methods import METHODS
 from ipgl.methods.ipg.augment import adversarial
-from ipgl.models import MODELS
-from ipgl.training import Collective, train
+from ipgl.models import MODELS, Classifier
+from ipgl.training import Collective, TrainingOutcome, train
 from ipgl.training.step_batches import StepBatches
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Toys
+
 
 After = Callable[[dict[str, float]], object]  # what a reporter does with each row
 
@@ -31,14 +36,16 @@ class Share(Collective):
         self.rank, self.workers = rank, workers
 
 
-def batches(dataset, seed=3, rank=0, workers=1, pairs=True):
+def batches(
+    dataset: Dataset, seed: int = 3, rank: int = 0, workers: int = 1, pairs: bool = True
+) -> StepBatches:
     place = (None, rank, workers)
     order = ShuffledOrder(len(dataset.train), 16, 1, *place)
     pair_order = ShuffledOrder(len(dataset.pairs), 8, 2, *place) if pairs else None
     return StepBatches(dataset, order, pair_order, seed, Share(rank, workers))
 
 
-def test_without_augmentation_training_sees_what_evaluation_does(tmp_path):
+def test_without_augmentation_training_sees_what_evaluation_does(tmp_path: Path) -> None:
     dataset = image_dataset(tmp_path, None)
     batch, pairs = batches(dataset)(4)
     assert torch.equal(batch.x, dataset.train.x[batch.index])
@@ -48,18 +55,18 @@ def test_without_augmentation_training_sees_what_evaluation_does(tmp_path):
     assert torch.equal(known(pairs).b, dataset.pairs.b[at])
 
 
-def test_a_method_without_pairs_gets_none(tmp_path):
+def test_a_method_without_pairs_gets_none(tmp_path: Path) -> None:
     assert batches(image_dataset(tmp_path, AUGMENT), pairs=False)(0)[1] is None
 
 
-def test_tensors_pass_as_they_are(toys):
+def test_tensors_pass_as_they_are(toys: type[Toys]) -> None:
     dataset = toys.dataset()
     batch, pairs = batches(dataset)(2)
     assert torch.equal(batch.x, dataset.train.x[batch.index])
     assert torch.equal(known(pairs).b, dataset.pairs.b[ShuffledOrder(20, 8, 2)(2)])
 
 
-def test_augmentation_is_a_function_of_seed_and_step(tmp_path):
+def test_augmentation_is_a_function_of_seed_and_step(tmp_path: Path) -> None:
     dataset = image_dataset(tmp_path, AUGMENT)
     run = batches(dataset)
     seen = [run(step) for step in range(5)]
@@ -70,7 +77,7 @@ def test_augmentation_is_a_function_of_seed_and_step(tmp_path):
     assert not torch.equal(seen[3][0].x, dataset.train.x[seen[3][0].index])
 
 
-def test_both_members_of_a_pair_are_cut_alike(tmp_path):
+def test_both_members_of_a_pair_are_cut_alike(tmp_path: Path) -> None:
     dataset = image_dataset(tmp_path, AUGMENT)
     pairs = known(batches(dataset)(1)[1])
     plain_a, plain_b = (x[ShuffledOrder(12, 8, 2)(1)] for x in (dataset.pairs.a, dataset.pairs.b))
@@ -87,7 +94,7 @@ def test_both_members_of_a_pair_are_cut_alike(tmp_path):
     assert not torch.equal(known(boxes[0]), known(boxes[1]))
 
 
-def test_workers_together_see_what_one_would(tmp_path):
+def test_workers_together_see_what_one_would(tmp_path: Path) -> None:
     dataset = image_dataset(tmp_path, AUGMENT)
     whole, pairs = batches(dataset)(5)
     for rank in range(2):
@@ -99,24 +106,24 @@ def test_workers_together_see_what_one_would(tmp_path):
 
 class TestRuns:
     @pytest.fixture
-    def dataset(self, tmp_path):
+    def dataset(self, tmp_path: Path) -> Dataset:
         return image_dataset(tmp_path, AUGMENT)
 
     def fit(
         self,
-        toys,
-        dataset,
-        name,
-        path=None,
+        toys: type[Toys],
+        dataset: Dataset,
+        name: str,
+        path: Path | None = None,
         after: After = lambda row: None,
-        **settings,
-    ):
+        **settings: object,
+    ) -> tuple[Classifier, TrainingOutcome]:
         torch.manual_seed(1)
         model = MODELS["cnn"].build(
             MODELS["cnn"].settings.model_validate({"width": 8}), dataset.input_shape, 2
         )
 
-        def evaluate(model):
+        def evaluate(model: Classifier) -> dict[str, float]:
             with torch.inference_mode():
                 hit = model(dataset.validation.x[:]).argmax(dim=1) == dataset.validation.y
             return {"validation/accuracy": hit.double().mean().item()}
@@ -135,13 +142,15 @@ class TestRuns:
         return model, outcome
 
     @pytest.mark.parametrize("name", sorted(METHODS))
-    def test_every_method_trains_on_images(self, toys, dataset, name):
+    def test_every_method_trains_on_images(self, toys: type[Toys], dataset: Dataset, name: str) -> None:
         settings: Keywords = {"held_out_share": 0.5} if name == "dfr" else {}
         model, outcome = self.fit(toys, dataset, name, **settings)
         assert outcome.steps == 12
         assert all(p.isfinite().all() for p in model.parameters())
 
-    def test_adversarial_pairs_stay_within_black_and_white_of_each_channel(self, toys, dataset, monkeypatch):
+    def test_adversarial_pairs_stay_within_black_and_white_of_each_channel(
+        self, toys: type[Toys], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         seen: list[tuple[PairBatch, PairBatch]] = []
 
         def watched(pairs: PairBatch, *rest: Any) -> PairBatch:
@@ -159,7 +168,9 @@ class TestRuns:
         assert len(seen) == 12
 
     @pytest.mark.parametrize("name", ["erm", "ipg", "clp"])
-    def test_a_resumed_run_ends_in_the_same_bits(self, toys, dataset, tmp_path, name):
+    def test_a_resumed_run_ends_in_the_same_bits(
+        self, toys: type[Toys], dataset: Dataset, tmp_path: Path, name: str
+    ) -> None:
         path = tmp_path / "checkpoint.pt"
 
         def keep(row: dict[str, float]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from faults import ipgl
 from narrowing import known
+from numpy.typing import NDArray
 
 from ipgl.config import Component
 from ipgl.data.pixel_file import PixelFile
@@ -23,13 +26,13 @@ DIGITS = Component(name="colored_mnist", source="digits", pairs={"train": 60, "h
 
 
 @pytest.fixture(autouse=True)
-def _nothing_lent(monkeypatch):
+def _nothing_lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(trial_data, "_shared", {})
     yield
     forget_datasets()
 
 
-def read_only(parts):
+def read_only(parts: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     """As they come from an object store."""
     copies = [part.copy() for part in parts]
     for copy in copies:
@@ -68,7 +71,7 @@ def test_only_what_every_process_can_map_is_serialised(tmp_path):
     assert pickle.loads(pickle.dumps(mapped)).path == mapped.path
 
 
-def test_a_lent_data_set_is_used_and_a_forgotten_one_is_built_again(monkeypatch):
+def test_a_lent_data_set_is_used_and_a_forgotten_one_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
     name = DIGITS.model_dump_json()
     first = cached_dataset(name)
     facts = dataset_facts(name)
@@ -127,7 +130,9 @@ DATASETS["counted"] = DatasetEntry(digits.settings, build)
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("size", "shared"), [(ray_share.LEAST_BYTES, True), (0, False)])
-def test_a_study_s_processes_share_what_is_large(tmp_path, monkeypatch, size, shared):
+def test_a_study_s_processes_share_what_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, shared: bool
+) -> None:
     for file, text in (("counted.py", COUNTED.replace("BYTES", str(size))), ("shared.yaml", STUDY)):
         (tmp_path / file).write_text(text)
     monkeypatch.setenv("BUILT", str(tmp_path / "built"))

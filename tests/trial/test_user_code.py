@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from small_study import finished_study, study_text
@@ -22,7 +24,7 @@ METHODS["own_method"] = method_entry(Erm, ErmSettings, "me")
 
 
 @pytest.fixture(autouse=True)
-def _registries(monkeypatch):
+def _registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = dict(METHODS)
     modules = set(sys.modules)
     yield
@@ -33,7 +35,7 @@ def _registries(monkeypatch):
             del sys.modules[name]
 
 
-def test_a_study_with_a_method_of_its_own(tmp_path):
+def test_a_study_with_a_method_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     text = study_text(tmp_path / "runs", more="imports: [own.py]").replace("  erm: {}", "  own_method: {}")
     plan, folder = finished_study(tmp_path / "runs", text)
@@ -49,7 +51,9 @@ def test_a_study_with_a_method_of_its_own(tmp_path):
     assert not load_model(folder.trial(key).path).training
 
 
-def test_a_file_runs_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+def test_a_file_runs_once_and_again_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[int] = []
     monkeypatch.setattr(sys, "ipgl_calls", calls, raising=False)
     file = tmp_path / "own.py"
@@ -62,7 +66,7 @@ def test_a_file_runs_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
     assert calls == [1, 2]
 
 
-def test_a_module_by_its_name(tmp_path):
+def test_a_module_by_its_name(tmp_path: Path) -> None:
     load_imports(["json.decoder"], tmp_path)
     with pytest.raises(
         ImportFailedError, match=r"'no_such_thing' cannot be imported \(ModuleNotFoundError: "
@@ -70,7 +74,7 @@ def test_a_module_by_its_name(tmp_path):
         load_imports(["json", "no_such_thing"], tmp_path)
 
 
-def test_what_is_wrong_is_located_in_the_study_file(tmp_path):
+def test_what_is_wrong_is_located_in_the_study_file(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("1 / 0\n")
     for entry, message in [
         ("nowhere.py", "no such file: .*nowhere.py; a file is relative to the study file"),
