@@ -27,7 +27,9 @@ TEXT = f"job began\n{ENDED}\nno newline at its end"
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_without_a_terminal_the_lines_for_people_come_as_they_are(capsys, size):
+def test_without_a_terminal_the_lines_for_people_come_as_they_are(
+    capsys: pytest.CaptureFixture[str], size: int
+) -> None:
     with LogFollower(make_console()) as output:
         for start in range(0, len(OUTPUT), size):
             output.write(OUTPUT[start : start + size])
@@ -35,7 +37,7 @@ def test_without_a_terminal_the_lines_for_people_come_as_they_are(capsys, size):
     assert without_records(OUTPUT) == TEXT
 
 
-def test_a_line_is_shown_once_it_is_whole(capsys):
+def test_a_line_is_shown_once_it_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
     with LogFollower(make_console()) as output:
         output.write("first\nsec")
         assert capsys.readouterr().out == "first\n"

@@ -457,7 +457,7 @@ class TestProcesses:
         assert "ZeroDivisionError" in done.stderr
         assert done.stderr.splitlines()[-1].startswith("error: this is a fault of ipgl itself")
 
-    def test_the_console_script(self, tmp_path):
+    def test_the_console_script(self, tmp_path: Path) -> None:
         script = Path(sys.executable).with_name("ipgl")
         if not script.exists():
             pytest.skip(f"there is no {script}: the package is not installed in this environment")

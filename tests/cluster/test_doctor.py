@@ -99,7 +99,7 @@ def test_a_cluster_without_a_token_and_a_mode_without_one(tmp_path: Path) -> Non
     assert bad(check_token({"RAY_AUTH_MODE": "token", **path}, on_cluster=False)) == [("token", "error")]
 
 
-def test_a_server_that_is_away_is_an_error_and_a_database_to_come_is_not(tmp_path):
+def test_a_server_that_is_away_is_an_error_and_a_database_to_come_is_not(tmp_path: Path) -> None:
     away = check_tracker(TrackingSettings(uri="http://me:secret-word@127.0.0.1:9"), tmp_path)
     assert away.level == "error"
     assert "secret-word" not in str(away)

@@ -24,7 +24,7 @@ from ipgl.evaluation.variance_components import RedrawnRun, variance_components
 from ipgl.plan.final_runs import component_trials, final_trials
 from ipgl.plan.preflight import check_by_building
 from ipgl.plan.study_plan import StudyPlan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.gallery import make_gallery
 from ipgl.study.results import final_runs_json, read_ended_runs, summarise
 from ipgl.study.runner import _left

@@ -174,7 +174,7 @@ def test_missing_predictions(trial: TrialFolder) -> None:
     assert_predictions_refused(trial)
 
 
-def test_missing_pairs(trial):
+def test_missing_pairs(trial: TrialFolder) -> None:
     trial.artifacts.write_predictions(predictions())
     trial.files.pair_predictions.unlink()
     assert "pairs.parquet" in assert_predictions_refused(trial)
@@ -182,7 +182,7 @@ def test_missing_pairs(trial):
 
 @pytest.mark.parametrize("name", ["predictions", "pair_predictions"])
 @pytest.mark.parametrize("content", [b"", b"not a table", b"PK\x03\x04 and no more", b"PAR1PAR1"])
-def test_predictions_of_other_content(trial, name, content):
+def test_predictions_of_other_content(trial: TrialFolder, name: str, content: bytes) -> None:
     trial.artifacts.write_predictions(predictions())
     getattr(trial.files, name).write_bytes(content)
     assert_predictions_refused(trial)
@@ -190,7 +190,7 @@ def test_predictions_of_other_content(trial, name, content):
 
 @pytest.mark.parametrize("name", ["predictions", "pair_predictions"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_truncated_predictions(trial, name, share):
+def test_truncated_predictions(trial: TrialFolder, name: str, share: float) -> None:
     trial.artifacts.write_predictions(predictions())
     path = getattr(trial.files, name)
     content = path.read_bytes()
@@ -231,7 +231,7 @@ def test_predictions_that_another_program_wrote(trial: TrialFolder) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", '{"study": "s"}', "[]", '{"study": "s", "colour": 1}'])
-def test_a_damaged_result_is_refused(trial, content):
+def test_a_damaged_result_is_refused(trial: TrialFolder, content: str) -> None:
     trial.files.result.write_text(content)
     with pytest.raises(StudyStateError) as caught:
         trial.read_result()
@@ -321,10 +321,10 @@ def test_trials_are_numbered_in_the_order_in_which_they_began(
 
 
 def test_state_winners_and_summary_come_back(study: StudyFolder) -> None:
-    study.write_state({"hash": "h", "seconds": 1.5})
+    study.write_state({"config_hash": "h", "seconds": 1.5})
     study.write_winners({"erm": "erm-0", "ipg": None})
     study.write_summary(summary())
-    assert study.read_state() == {"hash": "h", "seconds": 1.5}
+    assert study.read_state() == {"config_hash": "h", "seconds": 1.5}
     assert study.read_winners() == {"erm": "erm-0", "ipg": None}
     found = study.read_summary()
     assert found is not None
@@ -339,7 +339,7 @@ def test_a_damaged_study_is_refused(study: StudyFolder, file: str, read: str, co
     assert_json_refused(study.path / file, getattr(study, read))
 
 
-def test_a_damaged_summary_is_refused(study):
+def test_a_damaged_summary_is_refused(study: StudyFolder) -> None:
     study.files.summary.write_text("{")
     with pytest.raises(StudyStateError, match=r"summary\.json: not a valid StudySummary .*; remove the file"):
         study.read_summary()

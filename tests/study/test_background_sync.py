@@ -114,14 +114,14 @@ def run(
     return config.key
 
 
-def search(plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None = None) -> None:
+def search(plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None = None) -> None:
     for label in ("erm", "ipg"):
         run(plan, folder, sync, label, "search", 0)
     folder.write_winners(choose_winners(plan, folder))
 
 
 def finals(
-    plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None = None, seeds: Iterable[int] = (1, 2)
+    plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None = None, seeds: Iterable[int] = (1, 2)
 ) -> None:
     for seed in seeds:
         for label in ("erm", "ipg"):

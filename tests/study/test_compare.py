@@ -11,7 +11,7 @@ from small_study import finished_study, study_text
 from ipgl.core.errors import StudyStateError
 from ipgl.evaluation.guessing import NO_BETTER
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.compare import compare_studies
 
 

@@ -8,7 +8,7 @@ from small_study import finished_study, study_text
 
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.report import Gallery
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study import gallery as gallery_module
 from ipgl.study.gallery import make_gallery
 from ipgl.study.results import summarise

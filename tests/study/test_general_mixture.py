@@ -19,7 +19,7 @@ from ipgl.evaluation import StudyResults
 from ipgl.plan.preflight import check_by_building
 from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.report import findings, markdown_report, render_report
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.compare import compare_studies
 from ipgl.study.results import summarise
 from ipgl.tracking.mlflow_values import headlines, scalar_points

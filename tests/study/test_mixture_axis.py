@@ -9,7 +9,7 @@ import pytest
 from final_runs import completed_final
 
 from ipgl.evaluation import GroupCount, Predictions, aggregate
-from ipgl.study.mixture_axis import align_studies
+from ipgl.study.mixture_axis import AlignedStudies, align_studies
 
 NOTHING = np.zeros(0, dtype=np.int32)
 PREDICTIONS = Predictions(NOTHING, NOTHING, NOTHING, np.zeros((0, 2), dtype=np.float32))
@@ -32,7 +32,7 @@ def study(
     return {"none yet": [], "erm": [aggregate.Tested(run, PREDICTIONS)]}
 
 
-def roles(axis: OneAxis) -> dict[str, list[bool | None]]:
+def roles(axis: AlignedStudies) -> dict[str, list[bool | None]]:
     return {
         name: [group.aligned for group in by_label["erm"][0].run.groups]
         for name, by_label in axis.studies.items()
@@ -62,7 +62,7 @@ def test_a_study_without_the_alignment_is_read_under_it(other: Sequence[bool | N
     )
 
 
-def test_the_first_study_that_has_an_alignment_gives_it():
+def test_the_first_study_that_has_an_alignment_gives_it() -> None:
     axis = align_studies({"a": study(NONE), "b": study(TURNED), "c": study(ALIGNED)}, (), ())
     assert roles(axis) == {"a": TURNED, "b": TURNED, "c": TURNED}
     assert axis.problems[0].startswith(
@@ -77,7 +77,7 @@ def test_general_mixtures_of_one_training_mix_are_compared() -> None:
     assert (axis.problems, axis.other_mix) == ((), frozenset())
 
 
-def test_general_mixtures_of_other_training_mixes_are_not():
+def test_general_mixtures_of_other_training_mixes_are_not() -> None:
     axis = align_studies({"a": study(NONE), "b": study(NONE, (80, 20, 80, 20)), "c": study(NONE)}, *NAMES)
     assert axis.other_mix == {"b"}
     assert axis.comparable("a/erm", "c/erm")

@@ -12,7 +12,7 @@ from small_study import finished_study, study_text
 from ipgl.core.errors import TrackingError
 from ipgl.evaluation import compare
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.replay import sync_study
 from ipgl.study.results import read_ended_runs, summarise
 from ipgl.tracking import fetch_study

@@ -16,6 +16,7 @@ from ipgl.config import (
     TrainingSettings,
     TrialConfig,
 )
+from ipgl.evaluation import RunResult
 from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import SilentReporter
 from ipgl.training.early_stopping import failure_mode, stop_reason

@@ -40,7 +40,7 @@ def read_only(parts: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     return copies
 
 
-def test_a_restored_data_set_is_equal_and_uses_the_memory_of_its_buffers():
+def test_a_restored_data_set_is_equal_and_uses_the_memory_of_its_buffers() -> None:
     dataset = build_dataset(DIGITS)
     parts = read_only(known(to_buffers(dataset)))
     found = from_buffers(parts)
@@ -60,7 +60,7 @@ def test_a_restored_data_set_is_equal_and_uses_the_memory_of_its_buffers():
     )
 
 
-def test_only_what_every_process_can_map_is_serialised(tmp_path):
+def test_only_what_every_process_can_map_is_serialised(tmp_path: Path) -> None:
     dataset = build_dataset(DIGITS)
     nameless = {"own": lambda strength: dataset.test.x}
     assert to_buffers(replace(dataset, corruptions=nameless)) is None

@@ -119,7 +119,7 @@ def without_time(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     ]
 
 
-def state(folder):
+def state(folder: TrialFolder) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = torch.load(folder.files.model, weights_only=True)
     return found
 
