@@ -107,7 +107,8 @@ class SearchSettings(Settings):
     )
     pack: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="Trials of one process that train as one batched model; 1 is off, auto packs where that pays.",
+        description="Trials of one process that train as one batched model; 1 is off, auto packs where that was "
+        "measured to pay (the report says what it chose); Ray Tune leads trials that are not packed.",
     )
     selection: str = Field(
         "pair_robust",

@@ -46,14 +46,14 @@ class RayEngine:
         folder: Where it is kept.
         events: Receives when trials begin, report and end.
         address: Ray address; None takes `$RAY_ADDRESS`, or starts Ray on this machine.
-        layouts: How each label's trials were last run: how many of them trained together in one process.
+        packing: How each label's search trials were run, for the report: `erm: packs of 3; jtt: one by one`.
     """
 
     plan: StudyPlan
     folder: StudyFolder
     events: Events
     address: str | None = None
-    layouts: dict[str, PackLayout] = field(default_factory=dict, init=False)
+    _packing: dict[str, str] = field(default_factory=dict, init=False)
     _pool: Pool | None = field(default=None, init=False)
     _datasets: dict[str, Any] = field(default_factory=dict, init=False)
     _workloads: dict[str, Workload] = field(default_factory=dict, init=False)
@@ -109,6 +109,10 @@ class RayEngine:
         slots = trial_slots(self.plan.config.resources)
         return min(slots, self.plan.config.search.concurrency or slots)
 
+    @property
+    def packing(self) -> str:
+        return "; ".join(f"{label}: {how}" for label, how in self._packing.items())
+
     def search(self, label: str) -> None:
         """Run what is left of a label's search; every trial is on storage afterwards.
 
@@ -127,6 +131,7 @@ class RayEngine:
         while left > 0:
             rounds.begin(len(history.ended))
             layout = self._layout(probe, left, later_learn=bool(space))
+            self._packing[label] = f"packs of {layout.size}" if layout.size > 1 else "one by one"
             function = TrialFunction(
                 self.plan.for_trials(),
                 self.folder,
@@ -187,9 +192,7 @@ class RayEngine:
             size = pack_size(search.pack, self._workloads[config.label], trials, min(slots, trials), rounds)
         at_once = int(min(slots * size, trials, most))
         processes = min(slots, at_once)
-        layout = PackLayout(at_once, processes, math.ceil(at_once / processes))
-        self.layouts[config.label] = layout
-        return layout
+        return PackLayout(at_once, processes, math.ceil(at_once / processes))
 
     def _run(
         self,

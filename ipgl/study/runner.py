@@ -174,12 +174,15 @@ def _run(
     state = require_state(folder)
     started, before = time.monotonic(), float(state["seconds"])
 
-    def write_phase(phase: str) -> None:
+    def write_phase(phase: str, packing: str = "") -> None:
         state["phase"], state["seconds"] = phase, before + time.monotonic() - started
+        if packing:
+            state["environment"]["packing"] = packing
         folder.write_state(state)
 
     state["sessions"] += 1
-    state["environment"] = {"ray_cluster": address or os.environ.get("RAY_ADDRESS") or "local"}
+    packed = {name: text for name, text in state.get("environment", {}).items() if name == "packing"}
+    state["environment"] = {"ray_cluster": address or os.environ.get("RAY_ADDRESS") or "local", **packed}
     write_phase(state["phase"])
     # An unusable address ends a new study, where it is probably mistyped; a resumed study runs without the tracker.
     study = StudyTracker(
@@ -212,7 +215,7 @@ def _train(
     folder: StudyFolder,
     events: Events,
     address: str | None,
-    write_phase: Callable[[str], None],
+    write_phase: Callable[[str, str], None],
 ) -> None:
     """Run the search, the final and the component runs that have no result yet; Ray starts only if there are any."""
     winners = folder.read_winners()
@@ -224,11 +227,12 @@ def _train(
         if winners is None:
             for method in plan.methods:
                 engine.search(method.label)
+            write_phase("search", engine.packing)
             winners = choose_winners(plan, folder)
             folder.write_winners(winners)
         for phase in _RETRAINED:
             if left := _left(plan, folder, winners, phase):
-                write_phase(phase)
+                write_phase(phase, "")
                 engine.final(left)
 
 

@@ -177,3 +177,6 @@ def test_packed_and_single_trials_take_turns(tmp_path: Path) -> None:
     assert {(run.label, run.status) for run in found} == {
         (label, "completed") for label in ("jtt", "erm", "ipg")
     }
+    summary = folder.read_summary()
+    assert summary is not None
+    assert summary.environment["packing"] == "jtt: one by one; erm: packs of 4; ipg: packs of 4"
