@@ -98,16 +98,16 @@ CASES: dict[str, dict[str, Any]] = {
         "balanced": {},
         "task scaled": {"scaled": "task", "norm": "plain", "through": "both"},
         "by layer": {"balance_over": "layer", "discrepancy": "logit", "adaptivity": "proportional"},
-        "sequential": {"update": "sequential"},
-        "proportional": {"update": "sequential", "adaptivity": "proportional"},
-        "second adam": {"update": "sequential", "corrective_optimiser": "adam", "warmup_share": 0.3},
-        "task's own": {"update": "sequential", "corrective_optimiser": "task", "discrepancy": "logit"},
+        "never violated": {"invariance_threshold": 1e6},
+        "warm-up": {"adaptivity": "proportional", "warmup_share": 0.3},
         "additive": {"update": "additive", "discrepancy": "logit", "adaptivity": "off", "warmup_share": 0.5},
         "hidden": {"update": "additive", "discrepancy": "centred_rationale", "hidden_weight": 0.1},
         "shifted": {"update": "additive", "augment": {"shift_pixels": 1}},
         "turned": {"update": "additive", "augment": {"rotate_degrees": 10.0, "flip": True}},
         "lagrangian": {"update": "lagrangian", "discrepancy": "probability", "measure": "discrepancy"},
+        "lagrangian, warm-up": {"update": "lagrangian", "warmup_share": 0.5, "multiplier_rate": 1.0},
         "projected": {"update": "projected", "discrepancy": "feature"},
+        "projected, none": {"update": "projected", "strength": 0.0, "adaptivity": "off"},
     }.items()
 }
 
@@ -118,7 +118,7 @@ def test_a_run_ends_as_it_does_alone(dataset, exact, case, seeds):
     """Whatever trains beside it, also when one leaves and another one, which is elsewhere in its run, joins."""
     low = case == "bfloat16"
     data = dataset if low else exact
-    close = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-5, "atol": 1e-7}
+    close = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-9, "atol": 1e-12}
 
     def group() -> list[TrainingRun]:
         runs = [begin(data, number=n, seed=0 if seeds == "one seed" else n, **CASES[case]) for n in range(4)]
@@ -151,7 +151,7 @@ def test_a_run_ends_as_it_does_alone(dataset, exact, case, seeds):
             torch.testing.assert_close(p, q, **close)
         for name, column in expected[number].items():
             together = torch.cat([part[name] for part in found[number]])
-            torch.testing.assert_close(together, column, **close | {"rtol": 1e-2 if low else 1e-5})
+            torch.testing.assert_close(together, column, **close | {"rtol": 1e-2 if low else 1e-6})
 
 
 START = []
@@ -257,6 +257,7 @@ def test_a_method_that_changes_what_another_does_trains_alone(dataset, monkeypat
     "kind",
     [
         {"method": "jtt"},
+        {"method": "ipg", "settings": {"update": "sequential"}},
         {"method": "ipg", "settings": {"every": 2}},
         {"method": "ipg", "settings": {"adversarial": {"steps": 1}}},
         {"method": "ipg", "settings": {"augment": {"mix": 0.2}}},

@@ -19,7 +19,6 @@ from ipgl.methods.ipg.discrepancy import (
     probability,
     rationale,
 )
-from ipgl.models.stacked import StackedLinear
 
 PAIRS, CLASSES, FEATURES = 7, 4, 11
 
@@ -235,11 +234,6 @@ class TestMeanDistance:
         assert length("plain", 1e-6) == pytest.approx(length("plain", 1.0), rel=1e-6)
         assert length("squared", 1e-6) == pytest.approx(1e-6 * length("squared", 1.0), rel=1e-6)
 
-    def test_of_a_stack(self):
-        squares = torch.tensor([[1.0, 4.0], [9.0, 25.0]])
-        assert mean_distance(squares, "plain").tolist() == [1.5, 4.0]
-        assert mean_distance(squares, "squared").tolist() == [2.5, 17.0]
-
 
 @pytest.mark.parametrize("name", sorted(DISCREPANCIES))
 def test_a_constant_head_passes_gradients_to_the_features_alone(name):
@@ -253,21 +247,6 @@ def test_a_constant_head_passes_gradients_to_the_features_alone(name):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
     assert not found[2].any()
     assert not found[3].any()
-
-
-@pytest.mark.parametrize("name", sorted(DISCREPANCIES))
-@pytest.mark.parametrize("constant", [False, True])
-def test_a_stack_s_are_those_of_its_models(name, constant):
-    parts = [random_inputs(seed) for seed in (6, 7)]
-    z_a, z_b, weight, bias = (torch.stack(alike) for alike in zip(*parts, strict=True))
-
-    def wrapped(head):
-        return ConstantHead(head) if constant else head
-
-    head = wrapped(StackedLinear(weight, bias))
-    found = DISCREPANCIES[name](z_a, z_b, head)
-    expected = [DISCREPANCIES[name](a, b, wrapped(Head(w, c))) for a, b, w, c in parts]
-    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SQUARES)
@@ -322,7 +301,3 @@ def test_hidden_difference_by_hand():
     assert hidden_difference([vectors]).item() == 3.0
     assert hidden_difference([maps]).item() == 3.5
     assert hidden_difference([vectors, maps]).item() == 6.5
-    # Of two models, the second's first members three times as far away from zero.
-    stacked = [tuple(torch.stack([x, 3 * x]) for x in layer) for layer in (vectors, maps)]
-    alone = [hidden_difference([(3 * a, 3 * b) for a, b in (vectors, maps)]).item()]
-    assert hidden_difference(stacked, lead=1).tolist() == pytest.approx([6.5, *alone], rel=1e-6)
