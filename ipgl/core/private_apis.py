@@ -6,6 +6,8 @@ of a package is found there. The packages are imported inside the functions, whi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,28 @@ def files_in_ray_package(folder: Path, excludes: tuple[str, ...]) -> list[Path]:
     patterns = [_get_excludes(folder, list(excludes))]
     _dir_travel(folder, patterns, found.append, include_gitignore=gitignore, logger=Silent())
     return [path for path in found if path.is_file()]
+
+
+def watch_operations(seen: Callable[[Any, Any, Any, Any], None]) -> AbstractContextManager[Any]:
+    """Have every tensor operation inside told to `seen`: below autograd, `vmap` and autocast, as kernels run.
+
+    Modes of torch's dispatcher are documented, but live in a private module; and they load torch's compiler (135 MB) on
+    their first operation unless told otherwise, which only a private class method does.
+
+    Args:
+        seen: Given an operation (`OpOverload`), its positional and keyword arguments, and what it returned.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False
+
+        def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            result = operation(*args, **kwargs)
+            seen(operation, args, kwargs, result)
+            return result
+
+    return Watch()  # type: ignore[no-untyped-call]

@@ -1,14 +1,16 @@
 """Training methods: IPG and what it is compared with."""
 
 from ipgl.methods.base import (
+    Labelled,
     Method,
     MethodBase,
     MethodContext,
     MethodOptimiser,
     Needs,
+    Number,
+    Objectives,
     OptimiserKind,
-    StackableMethod,
-    StackedMethod,
+    PackableMethod,
     StepReport,
     TaskOptimiser,
 )
@@ -16,15 +18,17 @@ from ipgl.methods.registry import METHODS, MethodEntry, method_entry
 
 __all__ = [
     "METHODS",
+    "Labelled",
     "Method",
     "MethodBase",
     "MethodContext",
     "MethodEntry",
     "MethodOptimiser",
     "Needs",
+    "Number",
+    "Objectives",
     "OptimiserKind",
-    "StackableMethod",
-    "StackedMethod",
+    "PackableMethod",
     "StepReport",
     "TaskOptimiser",
     "method_entry",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ipgl.config import Range
 from ipgl.data import Batch, Dataset, PairBatch
-from ipgl.models import Classifier, StackedClassifier
+from ipgl.models import Classifier
 
 OptimiserKind = Literal["task", "sgd", "adam"]
+Number: TypeAlias = float | Tensor  # a float, or where models train together a 0-dim tensor
 
 
 class MethodOptimiser(Protocol):
@@ -53,40 +53,16 @@ class TaskOptimiser(MethodOptimiser, Protocol):
         """Forget momenta and every other state."""
 
 
-class Optimisers(Protocol):
-    """The optimisers of a `MethodContext`."""
-
-    @property
-    def optimiser(self) -> MethodOptimiser:
-        """The task's optimiser."""
-
-    @property
-    def new_optimiser(self) -> Callable[[OptimiserKind, Classifier | None], MethodOptimiser]:
-        """Makes another optimiser."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-
-
 class Labelled(Protocol):
-    """Examples with their labels: a `Batch`, or those of a stack of M models, `[M, B, ...]` and `[M, B]`."""
+    """Examples with their labels, which is all of a `Batch` that a method sees where models train together."""
 
     @property
     def x(self) -> Tensor:
-        """Inputs."""
+        """Inputs `[B, ...]`."""
 
     @property
     def y(self) -> Tensor:
-        """Class labels."""
-
-
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of logits `[B, K]` and labels `[B]`, 0-dim; of a stack's, `[M]`."""
-    if logits.dim() == 2:
-        return functional.cross_entropy(logits, y)
-    each = functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
-    return each.view(y.shape).mean(dim=-1)
+        """Class labels, int64 `[B]`."""
 
 
 @dataclass(frozen=True)
@@ -176,41 +152,73 @@ class Method(Protocol):
         """Take back what `state_dict` gave."""
 
 
-class StackedMethod(Protocol):
-    """A method at work on a stack of M models of one shape; what is 0-dim of one model is `[M]` here."""
+class Objectives(NamedTuple):
+    """What a step's forward passes find.
 
-    @property
-    def draws(self) -> bool:
-        """Whether pairs are changed at random."""
+    Attributes:
+        losses: What is to be differentiated, 0-dim each. One loss: its gradient is the step's. Several: `combine` makes
+            the step's gradient of theirs.
+        seen: What the step reports, and what `combine` needs to know: tensors by name, detached.
+        moving: The method's state after the step, tensors by name.
+    """
 
-    def draw(self, pairs: PairBatch) -> Tensor | None:
-        """Random changes for one model's pairs, `[P, ...]`, from torch's global generator; None if `draws` is False."""
-
-    def changed(self, pairs: PairBatch, drawn: Tensor | None) -> PairBatch:
-        """Pairs `[P, ...]`, each changed as was drawn for it."""
-
-    def step(self, model: StackedClassifier, batch: Labelled, pairs: PairBatch | None) -> StepReport:
-        """Update all models once; pairs are `[M, P, ...]`, changed already."""
-
-    def unstack(self, steps: int) -> None:
-        """Give the members' methods the state that they would have alone after so many steps more."""
+    losses: tuple[Tensor, ...]
+    seen: dict[str, Tensor]
+    moving: dict[str, Tensor]
 
 
 @runtime_checkable
-class StackableMethod(Protocol):
-    """A `Method` that can train several models together."""
+class PackableMethod(Protocol):
+    """A `Method` whose step is made of pure functions of one model, so that others can train many models by it at once.
+
+    None of them knows of other models. `ipgl.training.stack` applies them to many by `torch.func.vmap`: they may not
+    read values on the host (no `item()`, no `if` on a tensor), draw random numbers (but in `draw`) or change anything.
+    """
 
     @property
-    def stack_kind(self) -> Hashable | None:
-        """Equal for methods that differ in numbers alone; None for one that trains alone."""
+    def pack_kind(self) -> Hashable | None:
+        """Equal for methods that differ in `numbers` and state alone; None for one that trains alone."""
 
-    @classmethod
-    def stacked(cls, members: Sequence[Any], optimisers: Optimisers) -> StackedMethod:
-        """Methods of one kind as one."""
+    def numbers(self, further: int) -> NamedTuple:
+        """The numbers, floats, by which methods of one kind may differ, as of so many steps after the last one."""
+
+    def moving(self) -> dict[str, Tensor]:
+        """State that each step moves, tensors by name."""
+
+    def draw(self, pairs: PairBatch) -> Tensor | None:
+        """Random changes for pairs, `[P, ...]`, from torch's global generator; None for none."""
+
+    def changed(self, pairs: PairBatch, drawn: Tensor | None) -> PairBatch:
+        """Pairs, each changed as was drawn for it, whatever the others are."""
+
+    def objectives(
+        self,
+        model: Classifier,
+        batch: Labelled,
+        pairs: PairBatch | None,
+        numbers: Any,
+        moving: dict[str, Tensor],
+    ) -> Objectives:
+        """The forward passes of one step, by `numbers` and from the state `moving` of any method of this kind."""
+
+    def combine(
+        self, gradients: Sequence[Sequence[Tensor]], seen: dict[str, Tensor], numbers: Any
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """The step's gradient, and what it reports, of the gradients of each of several losses."""
+
+    def advance(self, steps: int, moving: dict[str, Tensor]) -> None:
+        """Take over that so many steps have been taken, and the state after them."""
+
+
+class NoNumbers(NamedTuple):
+    """The numbers of a method that has none."""
 
 
 class MethodBase:
-    """What most methods have in common: no pairs, no special sampling, no state."""
+    """What most methods have in common: no pairs, no special sampling, no state, no numbers.
+
+    With a `pack_kind` and `objectives` of its own it is a `PackableMethod`; `combine` is for several losses.
+    """
 
     needs: ClassVar[Needs] = Needs()
     search_space: ClassVar[dict[str, Range]] = {}
@@ -219,6 +227,33 @@ class MethodBase:
     sampling_weights: Tensor | None = None
     train_index: Tensor | None = None
     restarts: bool = False
+    pack_kind: Hashable | None = None
+
+    def numbers(self, further: int) -> NamedTuple:
+        """None."""
+        return NoNumbers()
+
+    def moving(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def draw(self, pairs: PairBatch) -> Tensor | None:
+        """No changes."""
+        return None
+
+    def changed(self, pairs: PairBatch, drawn: Tensor | None) -> PairBatch:
+        """The pairs as they are."""
+        return pairs
+
+    def combine(
+        self, gradients: Sequence[Sequence[Tensor]], seen: dict[str, Tensor], numbers: Any
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """The only gradient."""
+        (gradient,) = gradients
+        return list(gradient), seen
+
+    def advance(self, steps: int, moving: dict[str, Tensor]) -> None:
+        """Nothing to take over."""
 
     def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, Tensor]:
         """Nothing."""

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ipgl.config import Settings
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import (
-    Labelled,
-    MethodBase,
-    MethodContext,
-    MethodOptimiser,
-    Optimisers,
-    StackedMethod,
-    StepReport,
-    cross_entropy,
-)
-from ipgl.models import Classifier, StackedClassifier
+from ipgl.methods.base import Labelled, MethodBase, MethodContext, Objectives, StepReport
+from ipgl.models import Classifier
 
 
 class ErmSettings(Settings):
@@ -28,41 +19,18 @@ class ErmSettings(Settings):
 class Erm(MethodBase):
     """Minimise the mean cross-entropy."""
 
-    stack_kind = "erm"
+    pack_kind = "erm"
 
     def __init__(self, settings: ErmSettings, context: MethodContext) -> None:
         self._optimiser = context.optimiser
 
-    @classmethod
-    def stacked(cls, members: Sequence[Erm], optimisers: Optimisers) -> StackedMethod:
-        """ERM of several models."""
-        return _StackedErm(optimisers)
-
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         """One optimiser step on the batch's mean cross-entropy."""
-        return _step(self._optimiser, model, batch)
+        (loss,), seen, _ = self.objectives(model, batch)
+        self._optimiser.minimise(loss)
+        return StepReport(seen)
 
-
-class _StackedErm:
-    draws = False
-
-    def __init__(self, optimisers: Optimisers) -> None:
-        self._optimisers = optimisers
-
-    def draw(self, pairs: PairBatch) -> None:
-        return None
-
-    def changed(self, pairs: PairBatch, drawn: Tensor | None) -> PairBatch:
-        return pairs
-
-    def step(self, model: StackedClassifier, batch: Labelled, pairs: PairBatch | None) -> StepReport:
-        return _step(self._optimisers.optimiser, model, batch)
-
-    def unstack(self, steps: int) -> None:
-        pass
-
-
-def _step(optimiser: MethodOptimiser, model: Classifier | StackedClassifier, batch: Labelled) -> StepReport:
-    loss = cross_entropy(model(batch.x), batch.y)
-    optimiser.minimise(loss)
-    return StepReport({"loss": loss.detach()})
+    def objectives(self, model: Classifier, batch: Labelled, *_: Any) -> Objectives:
+        """The batch's mean cross-entropy."""
+        loss = cross_entropy(model(batch.x), batch.y)
+        return Objectives((loss,), {"loss": loss.detach()}, {})

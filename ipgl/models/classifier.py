@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Protocol
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 class Head(Protocol):
-    """The linear head `f = W z + b` of one model, or of a stack of M of one shape.
+    """The linear head `f = W z + b`.
 
     Attributes:
-        weight: `[K, d]`, or `[M, K, d]`.
-        bias: `[K]`, or `[M, K]`; None without.
+        weight: `[K, d]`.
+        bias: `[K]`; None without.
     """
 
     @property
@@ -25,31 +25,7 @@ class Head(Protocol):
     def bias(self) -> Tensor | None: ...
 
     def __call__(self, z: Tensor, /) -> Tensor:
-        """Logits `[B, K]` of features `[B, d]`; of a stack `[M, B, K]` of `[M, B, d]`."""
-
-
-class Network(Protocol):
-    """What a method needs of a model, and what a stack of models gives likewise.
-
-    Attributes:
-        lead: Leading dimensions before the batch: 0 of one model, 1 of a stack.
-    """
-
-    lead: int
-
-    def features(self, x: Tensor) -> Tensor:
-        """Features `[B, d]` of inputs `[B, ...]`."""
-
-    @property
-    def head(self) -> Head:
-        """The linear head."""
-
-    def recording_hidden(self) -> AbstractContextManager[list[Tensor]]:
-        """Collect the hidden layers' outputs of the forward passes inside."""
-
-    @property
-    def layer_sizes(self) -> list[int]:
-        """How many parameters (tensors) each layer has, in the parameters' order."""
+        """Logits `[B, K]` of features `[B, d]`."""
 
 
 class Classifier(nn.Module):
@@ -60,8 +36,6 @@ class Classifier(nn.Module):
         head: Maps features `[B, d]` to logits `[B, K]`.
         hidden: The modules whose outputs count as hidden layers, first to last.
     """
-
-    lead = 0
 
     def __init__(
         self, features: nn.Module, feature_size: int, num_classes: int, hidden: Sequence[nn.Module] = ()

@@ -12,11 +12,11 @@ import torch
 from narrowing import Keywords, as_tensor
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
-from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
+from ipgl.data import Dataset
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
-from ipgl.methods import METHODS, StepReport, method_entry
+from ipgl.methods import METHODS, method_entry
 from ipgl.methods.erm import Erm, ErmSettings
-from ipgl.models import MODELS, Classifier
+from ipgl.models import MODELS
 from ipgl.training import NonFiniteError, SilentReporter
 from ipgl.training.checkpoint import random_state, restore_random_state
 from ipgl.training.loop import TrainingRun
@@ -34,13 +34,12 @@ def dataset() -> Dataset:
 def exact(dataset: Dataset) -> Dataset:
     """In double precision, where rounding is nothing beside a difference in what is computed."""
 
-    def double(part: Split | PairSet) -> Split | PairSet:
+    def double(part: Any) -> Any:
         inputs = {f.name: getattr(part, f.name) for f in fields(part)}
         return replace(part, **{name: x.double() for name, x in inputs.items() if x.is_floating_point()})
 
     parts = ("train", "validation", "test", "pairs", "held_out_pairs")
-    doubled: Keywords = {name: double(getattr(dataset, name)) for name in parts}
-    return replace(dataset, **doubled)
+    return replace(dataset, **{name: double(getattr(dataset, name)) for name in parts})
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +86,7 @@ def cut(run: TrainingRun, steps: int) -> None:
     run._marks = [run.done + steps]
 
 
-CASES: dict[str, dict[str, Any]] = {
+CASES: dict[str, Keywords] = {
     "erm": {"method": "erm"},
     "sgd, momentum": {"method": "erm", "optimiser": {"name": "sgd", "lr": 0.05}},
     "adamw, clipped": {
@@ -97,23 +96,22 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "schedule": {"method": "erm", "schedule": ScheduleSettings(name="cosine", warmup_share=0.2)},
     "bfloat16": {"method": "erm", "precision": "bfloat16"},
-}
-CASES |= {
+} | {
     name: {"method": "ipg", "settings": settings}
     for name, settings in {
         "balanced": {},
         "task scaled": {"scaled": "task", "norm": "plain", "through": "both"},
         "by layer": {"balance_over": "layer", "discrepancy": "logit", "adaptivity": "proportional"},
-        "sequential": {"update": "sequential"},
-        "proportional": {"update": "sequential", "adaptivity": "proportional"},
-        "second adam": {"update": "sequential", "corrective_optimiser": "adam", "warmup_share": 0.3},
-        "task's own": {"update": "sequential", "corrective_optimiser": "task", "discrepancy": "logit"},
+        "never violated": {"invariance_threshold": 1e6},
+        "warm-up": {"adaptivity": "proportional", "warmup_share": 0.3},
         "additive": {"update": "additive", "discrepancy": "logit", "adaptivity": "off", "warmup_share": 0.5},
         "hidden": {"update": "additive", "discrepancy": "centred_rationale", "hidden_weight": 0.1},
         "shifted": {"update": "additive", "augment": {"shift_pixels": 1}},
         "turned": {"update": "additive", "augment": {"rotate_degrees": 10.0, "flip": True}},
         "lagrangian": {"update": "lagrangian", "discrepancy": "probability", "measure": "discrepancy"},
+        "lagrangian, warm-up": {"update": "lagrangian", "warmup_share": 0.5, "multiplier_rate": 1.0},
         "projected": {"update": "projected", "discrepancy": "feature"},
+        "projected, none": {"update": "projected", "strength": 0.0, "adaptivity": "off"},
     }.items()
 }
 
@@ -124,7 +122,7 @@ def test_a_run_ends_as_it_does_alone(dataset: Dataset, exact: Dataset, case: str
     """Whatever trains beside it, also when one leaves and another one, which is elsewhere in its run, joins."""
     low = case == "bfloat16"
     data = dataset if low else exact
-    close: Keywords = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-5, "atol": 1e-7}
+    close: Keywords = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-9, "atol": 1e-12}
 
     def group() -> list[TrainingRun]:
         runs = [begin(data, number=n, seed=0 if seeds == "one seed" else n, **CASES[case]) for n in range(4)]
@@ -156,8 +154,8 @@ def test_a_run_ends_as_it_does_alone(dataset: Dataset, exact: Dataset, case: str
         for p, q in zip(run.model.parameters(), other.model.parameters(), strict=True):
             torch.testing.assert_close(p, q, **close)
         for name, column in expected[number].items():
-            joint = torch.cat([part[name] for part in found[number]])
-            torch.testing.assert_close(joint, column, **close | {"rtol": 1e-2 if low else 1e-5})
+            parts = torch.cat([part[name] for part in found[number]])
+            torch.testing.assert_close(parts, column, **close | {"rtol": 1e-2 if low else 1e-6})
 
 
 START = []
@@ -268,7 +266,7 @@ def test_a_method_that_changes_what_another_does_trains_alone(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Mine(Erm):
-        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
+        def step(self, model: Any, batch: Any, pairs: Any) -> Any:
             return super().step(model, batch, pairs)
 
     monkeypatch.setitem(METHODS, "erm", method_entry(Mine, ErmSettings, "me"))
@@ -279,6 +277,7 @@ def test_a_method_that_changes_what_another_does_trains_alone(
     "kind",
     [
         {"method": "jtt"},
+        {"method": "ipg", "settings": {"update": "sequential"}},
         {"method": "ipg", "settings": {"every": 2}},
         {"method": "ipg", "settings": {"adversarial": {"steps": 1}}},
         {"method": "ipg", "settings": {"augment": {"mix": 0.2}}},

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from ipgl.data import PairBatch
 from ipgl.evaluation.invariance import invariance_ratio, joint_moments, joint_ratio
+from ipgl.methods.base import Number
 from ipgl.methods.ipg.condition import ADAPTIVITIES
 from ipgl.methods.ipg.discrepancy import DISCREPANCIES, ConstantHead, hidden_difference, mean_distance
-from ipgl.methods.ipg.settings import IpgSettings, Strengths
-from ipgl.models import Head, Network, joined
+from ipgl.methods.ipg.settings import IpgSettings, Numbers
+from ipgl.models import Classifier, Head
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What a model makes of pair members; of a stack all with a leading M.
+    """What a model makes of pair members.
 
     Attributes:
         a: Features of first members, `[P, d]`.
@@ -41,18 +42,11 @@ class Correction:
         discrepancy: `D` on this worker's pairs, 0-dim, with gradients.
         weight: The adaptivity `a`, the same on every worker, 0-dim, detached.
         measure: What the invariance condition judges, over all workers' pairs, 0-dim, detached.
-
-    Of a stack of M models each is `[M]`.
     """
 
     discrepancy: Tensor
     weight: Tensor
     measure: Tensor
-
-    @property
-    def known_to_be_zero(self) -> bool:
-        """True if the correction is nothing and finding that out is free (on a GPU it would be a wait)."""
-        return self.weight.device.type == "cpu" and not self.weight.any().item()
 
 
 class Corrector:
@@ -60,62 +54,55 @@ class Corrector:
 
     Args:
         settings: Which discrepancy, adaptivity and measure.
-        strengths: The numbers among the settings; for a stack of M models each may be `[M]`.
         sum_over_workers: Adds a small tensor up over all workers; None where there is one.
     """
 
     def __init__(
-        self,
-        settings: IpgSettings,
-        strengths: Strengths,
-        sum_over_workers: Callable[[Tensor], Tensor] | None = None,
+        self, settings: IpgSettings, sum_over_workers: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        self._settings, self._strengths, self._sum_over_workers = settings, strengths, sum_over_workers
+        self._settings, self._sum_over_workers = settings, sum_over_workers
         self._discrepancy = DISCREPANCIES[settings.discrepancy]
         self._adaptivity = ADAPTIVITIES[settings.adaptivity]
 
-    def activations(self, model: Network, pairs: PairBatch) -> Activations:
+    def activations(self, model: Classifier, pairs: PairBatch) -> Activations:
         """Those of pair members, first members before second ones, in one forward pass."""
         return self._forward(model, [pairs.a, pairs.b])[1]
 
-    def joint_activations(self, model: Network, x: Tensor, pairs: PairBatch) -> tuple[Tensor, Activations]:
+    def joint_activations(self, model: Classifier, x: Tensor, pairs: PairBatch) -> tuple[Tensor, Activations]:
         """Features of a batch, and the activations of pair members, in one forward pass."""
         return self._forward(model, [x, pairs.a, pairs.b])
 
-    def _forward(self, model: Network, parts: Sequence[Tensor]) -> tuple[Tensor, Activations]:
-        dim = model.lead
-        sizes = [part.shape[dim] for part in parts]
-        x = joined(parts, dim)
+    def _forward(self, model: Classifier, parts: Sequence[Tensor]) -> tuple[Tensor, Activations]:
+        sizes = [len(part) for part in parts]
+        x = torch.cat(list(parts))
         if not self._settings.hidden_weight:
             z, layers = model.features(x), []
         else:
             with model.recording_hidden() as layers:
                 z = model.features(x)
         # One split each: its backward pass is one copy, where that of every slice would fill a gradient of its own.
-        *task, a, b = torch.split(z, sizes, dim=dim)
-        hidden = [torch.split(layer, sizes, dim=dim)[-2:] for layer in layers]
-        members = z.detach().narrow(dim, sum(sizes[:-2]), sum(sizes[-2:]))
+        *task, a, b = torch.split(z, sizes)
+        hidden = [torch.split(layer, sizes)[-2:] for layer in layers]
+        members = z.detach().narrow(0, sum(sizes[:-2]), sum(sizes[-2:]))
         return task[0] if task else a, Activations(a, b, members, hidden)
 
-    def discrepancy(self, model: Network, pairs: Activations) -> Tensor:
-        """D of pair members, 0-dim; of a stack `[M]`."""
+    def discrepancy(self, model: Classifier, pairs: Activations, hidden_weight: Number) -> Tensor:
+        """D of pair members, 0-dim."""
         through = self._settings.through
         head: Head = ConstantHead(model.head) if through == "representation" else model.head
         a, b = (pairs.a.detach(), pairs.b.detach()) if through == "head" else (pairs.a, pairs.b)
         value = mean_distance(self._discrepancy(a, b, head), self._settings.norm)
         if self._settings.hidden_weight:
-            difference = hidden_difference(pairs.hidden, model.lead)
-            value = value + self._strengths.hidden_weight * difference
+            value = value + hidden_weight * hidden_difference(pairs.hidden)
         return value
 
-    def __call__(self, model: Network, pairs: Activations) -> Correction:
+    def __call__(self, model: Classifier, pairs: Activations, numbers: Numbers) -> Correction:
         """The correction that pair members ask for."""
-        discrepancy = self.discrepancy(model, pairs)
+        discrepancy = self.discrepancy(model, pairs, numbers.hidden_weight)
         measure = self._measure(model, pairs, discrepancy.detach())
-        weight = self._adaptivity(measure, self._strengths.invariance_threshold)
-        return Correction(discrepancy, weight, measure)
+        return Correction(discrepancy, self._adaptivity(measure, numbers.invariance_threshold), measure)
 
-    def _measure(self, model: Network, pairs: Activations, discrepancy: Tensor) -> Tensor:
+    def _measure(self, model: Classifier, pairs: Activations, discrepancy: Tensor) -> Tensor:
         """What the condition judges, over all workers' pairs."""
         if self._settings.measure == "rho":
             logits = model.head(pairs.members)

@@ -2,8 +2,7 @@
 
 Each takes the members' features `z_a, z_b` (`[P, d]`) and the head (`weight [K, d]`), and gives the *squared* distance
 of each pair, `[P]`, through which gradients flow into features and head alike. Doubling the network's outputs
-quadruples the first three of them. Of a stack of M models (features `[M, P, d]`, weight `[M, K, d]`) each gives
-`[M, P]`. `mean_distance` makes one number of them.
+quadruples the first three of them. `mean_distance` makes one number of them.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def feature(z_a: Tensor, z_b: Tensor, head: Head) -> Tensor:
 
 
 def mean_distance(squares: Tensor, norm: Norm) -> Tensor:
-    """A discrepancy's mean over pairs: of the squared distances `[..., P]`, or of the distances themselves.
+    """A discrepancy's mean over pairs: of the squared distances `[P]`, or of the distances themselves.
 
     A squared distance's gradient vanishes together with it; a plain one's keeps its length until members are equal,
     where it is 0.
@@ -100,7 +99,7 @@ class ConstantHead:
         return logits if self.bias is None else logits + self.bias.unsqueeze(-2)
 
 
-def hidden_difference(layers: Sequence[Sequence[Tensor]], lead: int = 0) -> Tensor:
+def hidden_difference(layers: Sequence[Sequence[Tensor]]) -> Tensor:
     """Squared distance of the members' hidden layers, summed over layers, as a mean over pairs (our extension).
 
     A layer of shape `[P, C, ...]` counts the sum over C and the mean over further positions. A correction at the
@@ -110,15 +109,14 @@ def hidden_difference(layers: Sequence[Sequence[Tensor]], lead: int = 0) -> Tens
 
     Args:
         layers: Of each layer, its outputs for first and for second members.
-        lead: 1 if the layers are of a stack of models, `[M, P, C, ...]`.
     """
-    return torch.stack([_layer_difference(a, b, lead) for a, b in layers]).sum(dim=0)
+    return torch.stack([_layer_difference(a, b) for a, b in layers]).sum(dim=0)
 
 
-def _layer_difference(a: Tensor, b: Tensor, lead: int) -> Tensor:
+def _layer_difference(a: Tensor, b: Tensor) -> Tensor:
     squared = (a - b).square()
-    if squared.dim() > lead + 2:
-        squared = squared.flatten(lead + 2).mean(dim=-1)
+    if squared.dim() > 2:
+        squared = squared.flatten(2).mean(dim=-1)
     return squared.sum(dim=-1).mean(dim=-1)
 
 

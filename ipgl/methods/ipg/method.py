@@ -12,29 +12,21 @@ One step: `step` prepares the pairs, `BalancedUpdate` takes the two gradients.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import fields
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import Choice, LogUniform, Range, Uniform
 from ipgl.data import Batch, PairBatch
-from ipgl.methods.base import (
-    Labelled,
-    MethodBase,
-    MethodContext,
-    Needs,
-    Optimisers,
-    StackedMethod,
-    StepReport,
-)
+from ipgl.methods.base import Labelled, MethodBase, MethodContext, Needs, Objectives, StepReport
 from ipgl.methods.ipg.augment import adversarial, augmented, drawn_moves, moved
 from ipgl.methods.ipg.condition import collapsed, overshot
 from ipgl.methods.ipg.correction import Corrector
-from ipgl.methods.ipg.settings import IpgSettings, Strengths
-from ipgl.methods.ipg.update import UPDATES
-from ipgl.models import Classifier, StackedClassifier
+from ipgl.methods.ipg.settings import IpgSettings, Numbers
+from ipgl.methods.ipg.update import UPDATES, OneStepUpdate
+from ipgl.models import Classifier
 
 
 class Ipg(MethodBase):
@@ -60,28 +52,11 @@ class Ipg(MethodBase):
         settings = settings.on(context.model)
         self.pairs_per_step = settings.pairs_per_step
         self._settings, self._context = settings, context
-        strengths = Strengths.of(settings)
-        self._corrector = Corrector(
-            settings, strengths, context.sum_over_workers if context.workers > 1 else None
-        )
-        self._update = UPDATES[settings.update](settings, strengths, self._corrector, context)
+        self._corrector = Corrector(settings, context.sum_over_workers if context.workers > 1 else None)
+        self._update = UPDATES[settings.update](settings, self._corrector, context)
         self._warmup_steps = settings.warmup_share * context.total_steps
+        self._warm = Numbers.of(settings)
         self._done = 0
-
-    @property
-    def stack_kind(self) -> Hashable | None:
-        """All settings but the numbers that a stack holds for each model; None for what is not stacked."""
-        settings = self._settings
-        if settings.adversarial.steps or settings.augment.mix or settings.every > 1:
-            return None
-        numbers = {field.name for field in fields(Strengths)} | {"warmup_share"}
-        kind = settings.model_dump_json(exclude=numbers)
-        return kind, bool(settings.hidden_weight), len(self._context.dataset.pairs)
-
-    @classmethod
-    def stacked(cls, members: Sequence[Ipg], optimisers: Optimisers) -> StackedMethod:
-        """IPG of several models."""
-        return _StackedIpg(members, optimisers)
 
     def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         """One update from a batch and invariance pairs."""
@@ -89,12 +64,7 @@ class Ipg(MethodBase):
         self._done += 1
         if self._done % self._settings.every:
             return self._plain_step(model, batch)
-        pairs = self._prepared(model, pairs)
-        return self._update(model, batch, pairs, self._settings.strength * self._warmth(0))
-
-    def _warmth(self, further: int) -> float:
-        """The share of the full strength in the last step, or so many steps later."""
-        return min(1.0, (self._done + further) / (self._warmup_steps + 1))
+        return self._update(model, batch, self._prepared(model, pairs), self.numbers(0))
 
     def _prepared(self, model: Classifier, pairs: PairBatch) -> PairBatch:
         pairs = augmented(pairs, self._settings.augment)
@@ -105,15 +75,68 @@ class Ipg(MethodBase):
             )
         return pairs
 
-    def _discrepancy(self, model: Classifier, pairs: PairBatch) -> torch.Tensor:
-        return self._corrector.discrepancy(model, self._corrector.activations(model, pairs))
+    def _discrepancy(self, model: Classifier, pairs: PairBatch) -> Tensor:
+        activations = self._corrector.activations(model, pairs)
+        return self._corrector.discrepancy(model, activations, self._settings.hidden_weight)
 
     def _plain_step(self, model: Classifier, batch: Batch) -> StepReport:
         loss = cross_entropy(model(batch.x), batch.y)
         self._context.optimiser.minimise(loss)
         return StepReport({"loss": loss.detach()})
 
-    def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, torch.Tensor]:
+    @property
+    def pack_kind(self) -> Hashable | None:  # type: ignore[override]  # read-only here
+        """All settings but `numbers`; None for what is not a pure function of one model, a batch and its pairs."""
+        settings = self._settings
+        pure = isinstance(self._update, OneStepUpdate) and settings.every == 1
+        if not pure or settings.adversarial.steps or settings.augment.mix:
+            return None
+        kind = settings.model_dump_json(exclude={*Numbers._fields, "warmup_share"})
+        return kind, bool(settings.hidden_weight), len(self._context.dataset.pairs)
+
+    def numbers(self, further: int) -> Numbers:
+        """Those of the last step, or of so many steps later."""
+        warmth = (self._done + further) / (self._warmup_steps + 1)
+        return self._warm if warmth >= 1 else Numbers.of(self._settings, warmth)
+
+    def moving(self) -> dict[str, Tensor]:
+        """The update's state."""
+        return self._update.moving
+
+    def draw(self, pairs: PairBatch) -> Tensor | None:
+        """A random move of each pair."""
+        return drawn_moves(pairs, self._settings.augment)
+
+    def changed(self, pairs: PairBatch, drawn: Tensor | None) -> PairBatch:
+        """The pairs, moved."""
+        return moved(pairs, drawn, self._settings.augment)
+
+    def objectives(
+        self,
+        model: Classifier,
+        batch: Labelled,
+        pairs: PairBatch | None,
+        numbers: Numbers,
+        moving: dict[str, Tensor],
+    ) -> Objectives:
+        """The update's."""
+        assert isinstance(self._update, OneStepUpdate)
+        assert pairs is not None, "the trainer gives pairs to a method that needs them"
+        return self._update.objectives(model, batch, pairs, numbers, moving)
+
+    def combine(
+        self, gradients: Sequence[Sequence[Tensor]], seen: dict[str, Tensor], numbers: Numbers
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """The update's."""
+        assert isinstance(self._update, OneStepUpdate)
+        return self._update.combine(gradients, seen, numbers)
+
+    def advance(self, steps: int, moving: dict[str, Tensor]) -> None:
+        """Go on as if the steps had been taken here."""
+        self._done += steps
+        self._update.moving = moving
+
+    def diagnose(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> dict[str, Tensor]:
         """Norms and cosine of the task's and the corrective gradient (of D, unweighted), and what has gone wrong."""
         assert pairs is not None, "the trainer gives pairs to a method that needs them"
         optimiser = self._context.optimiser
@@ -132,49 +155,10 @@ class Ipg(MethodBase):
 
     def state_dict(self) -> dict[str, Any]:
         """Steps done, and the update's own state."""
-        return {"done": self._done, "update": self._update.state_dict()}
+        return {"done": self._done, "update": self._update.moving}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._done = int(state["done"])
-        self._update.load_state_dict(state["update"])
-
-
-class _StackedIpg:
-    """IPG on a stack: the update of one model, whose numbers are `[M]`."""
-
-    def __init__(self, members: Sequence[Ipg], optimisers: Optimisers) -> None:
-        self._members = members
-        self._settings = members[0]._settings
-        device = optimisers.device
-        strengths = Strengths.stacked([member._settings for member in members], device)
-        corrector = Corrector(self._settings, strengths)
-        self._update = UPDATES[self._settings.update](self._settings, strengths, corrector, optimisers)
-        self._update.stack([member._update for member in members])
-        self._strength = torch.as_tensor(strengths.strength, device=device)
-        self._warms = any(member._warmth(1) < 1 for member in members)
-        self._steps = 0
-
-    @property
-    def draws(self) -> bool:
-        return self._settings.augment.moves
-
-    def draw(self, pairs: PairBatch) -> torch.Tensor | None:
-        return drawn_moves(pairs, self._settings.augment)
-
-    def changed(self, pairs: PairBatch, drawn: torch.Tensor | None) -> PairBatch:
-        return moved(pairs, drawn, self._settings.augment)
-
-    def step(self, model: StackedClassifier, batch: Labelled, pairs: PairBatch | None) -> StepReport:
-        assert pairs is not None, "the trainer gives pairs to a method that needs them"
-        self._steps += 1
-        strength = self._strength
-        if self._warms:
-            warmth = [member._warmth(self._steps) for member in self._members]
-            strength = strength * torch.tensor(warmth, device=strength.device)
-        return self._update(model, batch, pairs, strength)
-
-    def unstack(self, steps: int) -> None:
-        self._update.unstack([member._update for member in self._members])
-        for member in self._members:
-            member._done += steps
+        own = self._update.moving
+        self._update.moving = {name: value.to(own[name].device) for name, value in state["update"].items()}

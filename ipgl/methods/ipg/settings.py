@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from ipgl.config import Settings
+from ipgl.methods.base import Number
 from ipgl.models import Classifier
 
 
@@ -137,26 +135,29 @@ class IpgSettings(Settings):
         return self
 
 
-@dataclass(frozen=True)
-class Strengths:
-    """The numbers among the settings, by which trials of one kind may differ: of one model, or `[M]` of a stack."""
+class Numbers(NamedTuple):
+    """The numbers among the settings by which trials of one kind may differ, as of one step.
 
-    strength: float | Tensor
-    task_share: float | Tensor
-    invariance_threshold: float | Tensor
-    hidden_weight: float | Tensor
-    multiplier_rate: float | Tensor
+    Attributes:
+        strength: The setting, scaled by the warm-up.
+        log_strength: Natural logarithm of the setting itself, 0 where it is 0.
+    """
+
+    strength: Number
+    log_strength: Number
+    task_share: Number
+    invariance_threshold: Number
+    hidden_weight: Number
+    multiplier_rate: Number
 
     @classmethod
-    def of(cls, settings: IpgSettings) -> Strengths:
-        """Those of one model."""
-        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
-
-    @classmethod
-    def stacked(cls, settings: Sequence[IpgSettings], device: torch.device) -> Strengths:
-        """Those of several models, each `[M]`."""
-
-        def values(name: str) -> Tensor:
-            return torch.tensor([float(getattr(one, name)) for one in settings], device=device)
-
-        return cls(**{field.name: values(field.name) for field in fields(cls)})
+    def of(cls, settings: IpgSettings, warmth: float = 1.0) -> Numbers:
+        """Those of a step with a share `warmth` of the full strength."""
+        return cls(
+            settings.strength * warmth,
+            math.log(settings.strength) if settings.strength else 0.0,
+            settings.task_share,
+            settings.invariance_threshold,
+            settings.hidden_weight,
+            settings.multiplier_rate,
+        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +12,8 @@ from ipg_reference import LR, make_data, make_model, rho
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.ipg import Ipg, IpgSettings
 from ipgl.methods.ipg.reference import ipg_step
-from ipgl.models import Classifier, StackedClassifier
-from ipgl.training.stack import StackedOptimiser
+from ipgl.models import Classifier
+from ipgl.training.stack import Stack
 
 SHARE = 0.4
 
@@ -61,22 +59,9 @@ def test_the_method_takes_the_reference_s_step(
     assert report.scalars["corrected"].item() == (measure > threshold)
 
 
-def stacked(toys: Any, models: Sequence[Classifier], scale_task: bool, thresholds: Sequence[float]) -> Any:
-    """The methods of several models as one, and their stack."""
-    contexts = [toys.context(model, "sgd", lr=LR, momentum=0.0) for model in models]
-    members = [
-        Ipg(settings(scale_task, threshold), context)
-        for context, threshold in zip(contexts, thresholds, strict=True)
-    ]
-    stack = StackedClassifier(models)
-    optimiser = StackedOptimiser(stack, [context.optimiser for context in contexts])
-    optimisers = SimpleNamespace(optimiser=optimiser, device=torch.device("cpu"))
-    return Ipg.stacked(members, optimisers), stack
-
-
 @pytest.mark.parametrize("scale_task", [True, False])
-def test_each_model_of_a_stack_takes_the_reference_s_step(toys: Any, scale_task: bool) -> None:
-    """Also where the condition holds for some models of the stack and is violated for others."""
+def test_each_model_under_vmap_takes_the_reference_s_step(toys: Any, scale_task: bool) -> None:
+    """Also where the condition holds for some models and is violated for others."""
     models = [make_model() for _ in range(3)]
     for number, model in enumerate(models):
         with torch.no_grad():
@@ -87,13 +72,14 @@ def test_each_model_of_a_stack_takes_the_reference_s_step(toys: Any, scale_task:
         reference(model, batch, pairs, scale_task=scale_task, threshold=threshold)[0]
         for model, threshold in zip(models, thresholds, strict=True)
     ]
-    method, stack = stacked(toys, models, scale_task, thresholds)
-    together = SimpleNamespace(x=batch.x.expand(3, -1, -1), y=batch.y.expand(3, -1))
-    members = PairBatch(pairs.a.expand(3, -1, -1), pairs.b.expand(3, -1, -1), pairs.y.expand(3, -1))
-    report = method.step(stack, together, members)
+    contexts = [toys.context(model, "sgd", lr=LR, momentum=0.0) for model in models]
+    methods = [Ipg(settings(scale_task, t), context) for t, context in zip(thresholds, contexts, strict=True)]
+    stack = Stack(models, methods, [context.optimiser for context in contexts], key=None)
+    seen = {"x": batch.x, "y": batch.y, "a": pairs.a, "b": pairs.b, "labels": pairs.y}
+    report = stack.step(seen, shared=True)
     assert report.scalars["corrected"].tolist() == [1.0, 0.0, 1.0]
     for model, other in zip(models, expected, strict=True):
-        assert_equal(model, other, rtol=1e-6)  # a stack keeps its numbers in single precision
+        assert_equal(model, other)
 
 
 def test_it_fits_on_one_screen() -> None:
