@@ -86,6 +86,21 @@ def cut(run: TrainingRun, steps: int) -> None:
     run._marks = [run.done + steps]
 
 
+IPG_CASES: dict[str, Keywords] = {
+    "balanced": {},
+    "task scaled": {"scaled": "task", "norm": "plain", "through": "both"},
+    "by layer": {"balance_over": "layer", "discrepancy": "logit", "adaptivity": "proportional"},
+    "never violated": {"invariance_threshold": 1e6},
+    "warm-up": {"adaptivity": "proportional", "warmup_share": 0.3},
+    "additive": {"update": "additive", "discrepancy": "logit", "adaptivity": "off", "warmup_share": 0.5},
+    "hidden": {"update": "additive", "discrepancy": "centred_rationale", "hidden_weight": 0.1},
+    "shifted": {"update": "additive", "augment": {"shift_pixels": 1}},
+    "turned": {"update": "additive", "augment": {"rotate_degrees": 10.0, "flip": True}},
+    "lagrangian": {"update": "lagrangian", "discrepancy": "probability", "measure": "discrepancy"},
+    "lagrangian, warm-up": {"update": "lagrangian", "warmup_share": 0.5, "multiplier_rate": 1.0},
+    "projected": {"update": "projected", "discrepancy": "feature"},
+    "projected, none": {"update": "projected", "strength": 0.0, "adaptivity": "off"},
+}
 CASES: dict[str, Keywords] = {
     "erm": {"method": "erm"},
     "sgd, momentum": {"method": "erm", "optimiser": {"name": "sgd", "lr": 0.05}},
@@ -96,24 +111,8 @@ CASES: dict[str, Keywords] = {
     },
     "schedule": {"method": "erm", "schedule": ScheduleSettings(name="cosine", warmup_share=0.2)},
     "bfloat16": {"method": "erm", "precision": "bfloat16"},
-} | {
-    name: {"method": "ipg", "settings": settings}
-    for name, settings in {
-        "balanced": {},
-        "task scaled": {"scaled": "task", "norm": "plain", "through": "both"},
-        "by layer": {"balance_over": "layer", "discrepancy": "logit", "adaptivity": "proportional"},
-        "never violated": {"invariance_threshold": 1e6},
-        "warm-up": {"adaptivity": "proportional", "warmup_share": 0.3},
-        "additive": {"update": "additive", "discrepancy": "logit", "adaptivity": "off", "warmup_share": 0.5},
-        "hidden": {"update": "additive", "discrepancy": "centred_rationale", "hidden_weight": 0.1},
-        "shifted": {"update": "additive", "augment": {"shift_pixels": 1}},
-        "turned": {"update": "additive", "augment": {"rotate_degrees": 10.0, "flip": True}},
-        "lagrangian": {"update": "lagrangian", "discrepancy": "probability", "measure": "discrepancy"},
-        "lagrangian, warm-up": {"update": "lagrangian", "warmup_share": 0.5, "multiplier_rate": 1.0},
-        "projected": {"update": "projected", "discrepancy": "feature"},
-        "projected, none": {"update": "projected", "strength": 0.0, "adaptivity": "off"},
-    }.items()
 }
+CASES.update({name: {"method": "ipg", "settings": settings} for name, settings in IPG_CASES.items()})
 
 
 @pytest.mark.parametrize("seeds", ["one seed", "own seeds"])
@@ -122,7 +121,7 @@ def test_a_run_ends_as_it_does_alone(dataset: Dataset, exact: Dataset, case: str
     """Whatever trains beside it, also when one leaves and another one, which is elsewhere in its run, joins."""
     low = case == "bfloat16"
     data = dataset if low else exact
-    close: Keywords = {"rtol": 1e-2, "atol": 1e-3} if low else {"rtol": 1e-9, "atol": 1e-12}
+    close: Keywords = {"rtol": 1e-2, "atol": 3e-3} if low else {"rtol": 1e-9, "atol": 1e-12}
 
     def group() -> list[TrainingRun]:
         runs = [begin(data, number=n, seed=0 if seeds == "one seed" else n, **CASES[case]) for n in range(4)]
