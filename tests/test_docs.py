@@ -7,10 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Protocol
 
 import pytest
 import typer
@@ -53,14 +53,27 @@ def without_code(text: str) -> str:
     return re.sub(r"`[^`\n]*`", "", BLOCK.sub("", text))
 
 
-def commands(command: Any, name: str = "ipgl") -> Iterator[tuple[str, Any]]:
+class Parameter(Protocol):
+    """An argument or option of a command, as far as it is read."""
+
+    opts: list[str]
+
+
+class Command(Protocol):
+    """A command of the command line, as far as it is read."""
+
+    @property
+    def params(self) -> Sequence[Parameter]: ...
+
+
+def commands(command: Command, name: str = "ipgl") -> Iterator[tuple[str, Command]]:
     yield name, command
     for key, child in getattr(command, "commands", {}).items():
         yield from commands(child, f"{name} {key}")
 
 
 @pytest.fixture(scope="module")
-def known() -> dict[str, Any]:
+def known() -> dict[str, Command]:
     return dict(commands(typer.main.get_command(app)))
 
 
@@ -86,7 +99,7 @@ def test_no_picture_is_fetched_and_no_machine_is_named(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_commands_and_their_options_exist(page: Path, known: dict[str, Any]) -> None:
+def test_commands_and_their_options_exist(page: Path, known: dict[str, Command]) -> None:
     shown = [text for language, text in BLOCK.findall(page.read_text()) if not language]
     for line in "\n".join(shown).splitlines():
         found = re.match(r"(?:[A-Z_]+=\S+ )*(?:\S*/bin/)?(ipgl(?: [a-z-]+)*)([^#]*)", line)
@@ -101,14 +114,14 @@ def test_commands_and_their_options_exist(page: Path, known: dict[str, Any]) -> 
         assert set(re.findall(r"(?<!\S)--[a-z-]+", found[2])) <= options, line
 
 
-def studies() -> Iterator[Any]:
+def studies() -> Iterator[tuple[Path, str]]:
     for page in PAGES:
         for language, text in BLOCK.findall(page.read_text()):
             if language == "yaml" and {"name", "dataset", "model", "methods"} <= set(yaml.safe_load(text)):
-                yield pytest.param(text, id=named(page))
+                yield page, text
 
 
-@pytest.mark.parametrize("text", list(studies()))
+@pytest.mark.parametrize("text", [pytest.param(text, id=named(page)) for page, text in studies()])
 def test_complete_study_files_are_valid(text: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     # An own method would stay in the registry for the tests that follow.
@@ -117,7 +130,9 @@ def test_complete_study_files_are_valid(text: str, tmp_path: Path) -> None:
     assert load_plan(file).methods
 
 
-def test_every_command_and_option_is_in_the_reference(reference: ModuleType, known: dict[str, Any]) -> None:
+def test_every_command_and_option_is_in_the_reference(
+    reference: ModuleType, known: dict[str, Command]
+) -> None:
     text = reference.cli_reference()
     for name, command in known.items():
         assert re.search(rf"^##+ `{name}`$", text, re.MULTILINE), name
@@ -160,10 +175,11 @@ def test_every_setting_of_a_method_is_in_the_reference(reference: ModuleType) ->
 
 class TestLinksOutOfDocs:
     @pytest.fixture
-    def linked(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def linked(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
         pytest.importorskip("mkdocs", reason="the docs extra is not installed")
         monkeypatch.syspath_prepend(str(DOCS / "hooks"))
-        return load_hook("pages").linked
+        found: Callable[[str, str], str] = load_hook("pages").linked
+        return found
 
     @pytest.mark.parametrize(
         ("page", "text", "there"),
@@ -180,7 +196,9 @@ class TestLinksOutOfDocs:
             ("index.md", "![picture](../LICENSE)", "![picture](../LICENSE)"),
         ],
     )
-    def test_become_links_of_the_site_or_names(self, linked: Any, page: str, text: str, there: str) -> None:
+    def test_become_links_of_the_site_or_names(
+        self, linked: Callable[[str, str], str], page: str, text: str, there: str
+    ) -> None:
         assert linked(text, page) == there
 
 

@@ -134,7 +134,7 @@ def register_method(name: str, settings: type[Settings], source: str = "") -> Ca
     return register
 
 
-def _require_free(kind: str, name: str, registry: Mapping[str, Any], build: Any) -> None:
+def _require_free(kind: str, name: str, registry: Mapping[str, object], build: object) -> None:
     """Refuse a name that is no name, or that another component has; what is run again replaces its own."""
     import re
 
@@ -150,5 +150,5 @@ def _require_free(kind: str, name: str, registry: Mapping[str, Any], build: Any)
         )
 
 
-def _origin(build: Any) -> tuple[str, str]:
+def _origin(build: object) -> tuple[str, str]:
     return module_name(getattr(build, "__module__", "")), getattr(build, "__qualname__", repr(build))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -167,7 +167,7 @@ class Study:
 
 
 def run_study(
-    study: str | Path | Mapping[str, Any] | StudyConfig,
+    study: str | Path | Mapping[str, object] | StudyConfig,
     *,
     storage: str | None = None,
     address: str | None = None,
@@ -243,7 +243,7 @@ def load_study(name: str, storage: str = "runs") -> Study:
     return Study(stored_plan(folder), folder)
 
 
-def _plan(study: str | Path | Mapping[str, Any] | StudyConfig, storage: str | None) -> StudyPlan:
+def _plan(study: str | Path | Mapping[str, object] | StudyConfig, storage: str | None) -> StudyPlan:
     if isinstance(study, str | Path):
         return load_plan(Path(study), storage=storage)
     data = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -100,7 +100,7 @@ RANGES: dict[str, type[Uniform] | type[Int] | type[Choice]] = {
 }
 
 
-def parse_range(value: Any) -> Range | None:
+def parse_range(value: object) -> Range | None:
     """Read `{kind: [...]}`; anything that is not a range at all gives None.
 
     Raises:
@@ -152,7 +152,7 @@ def width_text(amount: float, unit: WidthUnit) -> str:
     return f"{number} {unit[:-1] if number == '1' and unit != 'wide' else unit}"
 
 
-def contains(space: Range, value: Scalar) -> bool:
+def contains(space: Range, value: object) -> bool:
     """Whether `value` is one that a search over `space` could draw."""
     if isinstance(space, Choice):
         return any(

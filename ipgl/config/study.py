@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -34,11 +34,12 @@ def _label(value: str) -> str:
     return value
 
 
-def _alignment(value: Any) -> Any:
+def _alignment(value: object) -> object:
     named = list(value.values()) if isinstance(value, dict) else value
-    listed = isinstance(named, list | tuple) and len(named) > 0
     if value not in ("auto", "none") and not (
-        listed and all(isinstance(v, int | str) and not isinstance(v, bool) for v in named)
+        isinstance(named, list | tuple)
+        and len(named) > 0
+        and all(isinstance(v, int | str) and not isinstance(v, bool) for v in named)
     ):
         raise ValueError(
             "input should be auto, none, or each class's attribute value, by name or number: "
@@ -80,7 +81,7 @@ class Component(BaseModel):
     name: str
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Everything but the name."""
         return dict(self.model_extra or {})
 
@@ -179,7 +180,7 @@ class EvaluationSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_resamples(cls, data: Any) -> Any:
+    def _without_resamples(cls, data: object) -> object:
         """Drop the key `resamples`, which study files of earlier versions may hold."""
         return {k: v for k, v in data.items() if k != "resamples"} if isinstance(data, dict) else data
 
@@ -241,7 +242,7 @@ class StudyConfig(Settings):
     question: str = Field("", description="What the study asks, in a sentence; shown in the report.")
     dataset: Component
     model: Component
-    methods: dict[Label, dict[str, Any]] = Field(
+    methods: dict[Label, dict[str, object]] = Field(
         min_length=1,
         description="Label -> settings; values or search ranges. `method` names another entry than the label.",
     )

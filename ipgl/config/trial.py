@@ -43,6 +43,6 @@ class TrialConfig(Settings):
         return f"{self.label}-{self.phase}-s{self.seed}-{config_hash(self.model_dump(mode='json'))[:10]}"
 
 
-def config_hash(data: Any) -> str:
+def config_hash(data: object) -> str:
     """SHA-256 of the canonical JSON of `data`."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -6,7 +6,6 @@ import inspect
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -66,7 +65,7 @@ def violations_of(error: ValidationError, model: type[BaseModel], prefix: KeyPat
     return violations
 
 
-def _value_message(rule: str, value: Any) -> str:
+def _value_message(rule: str, value: object) -> str:
     rule = rule.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if ", but got" in rule or isinstance(value, BaseModel):
         return rule
@@ -96,7 +95,7 @@ def _is_union_tag(part: str | int) -> bool:
 
 def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that the settings class at `path` below `model` knows."""
-    current: Any = model
+    current: object = model
     for part in path:
         candidates = [
             cls for cls in _models_in(current) if isinstance(part, str) and part in cls.model_fields
@@ -108,7 +107,7 @@ def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     return [name for cls in _models_in(current) for name in cls.model_fields]
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _models_in(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, list):
         return [cls for item in annotation for cls in _models_in(item)]
     if inspect.isclass(annotation) and not typing.get_args(annotation):

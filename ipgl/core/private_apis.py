@@ -6,10 +6,13 @@ of a package is found there. The packages are imported inside the functions, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
@@ -21,7 +24,7 @@ def autoscaler_limits() -> dict[str, float]:
     """
     from ray._private.state import state
 
-    limits: dict[str, Any] = state.get_max_resources_from_cluster_config() or {}
+    limits: dict[str, float] = state.get_max_resources_from_cluster_config() or {}
     return {name: float(limit) for name, limit in limits.items()}
 
 
@@ -79,7 +82,9 @@ def files_in_ray_package(folder: Path, excludes: tuple[str, ...]) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def watch_operations(seen: Callable[[Any, Any, Any, Any], None]) -> AbstractContextManager[Any]:
+def watch_operations(
+    seen: Callable[[OpOverload, tuple[object, ...], dict[str, object], object], None],
+) -> AbstractContextManager[object]:
     """Have every tensor operation inside told to `seen`: below autograd, `vmap` and autocast, as kernels run.
 
     Modes of torch's dispatcher are documented, but live in a private module; and they load torch's compiler (135 MB) on
@@ -95,7 +100,13 @@ def watch_operations(seen: Callable[[Any, Any, Any, Any], None]) -> AbstractCont
         def _should_skip_dynamo(cls) -> bool:
             return False
 
-        def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self,
+            operation: OpOverload,
+            types: Sequence[type],
+            args: tuple[object, ...] = (),
+            kwargs: dict[str, object] | None = None,
+        ) -> object:
             kwargs = kwargs or {}
             result = operation(*args, **kwargs)
             seen(operation, args, kwargs, result)

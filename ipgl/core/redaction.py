@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import overload
 
 MASK = "***"
 
@@ -27,7 +27,19 @@ def names_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-def redacted(value: Any) -> Any:
+@overload
+def redacted(value: str) -> str: ...
+
+
+@overload
+def redacted(value: Mapping[str, object]) -> dict[str, object]: ...
+
+
+@overload
+def redacted(value: object) -> object: ...
+
+
+def redacted(value: object) -> object:
     """The same data with credentials masked: those in URLs, and values whose key satisfies `names_secret`."""
     if isinstance(value, str):
         return without_credentials(value)

@@ -8,13 +8,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import ray
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ipgl.config import TrialConfig
+from ipgl.config.ranges import Scalar
 from ipgl.core.errors import ResourceError
 from ipgl.core.private_apis import LOOPBACK_SWITCH
 from ipgl.execution.capacity import trial_slots
@@ -55,7 +55,7 @@ class RayEngine:
     address: str | None = None
     _packing: dict[str, str] = field(default_factory=dict, init=False)
     _pool: Pool | None = field(default=None, init=False)
-    _datasets: dict[str, Any] = field(default_factory=dict, init=False)
+    _datasets: dict[str, object] = field(default_factory=dict, init=False)
     _workloads: dict[str, Workload] = field(default_factory=dict, init=False)
     _environment: dict[str, str | None] = field(default_factory=dict, init=False)
 
@@ -167,7 +167,7 @@ class RayEngine:
     def _recorder(self) -> TrialRecorder:
         return TrialRecorder(self.folder, self.events)
 
-    def _shared(self, configs: Sequence[TrialConfig]) -> dict[str, Any]:
+    def _shared(self, configs: Sequence[TrialConfig]) -> dict[str, object]:
         """What these trials read, as far as they share it; it stays in the object store while the study lasts."""
         found = put_datasets(configs, self._datasets)
         self._datasets |= found
@@ -210,7 +210,9 @@ class RayEngine:
                 run_tuner(function, record, trials, layout.at_once, searcher=searcher, scheduler=scheduler)
             else:
                 self._pool = self._pool or Pool(self.plan.config.resources)
-                given = [{"final": number} if function.finals else {} for number in range(trials)]
+                given: list[dict[str, Scalar]] = [
+                    {"final": number} if function.finals else {} for number in range(trials)
+                ]
                 PooledTrials(
                     self._pool, function, layout, record, given, searcher=searcher, scheduler=scheduler
                 ).run()

@@ -9,7 +9,7 @@ from ipgl.config import TrialConfig
 from ipgl.core.retry import is_permanent
 from ipgl.evaluation import Failure
 from ipgl.execution.events import Events
-from ipgl.execution.trial_function import SCORE, failure_of
+from ipgl.execution.trial_function import SCORE, TuneResult, failure_of
 from ipgl.storage.study_dir import StudyFolder
 from ipgl.trial.records import base_result, stopped_result
 
@@ -34,7 +34,7 @@ class TrialRecorder:
         """A trial has been started."""
         self._events.began(config)
 
-    def reported(self, config: TrialConfig, row: dict[str, float]) -> None:
+    def reported(self, config: TrialConfig, row: TuneResult) -> None:
         """A trial has reported its score."""
         self._events.reported(config, float(row.get(SCORE, float("nan"))))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import ray
 from ray.exceptions import ObjectStoreFullError, RayError
@@ -18,7 +17,7 @@ _MOST_SETS = 4
 _STORE_SHARE = 0.5  # of the object store, for one data set
 
 
-def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, Any]) -> dict[str, Any]:
+def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, object]) -> dict[str, object]:
     """Put what these trials read into the object store, as far as that is worth it.
 
     This process forgets its own copies.
@@ -51,7 +50,7 @@ def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, Any]) -> di
     return found
 
 
-def take_datasets(references: Mapping[str, Any]) -> None:
+def take_datasets(references: Mapping[str, object]) -> None:
     """Let trials of this process read from the object store what is there."""
     for component, reference in references.items():
         if not is_shared(component):

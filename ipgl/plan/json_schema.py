@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TypedDict
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -16,10 +16,34 @@ from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.tracking import TRACKERS
 
-_NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-_RANGE_KINDS = {name: _NUMBERS for name in ("uniform", "log_uniform", "int", "log_int")} | {
-    "choice": {"type": "array", "minItems": 1}
-}
+# A JSON Schema, of which only these keys are read or written here.
+Schema = TypedDict(
+    "Schema",
+    {
+        "$ref": str,
+        "$defs": dict[str, "Schema"],
+        "title": str,
+        "description": str,
+        "type": str,
+        "const": str,
+        "enum": list[str],
+        "anyOf": list["Schema"],
+        "items": "Schema",
+        "minItems": int,
+        "maxItems": int,
+        "properties": dict[str, "Schema"],
+        "additionalProperties": "Schema | bool",
+        "minProperties": int,
+        "maxProperties": int,
+        "required": list[str],
+    },
+    total=False,
+)
+
+_NUMBERS: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_RANGE_KINDS: dict[str, Schema] = {
+    name: _NUMBERS for name in ("uniform", "log_uniform", "int", "log_int")
+} | {"choice": {"type": "array", "minItems": 1}}
 
 
 # Names of the definitions made here; a hyphen, so that no class has one of them.
@@ -34,19 +58,18 @@ class _Classes:
 
     def __init__(self, classes: Iterable[type[BaseModel]]) -> None:
         found, schema = models_json_schema([(each, "validation") for each in dict.fromkeys(classes)])
-        self.definitions: dict[str, Any] = schema["$defs"]
+        self.definitions: dict[str, Schema] = schema["$defs"]
         self._names = {each: _target(reference) for (each, _), reference in found.items()}
 
-    def __getitem__(self, each: type[BaseModel]) -> dict[str, Any]:
-        found: dict[str, Any] = self.definitions[self._names[each]]
-        return found
+    def __getitem__(self, each: type[BaseModel]) -> Schema:
+        return self.definitions[self._names[each]]
 
-    def copy(self, each: type[BaseModel]) -> dict[str, Any]:
+    def copy(self, each: type[BaseModel]) -> Schema:
         """A copy of the class's schema, which may be changed."""
         return copy.deepcopy(self[each])
 
 
-def study_schema() -> dict[str, Any]:
+def study_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of study files."""
     datasets = {name: entry.settings for name, entry in DATASETS.items()}
     models = {name: entry.settings for name, entry in MODELS.items()}
@@ -74,7 +97,7 @@ def study_schema() -> dict[str, Any]:
     return schema
 
 
-def _components(entries: Mapping[str, type[BaseModel]], classes: _Classes) -> dict[str, Any]:
+def _components(entries: Mapping[str, type[BaseModel]], classes: _Classes) -> Schema:
     """A schema with one alternative per registry entry, distinguished by `name`."""
     alternatives = []
     for name, settings in entries.items():
@@ -90,13 +113,13 @@ def _methods(
     datasets: Mapping[str, type[BaseModel]],
     models: Mapping[str, type[BaseModel]],
     classes: _Classes,
-) -> dict[str, Any]:
+) -> Schema:
     """The schema of `methods`: for each label its method's settings, or search ranges, and overrides of sections."""
 
-    def searchable(*several: type[BaseModel]) -> dict[str, Any]:
+    def searchable(*several: type[BaseModel]) -> Schema:
         return {"anyOf": [_searchable(classes[each], classes.definitions) for each in dict.fromkeys(several)]}
 
-    overrides = {
+    overrides: dict[str, Schema] = {
         "training": searchable(TrainingSettings),
         "dataset": searchable(*datasets.values()),
         "model": searchable(*models.values()),
@@ -107,14 +130,14 @@ def _methods(
         },
     }
     classes.definitions.update({f"{name}-override": schema for name, schema in overrides.items()})
-    shared = {name: {"$ref": f"#/$defs/{name}-override"} for name in overrides}
-    by_method = {}
+    shared: dict[str, Schema] = {name: {"$ref": f"#/$defs/{name}-override"} for name in overrides}
+    by_method: dict[str, Schema] = {}
     for name, settings in methods.items():
         own = _searchable(classes[settings], classes.definitions)
         own["properties"] = {"method": {"const": name}, **own.get("properties", {}), **shared}
         by_method[name] = own
-    named = {name: {**own, "title": name} for name, own in by_method.items()}
-    others = [{**own, "required": ["method"]} for own in by_method.values()]
+    named: dict[str, Schema] = {name: {**own, "title": name} for name, own in by_method.items()}
+    others: list[Schema] = [{**own, "required": ["method"]} for own in by_method.values()]
     return {
         "type": "object",
         "minProperties": 1,
@@ -123,10 +146,10 @@ def _methods(
     }
 
 
-def _searchable(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+def _searchable(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     """The same schema, which allows a search range in place of every value, also in nested mappings."""
 
-    def opened(value: dict[str, Any]) -> dict[str, Any]:
+    def opened(value: Schema) -> Schema:
         nested = definitions.get(_target(value), {})
         return _searchable(nested, definitions) if "properties" in nested else value
 
@@ -141,13 +164,12 @@ def _searchable(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[
     return schema
 
 
-def _target(reference: Mapping[str, Any]) -> str:
+def _target(reference: Mapping[str, object]) -> str:
     """Name of the definition to which a schema refers; empty if it is no reference."""
-    found: str = reference.get("$ref", "").rpartition("/")[2]
-    return found
+    return str(reference.get("$ref", "")).rpartition("/")[2]
 
 
-def _used(node: Any, definitions: Mapping[str, Any]) -> set[str]:
+def _used(node: object, definitions: dict[str, Schema]) -> set[str]:
     """Names of the definitions that a schema uses, directly or through others."""
     used: set[str] = set()
     waiting = [node]

@@ -44,12 +44,14 @@ class MethodPlan:
 
     label: str
     method: str
-    sections: dict[str, dict[str, Any]]
+    sections: dict[str, dict[str, object]]
     space: dict[str, Range]
     start: tuple[dict[str, Scalar], ...]
 
 
-def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[MethodPlan, list[Violation]]:
+def read_method(
+    config: StudyConfig, label: str, raw: dict[str, object]
+) -> tuple[MethodPlan, list[Violation]]:
     """The plan of a method's entry, and the problems of its form; its values are not checked yet.
 
     Args:
@@ -72,7 +74,7 @@ def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[M
         if not isinstance(tree, dict):
             problems.append(Violation((*path, name), f"this section is a mapping, but got {tree!r}"))
             continue
-        fixed: dict[str, Any] = {}
+        fixed: dict[str, object] = {}
         for keys, value in _leaves(tree):
             if any("." in key for key in keys):
                 message = "a key has no dot in it; write nested keys as nested mappings"
@@ -81,7 +83,8 @@ def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[M
             try:
                 found = parse_range(value)
             except RangeError as error:
-                problems.append(Violation((*path, *prefix, *keys, next(iter(value))), str(error)))
+                kind = next(iter(cast(dict[str, object], value)))
+                problems.append(Violation((*path, *prefix, *keys, kind), str(error)))
                 continue
             if found is None:
                 assign(fixed, keys, value)
@@ -94,7 +97,7 @@ def read_method(config: StudyConfig, label: str, raw: dict[str, Any]) -> tuple[M
 
 
 def _start_points(
-    path: KeyPath, raw: Any, space: dict[str, Range]
+    path: KeyPath, raw: object, space: dict[str, Range]
 ) -> tuple[list[dict[str, Scalar]], list[Violation]]:
     if not isinstance(raw, list) or not all(isinstance(point, dict) for point in raw):
         return [], [
@@ -135,7 +138,7 @@ def value_problems(document: Document, config: StudyConfig, plan: MethodPlan) ->
             if key in plan.space and not problem.message.startswith("unknown key"):
                 if key != varied:
                     continue  # reported with its own probe
-                bounds = (*path, next(iter(_value_at(document.data, path))))
+                bounds = (*path, _range_kind(document, path))
                 path = (*bounds, number)
                 if path not in document.lines:  # a probe between the bounds
                     if any(known[:-1] == bounds for known in problems):
@@ -146,7 +149,7 @@ def value_problems(document: Document, config: StudyConfig, plan: MethodPlan) ->
 
 
 def _section_problems(
-    document: Document, config: StudyConfig, plan: MethodPlan, sections: dict[str, dict[str, Any]]
+    document: Document, config: StudyConfig, plan: MethodPlan, sections: dict[str, dict[str, object]]
 ) -> Iterator[Violation]:
     own: KeyPath = ("methods", plan.label)
     classes: dict[str, tuple[type[BaseModel], KeyPath]] = {
@@ -182,7 +185,7 @@ def _section_problems(
                 )
 
 
-def resolved_sections(plan: MethodPlan, sampled: Mapping[str, Scalar]) -> dict[str, dict[str, Any]]:
+def resolved_sections(plan: MethodPlan, sampled: Mapping[str, Scalar]) -> dict[str, dict[str, object]]:
     """The sections of a method's plan with the sampled hyperparameters, which are given by dotted keys."""
     sections = copy.deepcopy(plan.sections)
     for key, value in sampled.items():
@@ -192,7 +195,7 @@ def resolved_sections(plan: MethodPlan, sampled: Mapping[str, Scalar]) -> dict[s
     return sections
 
 
-def _leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(tree: dict[str, object], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
     """The values of a nested mapping with their keys; search ranges and empty mappings are values."""
     for key, value in tree.items():
         if isinstance(value, dict) and value and not _is_range(value):
@@ -208,7 +211,7 @@ def _is_range(value: object) -> bool:
         return True
 
 
-def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+def _merged(base: dict[str, object], override: dict[str, object]) -> dict[str, object]:
     merged = copy.deepcopy(base)
     for key, value in override.items():
         inherited = merged.get(key)
@@ -218,17 +221,20 @@ def _merged(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _value_at(data: Any, path: KeyPath) -> Any:
+def _range_kind(document: Document, path: KeyPath) -> str:
+    """The key of the search range that the document has at `path`."""
+    data: Any = document.data
     for part in path:
         data = data[part]
-    return data
+    return str(next(iter(data)))
 
 
-def assign(tree: dict[str, Any], keys: tuple[str, ...] | list[str], value: object) -> None:
+def assign(tree: dict[str, object], keys: tuple[str, ...] | list[str], value: object) -> None:
     """Set a value in a nested mapping, of which missing levels are made."""
     *parents, last = keys
     for key in parents:
-        if not isinstance(tree.get(key), dict):
-            tree[key] = {}
-        tree = tree[key]
+        below = tree.get(key)
+        if not isinstance(below, dict):
+            tree[key] = below = {}
+        tree = below
     tree[last] = value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 from ipgl.config import SearchSettings, Source, StudyConfig, Violation
 from ipgl.config.document import KeyPath
@@ -87,7 +87,7 @@ def vary_problems(config: StudyConfig) -> list[Violation]:
 
 
 def fixed_seed_problems(
-    config: StudyConfig, label: str, raw: Mapping[str, Any], space: Collection[str]
+    config: StudyConfig, label: str, raw: Mapping[str, object], space: Collection[str]
 ) -> list[Violation]:
     """Violations of a method's entry: seeds that it fixes or searches although `search.vary` draws them for all.
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from ipgl.config import (
     Component,
@@ -189,5 +188,5 @@ def make_plan(document: Document) -> StudyPlan:
     return StudyPlan(document, config, tuple(plans))
 
 
-def _complete(settings: type[Settings], name: str, values: dict[str, Any]) -> Component:
+def _complete(settings: type[Settings], name: str, values: dict[str, object]) -> Component:
     return Component.model_validate({"name": name, **settings.model_validate(values).model_dump(mode="json")})

@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import yaml
 
@@ -133,7 +132,7 @@ def configurations(summary: StudySummary) -> list[tuple[str, str]]:
     return [(name, as_yaml(config)) for name, config in study_configs(summary).items()]
 
 
-def as_yaml(data: Mapping[str, Any]) -> str:
+def as_yaml(data: Mapping[str, object]) -> str:
     """The data as YAML, credentials masked."""
     plain = json.loads(json.dumps(redacted(data), default=str))  # YAML has no word for a tuple or a path
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)

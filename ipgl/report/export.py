@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.redaction import redacted
@@ -121,7 +121,7 @@ def _estimate(name: str, estimate: Estimate) -> Row:
     return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def _prefixed(prefix: str, values: Mapping[str, Any]) -> Row:
+def _prefixed(prefix: str, values: Mapping[str, object]) -> Row:
     plain = (str, int, float, bool, type(None))
     return {f"{prefix}{k}": v if isinstance(v, plain) else setting(v) for k, v in redacted(values).items()}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 from ipgl.evaluation.curve_types import GENERAL_MIXTURE, MIXTURE
 
@@ -80,7 +79,7 @@ def number(value: float) -> str:
     return _signed(value, 3) if finite(value) else MISSING
 
 
-def setting(value: Any) -> str:
+def setting(value: object) -> str:
     """A hyperparameter as short text; YAML's words for the values that have one."""
     if isinstance(value, float):
         return f"{value:.4g}"

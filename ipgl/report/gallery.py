@@ -57,7 +57,7 @@ class EncodedPicture:
     crisp: bool
 
 
-def encode_picture(picture: Picture, alt: str) -> EncodedPicture:
+def encode_picture(picture: NDArray[np.generic], alt: str) -> EncodedPicture:
     """Encode the picture as a PNG in a data URL.
 
     Args:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -140,7 +139,7 @@ def write_report(
     return write_text(path, render_report(results, gallery, how_to=how_to))
 
 
-def _tables(results: StudyResults) -> dict[str, Any]:
+def _tables(results: StudyResults) -> dict[str, object]:
     """The template's variables of the findings and of the tables without a figure."""
     summary = results.summary
     return {
@@ -163,7 +162,7 @@ def _tables(results: StudyResults) -> dict[str, Any]:
     }
 
 
-def _figures(results: StudyResults) -> dict[str, Any]:
+def _figures(results: StudyResults) -> dict[str, object]:
     """The template's variables of the figures, and the legend that they share."""
     styles = method_styles([method.label for method in results.summary.methods])
     return {
@@ -185,7 +184,7 @@ def _figures(results: StudyResults) -> dict[str, Any]:
     }
 
 
-def _failures(results: StudyResults) -> dict[str, Any]:
+def _failures(results: StudyResults) -> dict[str, object]:
     """The template's variables of the runs that failed or were stopped."""
     failures = failure_rows(results)
     return {
@@ -196,7 +195,7 @@ def _failures(results: StudyResults) -> dict[str, Any]:
     }
 
 
-def _provenance(summary: StudySummary, how_to: Sequence[str]) -> dict[str, Any]:
+def _provenance(summary: StudySummary, how_to: Sequence[str]) -> dict[str, object]:
     """The template's variables of the commands, settings and versions that the results come from."""
     winners = {
         method.label: method.hyperparameters for method in summary.methods if method.winner is not None
@@ -249,7 +248,7 @@ def _plot(
     name: str,
     figure: go.Figure,
     table: DataTable | None,
-    labels: Sequence[str] | dict[str, Any] = (),
+    labels: Collection[str] = (),
     note: str = "",
 ) -> Plot:
     """The figure without what the page adds: title, theme, and the keys of `labels`, which its buttons show."""
@@ -272,7 +271,7 @@ def _breakable(name: str) -> Markup:
     return Markup(re.sub(r"([_./-])", r"\1<wbr>", str(escape(name))))
 
 
-def _json(data: Any) -> Markup:
+def _json(data: object) -> Markup:
     """JSON that is safe inside a script element: nothing in it can close the element or open a comment."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from ipgl.config.ranges import Range, RangeError, parse_range
 from ipgl.evaluation.curve_types import MIXTURE, MIXTURES, CurveType, curve_type
@@ -95,7 +94,7 @@ def empty_groups(results: StudyResults) -> list[GroupCount]:
     return [found[key] for key in sorted(found)]
 
 
-def study_configs(summary: StudySummary) -> dict[str, Mapping[str, Any]]:
+def study_configs(summary: StudySummary) -> dict[str, Mapping[str, object]]:
     """The configuration by study name; several where studies are compared."""
     held = summary.config.get("studies")
     if isinstance(held, Mapping) and held and all(isinstance(config, Mapping) for config in held.values()):
@@ -103,11 +102,11 @@ def study_configs(summary: StudySummary) -> dict[str, Mapping[str, Any]]:
     return {summary.study: summary.config}
 
 
-def configured_values(summary: StudySummary, *path: str) -> list[Any]:
+def configured_values(summary: StudySummary, *path: str) -> list[object]:
     """The distinct values that the studies' configurations hold under `path`, in their order."""
-    found: list[Any] = []
+    found: list[object] = []
     for config in study_configs(summary).values():
-        value: Any = config
+        value: object = config
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
         if value is not None and value not in found:
@@ -127,7 +126,7 @@ def search_ranges(summary: StudySummary, label: str) -> dict[str, Range]:
     return dict(_ranges(settings)) if isinstance(settings, Mapping) else {}
 
 
-def _ranges(settings: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Range]]:
+def _ranges(settings: Mapping[str, object], path: str = "") -> Iterable[tuple[str, Range]]:
     for key, value in settings.items():
         try:
             found = parse_range(value)
@@ -177,7 +176,7 @@ def _conflicting_share(groups: Sequence[GroupEstimate]) -> float | None:
     return found if total else None
 
 
-def _training_severity(dataset: Any) -> float | None:
+def _training_severity(dataset: object) -> float | None:
     if not isinstance(dataset, Mapping):
         return None
     stated = dataset.get("train_agreements", dataset.get("train_agreement"))

@@ -7,7 +7,6 @@ storage are added to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -40,7 +39,7 @@ class SearchStudy:
         for point in first:
             self._study.enqueue_trial(dict(point))
 
-    def add(self, parameters: Mapping[str, Any], score: float) -> None:
+    def add(self, parameters: Mapping[str, Scalar], score: float) -> None:
         """Add a trial that ended before this study was created."""
         self._study.add_trial(
             create_trial(
@@ -51,7 +50,7 @@ class SearchStudy:
             )
         )
 
-    def ask(self, key: str) -> dict[str, Any]:
+    def ask(self, key: str) -> dict[str, Scalar]:
         """Propose hyperparameters for trial `key`; while it runs, further calls return the same ones."""
         if key not in self._asked:
             self._asked[key] = self._study.ask(fixed_distributions=self._space)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from ipgl.core.errors import StudyStateError
 from ipgl.core.retry import retrying
@@ -14,7 +14,7 @@ from ipgl.core.retry import retrying
 _T = TypeVar("_T", bound=BaseModel)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> JsonValue:
     """The decoded content of a JSON file; None if there is no such file.
 
     Raises:
@@ -22,13 +22,14 @@ def read_json(path: Path) -> Any:
         OSError: It cannot be read.
     """
     try:
-        return json.loads(retrying(lambda: path.read_text(encoding="utf-8")))
+        content: JsonValue = json.loads(retrying(lambda: path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise StudyStateError(
             f"{path}: not valid JSON ({error}); restore the file or remove the run"
         ) from None
+    return content
 
 
 def read_model(path: Path, kind: type[_T]) -> _T | None:

@@ -15,11 +15,11 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial, update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ipgl.core.errors import StudyStateError
 from ipgl.core.redaction import without_credentials
@@ -222,7 +222,7 @@ class Remote:
         with suppress(FileNotFoundError):
             self._retry(partial(self.system.rm_file, self._at(name)))
 
-    def _fetch(self, path: Path, info: dict[str, Any]) -> None:
+    def _fetch(self, path: Path, info: Mapping[str, object]) -> None:
         name, signature = self._name(path), _signature(info)
         if self._known.get(name) == signature and path.exists():
             return
@@ -273,7 +273,7 @@ def _private_folder() -> Path:
     return folder
 
 
-def _signature(info: dict[str, Any]) -> tuple[object, ...]:
+def _signature(info: Mapping[str, object]) -> tuple[object, ...]:
     return tuple(str(info.get(name)) for name in _SIGNATURE)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict, cast
 
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.errors import StudyStateError
@@ -64,7 +65,7 @@ class StudyFolder:
         remote = remote_at(storage)
         return cls(remote.local / name, remote)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[[str, str], StudyFolder], tuple[str, str]]:
         return (StudyFolder.at, (self.storage, self.name))  # another process has local copies of its own
 
     @property
@@ -148,8 +149,7 @@ class StudyFolder:
         Raises:
             StudyStateError: The file is damaged; this holds for the other `read_` methods, too.
         """
-        state: StudyState | None = read_json(self._current(self.files.state))
-        return state
+        return cast(StudyState | None, read_json(self._current(self.files.state)))
 
     def write_winners(self, winners: dict[str, str | None]) -> None:
         """Record the winner of each label: a trial key, or None if no trial completed."""
@@ -157,8 +157,7 @@ class StudyFolder:
 
     def read_winners(self) -> dict[str, str | None] | None:
         """The winners by label; None before the search has ended."""
-        winners: dict[str, str | None] | None = read_json(self._current(self.files.winners))
-        return winners
+        return cast(dict[str, str | None] | None, read_json(self._current(self.files.winners)))
 
     def write_summary(self, summary: StudySummary) -> None:
         """Record the results of the finished study."""

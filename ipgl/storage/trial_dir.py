@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from pydantic import BaseModel
 
@@ -103,7 +104,7 @@ class TrialFolder:
             StudyStateError: The file is not valid JSON.
         """
         download(self.remote, self.files.history)
-        return read_json(self.files.history) or []
+        return cast(list[dict[str, float]] | None, read_json(self.files.history)) or []
 
     def write_trace(self, rows: list[dict[str, float]]) -> None:
         """Record values of the training steps, rounded to six significant digits: only figures use them."""
@@ -118,7 +119,7 @@ class TrialFolder:
         """
         download(self.remote, self.files.trace)
         try:
-            return read_json(self.files.trace) or []
+            return cast(list[dict[str, float]] | None, read_json(self.files.trace)) or []
         except StudyStateError:
             return []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -225,9 +225,9 @@ def _loader(trial: TrialFolder) -> Callable[[], tuple[nn.Module, NDArray[np.floa
     return load
 
 
-def _flat(config: TrialConfig) -> dict[str, Any]:
+def _flat(config: TrialConfig) -> dict[str, object]:
     """A trial's settings of method, training, model and data set by dotted keys; the method's have no prefix."""
-    flat: dict[str, Any] = {"method": config.method.name, "model": config.model.name, "seed": config.seed}
+    flat: dict[str, object] = {"method": config.method.name, "model": config.model.name, "seed": config.seed}
     for prefix, values in (
         ("", config.method.settings),
         ("training.", config.training.model_dump(mode="json")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ipgl.config import Phase
 from ipgl.evaluation.run_result import RunResult
@@ -13,6 +13,7 @@ from ipgl.evaluation.study_summary import StudyResults
 
 if TYPE_CHECKING:
     import numpy as np
+    import plotly.graph_objects as go
     from numpy.typing import NDArray
     from torch import nn
 
@@ -31,11 +32,17 @@ class StudyView:
     study: str
     execution: str
     question: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
     config_hash: str = ""
     data_fingerprint: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     started_at: float | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Labels of the methods, in the order of the study file."""
+        held = self.config.get("methods")
+        return tuple(held) if isinstance(held, Mapping) else ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class DataView:
 
     name: str
     fingerprint: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     input_shape: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
     attribute_names: tuple[str, ...] = ()
@@ -99,7 +106,7 @@ class RunView:
     phase: Phase
     number: int
     seed: int
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
     rows: Sequence[Mapping[str, float]] = ()
     result: RunResult | None = None
     artifacts: Sequence[Path] = ()
@@ -136,7 +143,7 @@ class Tracker(Protocol):
         self,
         results: StudyResults,
         artifacts: Sequence[Path] = (),
-        figures: Mapping[str, Any] | None = None,
+        figures: Mapping[str, go.Figure] | None = None,
         answer: Sequence[str] = (),
         models: Sequence[ModelView] = (),
     ) -> None:

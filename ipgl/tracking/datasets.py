@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipgl.core.flatten import flatten
 from ipgl.evaluation.run_result import RunResult
@@ -46,8 +46,8 @@ def _source(data: DataView) -> str:
     return source if len(source) <= _LONGEST_SOURCE else json.dumps({"tags": {}})
 
 
-def _schema(data: DataView) -> dict[str, Any]:
-    def tensor(kind: str, *shape: int) -> dict[str, Any]:
+def _schema(data: DataView) -> dict[str, object]:
+    def tensor(kind: str, *shape: int) -> dict[str, object]:
         return {"type": "tensor", "tensor-spec": {"dtype": kind, "shape": [-1, *shape]}}
 
     # MLflow expects features and targets as JSON strings within JSON.
@@ -59,7 +59,7 @@ def _schema(data: DataView) -> dict[str, Any]:
     }
 
 
-def _profile(data: DataView, result: RunResult) -> dict[str, Any]:
+def _profile(data: DataView, result: RunResult) -> dict[str, object]:
     def named(counts: list[int]) -> dict[str, int]:
         return {
             f"{name_of(group.label, data.class_names)} / {name_of(group.attribute, data.attribute_names)}": count

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ipgl.evaluation.study_summary import StudyResults
 from ipgl.tracking.base import ModelView, RunView, StudyView
@@ -30,6 +30,9 @@ from ipgl.tracking.study_outcome import (
 )
 from ipgl.tracking.ui_links import models_link, study_links
 from ipgl.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 class MlflowTracker:
@@ -104,7 +107,7 @@ class MlflowTracker:
         self,
         results: StudyResults,
         artifacts: Sequence[Path] = (),
-        figures: Mapping[str, Any] | None = None,
+        figures: Mapping[str, go.Figure] | None = None,
         answer: Sequence[str] = (),
         models: Sequence[ModelView] = (),
     ) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ipgl.core.flatten import flatten
 from ipgl.evaluation.curve_types import curve_type
@@ -61,7 +61,7 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
+def parameter_texts(parameters: Mapping[str, object]) -> dict[str, str]:
     """Parameters as short text by accepted names; text stays as it is, anything else is written as JSON."""
     return {
         safe_name(key): truncated(
@@ -71,7 +71,7 @@ def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def study_parameters(study: StudyView) -> dict[str, Any]:
+def study_parameters(study: StudyView) -> dict[str, object]:
     """The study file without what is shown elsewhere or may hold an address."""
     elsewhere = ("name", "question", "tracking", "storage")
     return flatten({key: value for key, value in study.config.items() if key not in elsewhere})

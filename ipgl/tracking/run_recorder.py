@@ -30,7 +30,7 @@ class RunRecorder:
         """Remember the study; nothing is requested yet."""
         self._writer = writer
         self._study = study
-        self._colours = method_colours(study.view.config.get("methods", {}))
+        self._colours = method_colours(study.view.methods)
         self._verified: set[str] = set()
 
     def record(self, run: RunView) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ipgl.evaluation.guessing import guessing_words
 from ipgl.evaluation.run_result import Failure
@@ -128,7 +127,7 @@ def _percent(estimate: Estimate | None) -> str:
     )
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, default=str).strip('"')
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.study_summary import StudyResults
@@ -17,6 +17,9 @@ from ipgl.tracking.study_description import study_note
 from ipgl.tracking.tags import model_tags
 from ipgl.tracking.ui_links import artifact_link, shared_views
 from ipgl.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def write_metrics_and_files(
     study: OpenedStudy,
     results: StudyResults,
     artifacts: Sequence[Path],
-    figures: Mapping[str, Any],
+    figures: Mapping[str, go.Figure],
 ) -> None:
     """Log the summary's metrics, attach files and figures, and let the run table show the study's metrics."""
     summary = results.summary
@@ -61,7 +64,7 @@ def register_models(
     writer: Writer, study: OpenedStudy, models: Sequence[ModelView], runs: Sequence[RunResult]
 ) -> RegisteredModels:
     """Register the models under the study's name, one version each; one that is refused becomes a warning."""
-    labels = dict.fromkeys([*study.view.config.get("methods", {}), *(model.label for model in models)])
+    labels = dict.fromkeys([*study.view.methods, *(model.label for model in models)])
     aliases = legal_aliases(labels)
     points = {run.trial: scalar_points(run) for run in runs}
     uris: dict[str, str] = {}

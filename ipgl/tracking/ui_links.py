@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 from urllib.parse import quote
 
 from ipgl.evaluation.curve_types import MIXTURES, CurveType, curve_type
@@ -89,7 +88,7 @@ def _curves(methods: Iterable[MethodSummary]) -> list[str]:
     return list(dict.fromkeys(name for method in methods for name in method.curves)) or list(_USUAL_CURVES)
 
 
-def _section() -> dict[str, Any]:
+def _section() -> dict[str, object]:
     return {
         "uuid": _SECTION,
         "name": "Robustness",
@@ -102,7 +101,7 @@ def _section() -> dict[str, Any]:
     }
 
 
-def _chart(curve: CurveType) -> dict[str, Any]:
+def _chart(curve: CurveType) -> dict[str, object]:
     """A line chart with the curve of every run, by the fewest keys that MLflow draws one from.
 
     The whole view must stay below 5000 characters, which older servers take for a tag.
@@ -146,5 +145,5 @@ def _tag(parent: str, view: str) -> str:
     return f"mlflow.sharedViewState.{_key(parent, view)}"
 
 
-def _text(view: dict[str, Any]) -> str:
+def _text(view: dict[str, object]) -> str:
     return json.dumps(view, separators=(",", ":"))

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipgl.tracking.base import ModelView
 from ipgl.tracking.client import connect
@@ -23,6 +23,7 @@ from ipgl.tracking.store import Store
 from ipgl.tracking.tags import LONGEST_TAG
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
@@ -112,7 +113,7 @@ class Writer:
         self.set_tags(run_id, tags)
         self.client.set_terminated(run_id, state, milliseconds(ended) or None)
 
-    def log_missing_parameters(self, run: Run, parameters: Mapping[str, Any]) -> None:
+    def log_missing_parameters(self, run: Run, parameters: Mapping[str, object]) -> None:
         """Log what `run` (as found or created) lacks; MLflow never changes a parameter's first value."""
         from mlflow.entities import Param
 
@@ -181,7 +182,7 @@ class Writer:
         """Attach text as the artifact `name`."""
         self.client.log_text(run_id, self.store.remove_own_credentials(text), name)
 
-    def log_figure(self, run_id: str, figure: Any, name: str) -> None:
+    def log_figure(self, run_id: str, figure: go.Figure, name: str) -> None:
         """Attach a Plotly figure as a page that needs no network (MLflow's default fetches plotly.js)."""
         self.client.log_figure(run_id, figure, f"figures/{name}.html", save_kwargs={"include_plotlyjs": True})
 

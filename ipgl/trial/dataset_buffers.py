@@ -51,7 +51,7 @@ def from_buffers(parts: Sequence[NDArray[np.uint8]]) -> Dataset:
     return dataset
 
 
-def _tensor(content: NDArray[Any]) -> torch.Tensor:
+def _tensor(content: NDArray[np.generic]) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of read-only memory
         return torch.from_numpy(content)

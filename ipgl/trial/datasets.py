@@ -93,5 +93,6 @@ def forget_datasets() -> None:
 @lru_cache(maxsize=2)
 def _cached_features(dataset: str, model: str) -> Dataset:
     data = Component.model_validate_json(dataset)
-    folder = cache_folder(data.settings.get("cache"))
+    cache = data.settings.get("cache")
+    folder = cache_folder(None if cache is None else str(cache))
     return with_frozen_features(cached_dataset(dataset), Component.model_validate_json(model), folder)

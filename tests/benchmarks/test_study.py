@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pytest
 
@@ -32,7 +33,21 @@ resources: {{cpus_per_worker: 1}}
 """
 
 
-Figures = dict[str, Any]  # what was measured of a study, by name
+class Figures(TypedDict):
+    """What was measured of a study.
+
+    Attributes:
+        begin: When it was started.
+        wall: How long it took.
+        spans: When the first run of a phase began, when the last one ended, and how long they took together.
+        found: Hyperparameters and test metrics of each run.
+    """
+
+    begin: float
+    wall: float
+    spans: dict[str, tuple[float, float, float]]
+    found: dict[str, tuple[object, object]]
+
 
 ERM = "erm: {training: {optimiser: {name: adam, lr: {log_uniform: [1.0e-4, 1.0e-2]}}}}"
 IPG = "ipg: {update: additive, discrepancy: logit, adaptivity: off, strength: {log_uniform: [1, 100]}}"
@@ -44,18 +59,22 @@ def _needs_mnist() -> None:
         pytest.skip("needs the real MNIST below $IPGL_DATA")
 
 
-def study(folder: Path, **given: Any) -> Figures:
+def study(
+    folder: Path, *, method: object, width: int, epochs: int, trials: int, finals: int, pack: object
+) -> Figures:
     """Run a study; its wall time, and its runs' times by phase."""
     folder.mkdir()
-    (folder / "measured.yaml").write_text(STUDY.format(**given))
+    (folder / "measured.yaml").write_text(
+        STUDY.format(method=method, width=width, epochs=epochs, trials=trials, finals=finals, pack=pack)
+    )
     begin = time.time()
     command = [sys.executable, "-m", "ipgl", "study", "run", "measured.yaml"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     wall = time.time() - begin
     runs = [json.loads(file.read_text()) for file in folder.glob("runs/measured/trials/*/result.json")]
     assert all(run["status"] == "completed" for run in runs)
-    assert len(runs) == given["trials"] + given["finals"]
-    spans = {}
+    assert len(runs) == trials + finals
+    spans: dict[str, tuple[float, float, float]] = {}
     for phase in ("search", "final"):
         times = [(run["started_at"], run["finished_at"]) for run in runs if run["phase"] == phase]
         spans[phase] = (min(a for a, _ in times), max(b for _, b in times), sum(b - a for a, b in times))
@@ -93,15 +112,16 @@ def test_packing(
     method: object, width: int, epochs: int, tmp_path: Path, keep: Callable[[dict[str, float]], None]
 ) -> None:
     """Search trials per core-hour with and without packing; what they find is the same."""
-    given = {"method": method, "width": width, "epochs": epochs, "trials": 32, "finals": 8}
-    alone = study(tmp_path / "alone", pack=1, **given)
-    packed = study(tmp_path / "packed", pack="auto", **given)
+    trials = 32
+    measured = partial(study, method=method, width=width, epochs=epochs, trials=trials, finals=8)
+    alone = measured(tmp_path / "alone", pack=1)
+    packed = measured(tmp_path / "packed", pack="auto")
     hours = {
         name: (found["spans"]["search"][1] - found["spans"]["search"][0]) * 2 / 3600
         for name, found in (("alone", alone), ("packed", packed))
     }
     keep(
-        {f"{name}: trials per core-hour": given["trials"] / value for name, value in hours.items()}
+        {f"{name}: trials per core-hour": trials / value for name, value in hours.items()}
         | {
             "search, speed-up": hours["alone"] / hours["packed"],
             "at least": 2,

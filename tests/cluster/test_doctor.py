@@ -32,8 +32,9 @@ def bad(findings: Iterable[Finding]) -> list[tuple[str, str]]:
     return [(finding.subject, finding.level) for finding in findings if finding.level != "ok"]
 
 
-def node(**facts: Any) -> NodeFacts:
-    return NodeFacts(**{"node": "node 10.0.0.2", "versions": VERSIONS} | facts)
+def node(**facts: object) -> NodeFacts:
+    usual: dict[str, Any] = {"node": "node 10.0.0.2", "versions": VERSIONS}
+    return NodeFacts(**usual | facts)
 
 
 def test_a_sound_cluster_has_nothing_to_mend() -> None:

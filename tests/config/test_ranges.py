@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from ipgl.config import Choice, Int, LogInt, LogUniform, RangeError, Uniform, parse_range
 from ipgl.config.ranges import RANGES, contains, width, width_text
+
+_Number = TypeVar("_Number", int, float)
 
 NUMERIC = ["uniform", "log_uniform", "int", "log_int"]
 REAL = ["uniform", "log_uniform"]
@@ -130,7 +132,7 @@ class TestContains:
             (Choice((1, 2)), [1], False),
         ],
     )
-    def test_by_hand(self, space: Uniform | Int | Choice, value: Any, expected: bool) -> None:
+    def test_by_hand(self, space: Uniform | Int | Choice, value: object, expected: bool) -> None:
         assert contains(space, value) is expected
 
 
@@ -156,7 +158,7 @@ whole = st.integers(min_value=-(2**53), max_value=2**53)
 scalars = st.none() | st.booleans() | whole | finite | st.text(max_size=8)
 
 
-def bounds(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+def bounds(values: st.SearchStrategy[_Number]) -> st.SearchStrategy[list[_Number]]:
     return st.lists(values, min_size=2, max_size=2).map(sorted)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -14,11 +12,17 @@ from torchvision.transforms.v2 import functional
 
 from ipgl.data.augment import RandomResizedCrop, crop_batch, crop_one
 
+USUAL = RandomResizedCrop()
+
 
 def draw(
-    count: int = 20_000, height: int = 256, width: int = 256, seed: int = 0, **settings: Any
+    count: int = 20_000,
+    height: int = 256,
+    width: int = 256,
+    seed: int = 0,
+    crop: RandomResizedCrop = USUAL,
 ) -> torch.Tensor:
-    return RandomResizedCrop(**settings).draw(count, height, width, np.random.default_rng(seed))
+    return crop.draw(count, height, width, np.random.default_rng(seed))
 
 
 def test_boxes_lie_in_the_image_and_keep_to_the_limits() -> None:
@@ -51,11 +55,17 @@ def test_the_distribution_is_torchvisions() -> None:
 
 def test_where_no_box_fits_the_largest_is_taken_from_the_middle() -> None:
     # Twice as wide as high, but as large as the whole square image: no such box.
-    assert draw(3, 100, 100, scale=(1, 1), ratio=(2, 2), flip=False).tolist() == [[25, 0, 50, 100, 0]] * 3
+    assert (
+        draw(3, 100, 100, crop=RandomResizedCrop((1, 1), (2, 2), flip=False)).tolist()
+        == [[25, 0, 50, 100, 0]] * 3
+    )
 
 
 def test_the_whole_image_is_a_box() -> None:
-    assert draw(2, 30, 40, scale=(1, 1), ratio=(4 / 3, 4 / 3), flip=False).tolist() == [[0, 0, 30, 40, 0]] * 2
+    assert (
+        draw(2, 30, 40, crop=RandomResizedCrop((1, 1), (4 / 3, 4 / 3), flip=False)).tolist()
+        == [[0, 0, 30, 40, 0]] * 2
+    )
 
 
 def test_equal_generators_give_equal_boxes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 import pytest
@@ -19,20 +19,36 @@ HEADER = ["path", "label", "attribute", "split"]
 GOOD: list[list[object]] = [["a/0.png", 0, 0, "train"], ["a/1.png", 1, 1, "val"], ["a/2.png", 1, 0, "test"]]
 
 
+class ColumnNames(TypedDict, total=False):
+    """Fields of `Columns`."""
+
+    path: str
+    label: str
+    attribute: str
+    split: str
+    class_names: tuple[str, ...]
+    attribute_names: tuple[str, ...]
+
+
 def table(
     tmp_path: Path,
     rows: Sequence[Sequence[object]],
     header: list[str] = HEADER,
     skip_bad: bool = False,
-    **columns: Any,
+    **columns: Unpack[ColumnNames],
 ) -> tuple[ImageTable, tuple[str, ...]]:
     raw = read_csv(write_csv(tmp_path / "m.csv", header, rows))
     return check_table(raw, tmp_path, Columns(**columns), skip_bad=skip_bad)
 
 
-def message(tmp_path: Path, rows: Sequence[Sequence[object]], **options: Any) -> str:
+def message(
+    tmp_path: Path,
+    rows: Sequence[Sequence[object]],
+    header: list[str] = HEADER,
+    **columns: Unpack[ColumnNames],
+) -> str:
     with pytest.raises(DataError) as caught:
-        table(tmp_path, rows, **options)
+        table(tmp_path, rows, header, **columns)
     return str(caught.value).replace(str(tmp_path), "ROOT")
 
 

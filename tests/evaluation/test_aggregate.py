@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pytest
-from final_runs import completed_final
+from final_runs import MorePredictions, completed_final
 from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 
@@ -32,10 +32,14 @@ TRAINING = (40, 10, 10, 40)
 
 
 def predictions_of(
-    prediction: NDArray[np.int32], label_of: NDArray[np.int32], attribute_of: NDArray[np.int32], **more: Any
+    prediction: NDArray[np.int32],
+    label_of: NDArray[np.int32],
+    attribute_of: NDArray[np.int32],
+    corrupted: dict[str, NDArray[np.int32]],
+    **more: Unpack[MorePredictions],
 ) -> Predictions:
     probability = np.full((len(label_of), 2), 0.5, dtype=np.float32)
-    return Predictions(label_of, attribute_of, prediction, probability, **more)
+    return Predictions(label_of, attribute_of, prediction, probability, corrupted, **more)
 
 
 def final_run(
@@ -47,7 +51,7 @@ def final_run(
     training: tuple[int, int, int, int] = TRAINING,
     metrics: dict[str, float] | None = None,
     corrupted: dict[str, list[tuple[int, int, int, int]]] | None = None,
-    **more: object,
+    **more: Unpack[MorePredictions],
 ) -> Tested:
     """A run that classifies the first `hits[g]` examples of each group correctly, also of corrupted ones."""
     members_of = [np.flatnonzero(label_of * 2 + attribute_of == number) for number in range(4)]
@@ -73,7 +77,7 @@ def final_run(
         )
     run = completed_final(label, groups, seed, metrics=metrics or {})
     rows = {name: np.stack([answers(at) for at in levels]) for name, levels in (corrupted or {}).items()}
-    return aggregate.Tested(run, predictions_of(prediction, label_of, attribute_of, corrupted=rows, **more))
+    return aggregate.Tested(run, predictions_of(prediction, label_of, attribute_of, rows, **more))
 
 
 def bounds(points: tuple[CurvePoint, ...]) -> list[tuple[float, float]]:

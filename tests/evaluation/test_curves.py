@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pytest
+from final_runs import MorePredictions
+from numpy.typing import NDArray
 
 from ipgl.config import EvaluationSettings
 from ipgl.evaluation import (
@@ -255,13 +257,18 @@ def test_a_worst_case_without_choice_has_the_interval_of_its_group() -> None:
         assert (point.low, point.high) == pytest.approx(expected, abs=1e-4)
 
 
-def with_answers(groups: Sequence[GroupCount], **more: Any) -> Predictions:
+def with_answers(
+    groups: Sequence[GroupCount],
+    corrupted: dict[str, NDArray[np.int32]] | None = None,
+    **more: Unpack[MorePredictions],
+) -> Predictions:
     """Predictions that are right for the first `correct` examples of each group."""
     label = np.repeat([g.label for g in groups], [g.count for g in groups]).astype(np.int32)
     attribute = np.repeat([g.attribute for g in groups], [g.count for g in groups]).astype(np.int32)
     right = np.concatenate([np.arange(g.count) < g.correct for g in groups])
     prediction = np.where(right, label, 1 - label).astype(np.int32)
-    return Predictions(label, attribute, prediction, np.full((len(label), 2), 0.5, dtype=np.float32), **more)
+    probability = np.full((len(label), 2), 0.5, dtype=np.float32)
+    return Predictions(label, attribute, prediction, probability, corrupted or {}, **more)
 
 
 def test_interpolation_curve_by_hand() -> None:

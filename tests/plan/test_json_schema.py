@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -12,11 +11,10 @@ from ipgl.evaluation import SELECTION_RULES
 from ipgl.methods import METHODS, method_entry
 from ipgl.methods.erm import Erm
 from ipgl.models import MODELS
-from ipgl.plan.json_schema import study_schema
+from ipgl.plan.json_schema import Schema, study_schema
 from ipgl.plan.study_plan import make_plan
 from ipgl.tracking import TRACKERS
 
-Schema = dict[str, Any]
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 GOOD = """\

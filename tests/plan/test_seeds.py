@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from narrowing import of_kind
 
 from ipgl.config import ConfigError, TrialConfig, parse_document
 from ipgl.core.flatten import flatten
@@ -42,8 +43,8 @@ def problems(text: str) -> list[str]:
 
 
 def seeds(config: TrialConfig) -> tuple[int, int, int]:
-    settings = config.dataset.settings
-    return config.seed, settings["pairs"]["seed"], settings["seed"]
+    settings = flatten(config.dataset.settings)
+    return config.seed, of_kind(settings["pairs.seed"], int), of_kind(settings["seed"], int)
 
 
 def derived(text: str) -> int:

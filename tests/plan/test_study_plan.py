@@ -22,6 +22,7 @@ from ipgl.config import (
     config_hash,
     parse_document,
 )
+from ipgl.core.flatten import flatten
 from ipgl.data import DATASETS
 from ipgl.evaluation import SELECTION_RULES
 from ipgl.methods import METHODS
@@ -192,7 +193,7 @@ class TestRanges:
         assert found.sections["method"] == {}
         assert found.sections["training"]["epochs"] == 3
         assert (
-            found.sections["training"]["optimiser"]["weight_decay"] == 0.0
+            flatten(found.sections["training"])["optimiser.weight_decay"] == 0.0
         )  # the study's, until one is drawn
 
     @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ class TestOverrides:
         found = plan("  erm: {training: {optimiser: {}}, dataset: {pairs: {}}, model: {}}", self.REST)
         trial = found.trial("erm", {}, "search", 0)
         assert trial.training.optimiser.lr == 0.5
-        assert trial.dataset.settings["pairs"]["train"] == 30
+        assert flatten(trial.dataset.settings)["pairs.train"] == 30
         assert trial.model.settings["width"] == 16
 
     def test_an_empty_mapping_in_place_of_a_value_is_refused(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +33,6 @@ def test_large_pictures_are_scaled_down_and_smooth() -> None:
 
 
 @pytest.mark.parametrize("picture", [np.zeros((4, 4, 3)), np.zeros((3, 4, 4), dtype=np.uint8)])
-def test_what_is_no_picture_is_refused(picture: NDArray[Any]) -> None:
+def test_what_is_no_picture_is_refused(picture: NDArray[np.generic]) -> None:
     with pytest.raises(ValueError, match=r"uint8 of shape \[H, W, 3\], but got"):
         encode_picture(picture, "")

@@ -6,7 +6,6 @@ import io
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -33,8 +32,8 @@ REMARK = (
 )
 
 
-def text(storage: Path, name: str, **options: Any) -> str:
-    return study_text(storage, name, **options).replace(
+def text(storage: Path, name: str, evaluation: str = "") -> str:
+    return study_text(storage, name, evaluation=evaluation).replace(
         "seed: 0,", "seed: 0, train_agreements: [0.5, 0.5],", 1
     )
 

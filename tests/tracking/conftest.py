@@ -21,7 +21,7 @@ from ipgl.tracking.client import connect, set_environment
 STARTED = 1_700_000_000.0
 
 
-def make_study(**changes: Any) -> StudyView:
+def make_study(**changes: object) -> StudyView:
     fields: dict[str, Any] = {
         "study": "digits",
         "execution": "e1",
@@ -76,7 +76,7 @@ def make_failure(**changes: object) -> RunResult:
 
 
 def make_run(
-    rows: int | list[dict[str, float]] = 3, result: RunResult | None = None, **changes: Any
+    rows: int | list[dict[str, float]] = 3, result: RunResult | None = None, **changes: object
 ) -> RunView:
     fields: dict[str, Any] = {
         "key": "ipg-final-s1",

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, TypedDict
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -20,6 +20,25 @@ from ipgl.execution.trial_function import quiet_environment
 
 ANSWER_SECONDS = 90
 CONNECT_SECONDS = 5
+
+
+class _Node(TypedDict):
+    """What is read of a node of `ray.nodes()`."""
+
+    NodeID: str
+    NodeManagerAddress: str
+    Alive: bool
+    Resources: dict[str, float]
+
+
+class _RemoteClock(Protocol):
+    def remote(self) -> object: ...
+
+
+class _RemoteObserver(Protocol):
+    """What is used of an `_Observer` on another node."""
+
+    clock: _RemoteClock
 
 
 class _Observer:
@@ -122,7 +141,7 @@ def _ask_all(probe: Probe) -> tuple[list[NodeFacts], list[Finding]]:
     return facts, findings
 
 
-def _names(nodes: list[dict[str, Any]]) -> dict[str, str]:
+def _names(nodes: list[_Node]) -> dict[str, str]:
     """A unique name by node id; several nodes may share an address."""
     addresses = [node["NodeManagerAddress"] for node in nodes]
     return {
@@ -133,7 +152,7 @@ def _names(nodes: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _skew(observer: Any) -> float:
+def _skew(observer: _RemoteObserver) -> float:
     """The smallest clock skew that explains the answers, in seconds: half of each round trip counts as uncertainty."""
     least = float("inf")
     for _ in range(3):
