@@ -99,3 +99,30 @@ def watch_operations(seen: Callable[[Any, Any, Any, Any], None]) -> AbstractCont
             return result
 
     return Watch()  # type: ignore[no-untyped-call]
+
+
+def fused_adam(tensors: tuple[Any, ...], decoupled: bool, **settings: Any) -> None:
+    """Adam's kernel for many parameters at once: what `torch.optim.Adam(fused=True)` calls, without its overhead.
+
+    Args:
+        tensors: Lists of parameters, gradients, means, squares and step counters; all but the gradients are changed.
+        decoupled: Whether the weight decay is AdamW's.
+        settings: `lr`, `beta1`, `beta2`, `weight_decay`, `eps`, `maximize`.
+    """
+    import torch
+
+    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    parameters, gradients, means, squares, steps = tensors
+    kernel(parameters, gradients, means, squares, [], steps, amsgrad=False, **settings)
+
+
+def fused_sgd(tensors: tuple[Any, ...], **settings: Any) -> None:
+    """The kernel of `torch.optim.SGD(fused=True)`, likewise.
+
+    Args:
+        tensors: Lists of parameters, gradients and momenta (empty without momentum); all but the gradients are changed.
+        settings: `lr`, `weight_decay`, `momentum`, `dampening`, `nesterov`, `maximize`.
+    """
+    import torch
+
+    torch._fused_sgd_(*tensors, is_first_step=False, **settings)
