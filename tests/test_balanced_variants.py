@@ -25,7 +25,7 @@ SCRIPT = ROOT / "docs" / "balanced_variants.py"
         ("hidden", "logit, 500", "1e-3"),
     ],
 )
-def test_it_prints_a_table(study, only, rate):
+def test_it_prints_a_table(study: str, only: str, rate: str) -> None:
     if not (Path(os.environ.get("IPGL_DATA", "data")) / "MNIST" / "raw").is_dir():
         pytest.skip("needs the real MNIST below $IPGL_DATA")
     command = [sys.executable, str(SCRIPT), study, "--only", only, "--lr", rate]

@@ -7,10 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Protocol
 
 import pytest
 import typer
@@ -53,32 +53,45 @@ def without_code(text: str) -> str:
     return re.sub(r"`[^`\n]*`", "", BLOCK.sub("", text))
 
 
-def commands(command: Any, name: str = "ipgl") -> Iterator[tuple[str, Any]]:
+class Parameter(Protocol):
+    """An argument or option of a command, as far as it is read."""
+
+    opts: list[str]
+
+
+class Command(Protocol):
+    """A command of the command line, as far as it is read."""
+
+    @property
+    def params(self) -> Sequence[Parameter]: ...
+
+
+def commands(command: Command, name: str = "ipgl") -> Iterator[tuple[str, Command]]:
     yield name, command
     for key, child in getattr(command, "commands", {}).items():
         yield from commands(child, f"{name} {key}")
 
 
 @pytest.fixture(scope="module")
-def known() -> dict[str, Any]:
+def known() -> dict[str, Command]:
     return dict(commands(typer.main.get_command(app)))
 
 
-def test_the_readme_is_a_first_page():
+def test_the_readme_is_a_first_page() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text) <= 9_000
     assert "\nmake test " in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_relative_links_lead_to_files(page):
+def test_relative_links_lead_to_files(page: Path) -> None:
     targets = re.findall(r"\]\(([^()\s]+)\)", without_code(page.read_text()))
     local = [target.partition("#")[0] for target in targets if "://" not in target]
     assert [target for target in local if target and not (page.parent / target).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_no_picture_is_fetched_and_no_machine_is_named(page):
+def test_no_picture_is_fetched_and_no_machine_is_named(page: Path) -> None:
     text = page.read_text()
     assert re.findall(r"!\[[^\]]*\]\(\w+://", text) == []
     assert re.findall(r"(?:^|[\s`\"(=])/(?:root|home|work|tmp)/\S*", text) == []
@@ -86,7 +99,7 @@ def test_no_picture_is_fetched_and_no_machine_is_named(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_commands_and_their_options_exist(page, known):
+def test_commands_and_their_options_exist(page: Path, known: dict[str, Command]) -> None:
     shown = [text for language, text in BLOCK.findall(page.read_text()) if not language]
     for line in "\n".join(shown).splitlines():
         found = re.match(r"(?:[A-Z_]+=\S+ )*(?:\S*/bin/)?(ipgl(?: [a-z-]+)*)([^#]*)", line)
@@ -101,15 +114,15 @@ def test_commands_and_their_options_exist(page, known):
         assert set(re.findall(r"(?<!\S)--[a-z-]+", found[2])) <= options, line
 
 
-def studies() -> Iterator[Any]:
+def studies() -> Iterator[tuple[Path, str]]:
     for page in PAGES:
         for language, text in BLOCK.findall(page.read_text()):
             if language == "yaml" and {"name", "dataset", "model", "methods"} <= set(yaml.safe_load(text)):
-                yield pytest.param(text, id=named(page))
+                yield page, text
 
 
-@pytest.mark.parametrize("text", list(studies()))
-def test_complete_study_files_are_valid(text, tmp_path):
+@pytest.mark.parametrize("text", [pytest.param(text, id=named(page)) for page, text in studies()])
+def test_complete_study_files_are_valid(text: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     # An own method would stay in the registry for the tests that follow.
     lines = [line for line in text.splitlines() if not line.startswith(("imports:", "  feature_matching:"))]
@@ -117,7 +130,9 @@ def test_complete_study_files_are_valid(text, tmp_path):
     assert load_plan(file).methods
 
 
-def test_every_command_and_option_is_in_the_reference(reference, known):
+def test_every_command_and_option_is_in_the_reference(
+    reference: ModuleType, known: dict[str, Command]
+) -> None:
     text = reference.cli_reference()
     for name, command in known.items():
         assert re.search(rf"^##+ `{name}`$", text, re.MULTILINE), name
@@ -125,7 +140,7 @@ def test_every_command_and_option_is_in_the_reference(reference, known):
             assert parameter.opts[0] in text, (name, parameter.opts)
 
 
-def test_every_key_of_a_study_file_is_in_the_reference(reference):
+def test_every_key_of_a_study_file_is_in_the_reference(reference: ModuleType) -> None:
     text = reference.study_file_reference()
     schema = study_schema()
     sections = {
@@ -142,14 +157,14 @@ def test_every_key_of_a_study_file_is_in_the_reference(reference):
         assert f"### `{name}`" in text
 
 
-def test_nested_settings_of_one_name_are_not_mixed_up(reference):
+def test_nested_settings_of_one_name_are_not_mixed_up(reference: ModuleType) -> None:
     """`augment` of images is a crop; `augment` of `ipg` moves pairs; both classes have the same name."""
     section = reference.study_file_reference().partition("### `waterbirds`")[2].partition("###")[0]
     assert "`augment.ratio`" in section
     assert "shift_pixels" not in section
 
 
-def test_every_setting_of_a_method_is_in_the_reference(reference):
+def test_every_setting_of_a_method_is_in_the_reference(reference: ModuleType) -> None:
     text = reference.methods_reference()
     for name, entry in METHODS.items():
         section = text.partition(f"### `{name}`\n")[2].partition("\n### ")[0]
@@ -160,10 +175,11 @@ def test_every_setting_of_a_method_is_in_the_reference(reference):
 
 class TestLinksOutOfDocs:
     @pytest.fixture
-    def linked(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def linked(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
         pytest.importorskip("mkdocs", reason="the docs extra is not installed")
         monkeypatch.syspath_prepend(str(DOCS / "hooks"))
-        return load_hook("pages").linked
+        found: Callable[[str, str], str] = load_hook("pages").linked
+        return found
 
     @pytest.mark.parametrize(
         ("page", "text", "there"),
@@ -180,12 +196,14 @@ class TestLinksOutOfDocs:
             ("index.md", "![picture](../LICENSE)", "![picture](../LICENSE)"),
         ],
     )
-    def test_become_links_of_the_site_or_names(self, linked, page, text, there):
+    def test_become_links_of_the_site_or_names(
+        self, linked: Callable[[str, str], str], page: str, text: str, there: str
+    ) -> None:
         assert linked(text, page) == there
 
 
 @pytest.mark.slow
-def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="the docs extra is not installed")
     pytest.importorskip("mkdocstrings", reason="the docs extra is not installed")
     done = subprocess.run(
@@ -204,3 +222,4 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
         text = page.read_text()
         assert re.findall(fetched, text) == [], page.name
         assert "<!-- generated:" not in text
+        assert "doctest:" not in text, f"{page.name}: an example in a docstring is not read as one"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,11 +214,11 @@ CHECKS = {check.__name__: check for check in (arrows_back, strays, busy_inits, c
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-def test_the_package_keeps_the_rule(check):
+def test_the_package_keeps_the_rule(check: Callable[[Path], object]) -> None:
     assert check(PACKAGE) == []
 
 
-def test_every_room_exists_and_is_looked_at():
+def test_every_room_exists_and_is_looked_at() -> None:
     modules = read_modules(PACKAGE)
     assert {module.room for module in modules.values()} == {"", *ROW_OF}
     assert len(modules) > 50
@@ -226,7 +226,7 @@ def test_every_room_exists_and_is_looked_at():
     assert {"ipgl.cli.main", "ipgl.data.registry", "ipgl.study.runner"} <= importers
 
 
-def test_every_heavy_package_is_found_in_its_home():
+def test_every_heavy_package_is_found_in_its_home() -> None:
     tops = {(m.room, i.target.partition(".")[0]) for m in read_modules(PACKAGE).values() for i in m.imports()}
     assert {(room, package) for package, rooms in HOMES.items() for room in rooms if "." not in room} <= tops
 
@@ -258,7 +258,7 @@ class TestTheChecksCanFail:
         return root
 
     @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-    def test_a_sound_package_has_none(self, package, check):
+    def test_a_sound_package_has_none(self, package: Path, check: Callable[[Path], object]) -> None:
         assert check(package) == []
 
     @pytest.mark.parametrize(
@@ -343,7 +343,14 @@ class TestTheChecksCanFail:
             (cycles, "data/c.py", "import ipgl.data.c", [["ipgl.data.c"]]),
         ],
     )
-    def test_a_planted_violation_is_found(self, package, check, file, text, found):
+    def test_a_planted_violation_is_found(
+        self,
+        package: Path,
+        check: Callable[[Path], object],
+        file: str,
+        text: str,
+        found: list[str | list[str]],
+    ) -> None:
         (package / file).parent.mkdir(exist_ok=True)
         (package / file).write_text(text)
         assert check(package) == found

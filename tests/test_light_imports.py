@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def loaded(code: str, packages: tuple[str, ...]) -> list[str]:
     return found
 
 
-def test_the_check_can_fail():
+def test_the_check_can_fail() -> None:
     assert loaded("import numpy", ("numpy", "ray", "json")) == ["numpy", "json"]
     assert loaded("def later():\n    import numpy", ("numpy",)) == []
     with pytest.raises(AssertionError, match="no_such_module"):
@@ -40,23 +41,23 @@ def test_the_check_can_fail():
 
 
 @pytest.mark.parametrize("code", ["import ipgl", "import ipgl.config", "import ipgl.cli.main"])
-def test_the_package_and_its_settings_are_light(code):
+def test_the_package_and_its_settings_are_light(code: str) -> None:
     assert loaded(code, HEAVY) == []
 
 
 @pytest.mark.parametrize(
     "arguments", ['"--help"', '"--version"', '"study", "--help"', '"study", "run", "--help"']
 )
-def test_help_is_light(arguments):
+def test_help_is_light(arguments: str) -> None:
     assert loaded(HELP.format(arguments=arguments), HEAVY) == []
 
 
-def test_training_and_checking_a_study_file_need_neither_cluster_nor_tracking():
+def test_training_and_checking_a_study_file_need_neither_cluster_nor_tracking() -> None:
     code = "import ipgl.training, ipgl.methods, ipgl.trial.run, ipgl.plan.study_plan, ipgl.plan.json_schema"
     assert loaded(code, ("torch", *CLUSTER_AND_TRACKING)) == ["torch"]
 
 
-def test_keeping_predictions_needs_no_pandas(tmp_path):
+def test_keeping_predictions_needs_no_pandas(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 import numpy as np
@@ -70,5 +71,5 @@ Predictions(label=whole, attribute=whole, prediction=whole, probability=share).w
     assert loaded(code, ("pandas", "pyarrow")) == ["pyarrow"]
 
 
-def test_showing_a_study_loads_no_cluster():
+def test_showing_a_study_loads_no_cluster() -> None:
     assert loaded("import ipgl.study.runner", ("plotly", "ray", "mlflow", "optuna")) == ["plotly"]

@@ -11,7 +11,7 @@ import typer
 from pydantic import BaseModel
 
 from ipgl.cli.main import app
-from ipgl.config.ranges import as_data, width, width_text
+from ipgl.config.ranges import range_text, width, width_text
 from ipgl.data import DATASETS
 from ipgl.methods import METHODS
 from ipgl.models import MODELS
@@ -79,7 +79,7 @@ def methods_reference() -> str:
         parts.append(_paragraph(entry.build.__doc__))
         parts.append(_keys(schema.get("properties", {}), schema.get("$defs", {})) or "It has no settings.")
         ranges = [
-            (f"`{key}`", f"`{as_data(found)}`", width_text(*width(found)), entry.range_notes.get(key, ""))
+            (f"`{key}`", f"`{range_text(found)}`", width_text(*width(found)), entry.range_notes.get(key, ""))
             for key, found in entry.search_space.items()
         ]
         if ranges:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from ipgl.api.frames import frame
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
 
-Examples: TypeAlias = tuple[Any, Any, Any]
+Pairs: TypeAlias = tuple[ArrayLike | torch.Tensor, ArrayLike | torch.Tensor]
+Examples: TypeAlias = tuple[ArrayLike | torch.Tensor, ArrayLike | torch.Tensor, ArrayLike | torch.Tensor]
 Alignment: TypeAlias = str | Mapping[str, int | str] | Sequence[int | str]
 
 
@@ -99,9 +100,9 @@ def evaluate(
     model: nn.Module,
     data: Dataset | Examples | Iterable[Examples],
     *,
-    pairs: tuple[Any, Any] | None = None,
+    pairs: Pairs | None = None,
     alignment: Alignment = "auto",
-    training_counts: Any = None,
+    training_counts: ArrayLike | None = None,
     class_names: Sequence[str] | None = None,
     attribute_names: Sequence[str] | None = None,
     settings: EvaluationSettings | None = None,
@@ -129,7 +130,7 @@ def evaluate(
     Raises:
         DataError: The data do not fit together, or the alignment does not fit them.
 
-    Example:
+    Examples:
         >>> import ipgl, torch
         >>> x = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
         >>> y, attribute = torch.tensor([1, 1, 0, 0]), torch.tensor([1, 0, 0, 1])
@@ -149,36 +150,66 @@ def evaluate(
     try:
         if isinstance(data, Dataset):
             dataset = data if pairs is None else replace(data, held_out_pairs=_pair_set(pairs))
-            tested = run_test(
-                model,
-                dataset,
-                settings,
-                trial_alignment(settings, dataset),
-                batch_size=batch_size,
-                corruptions=True,
-                of_pairs=held_out_pair_metrics(model, dataset, batch_size),
-            )
-            names = dataset.class_names, dataset.attribute_names
-        else:
-            predictions = _predictions(model, _batches(data, batch_size))
-            if pairs is not None:
-                predictions = replace(predictions, along=_along(model, pairs, settings, batch_size))
-            classes = predictions.probability.shape[1]
-            counts = None if training_counts is None else torch.as_tensor(training_counts).long()
-            attributes = int(predictions.attribute.max()) + 1 if counts is None else counts.shape[1]
-            names = _names("class", class_names, classes), _names("attribute", attribute_names, attributes)
-            known = torch.zeros(classes, attributes, dtype=torch.int64) if counts is None else counts
-            stated = "none" if counts is None and settings.alignment == "auto" else settings.alignment
-            tested = measure(
-                predictions,
-                settings,
-                resolve_alignment(stated, known, *names),
-                (classes, attributes),
-                counts,
-                _pair_metrics(model, pairs, batch_size),
-            )
+            return _of_dataset(model, dataset, settings, batch_size)
+        given = _Given(training_counts, class_names, attribute_names)
+        return _of_examples(model, _batches(data, batch_size), pairs, given, settings, batch_size)
     finally:
         model.train(was_training)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What is known of examples that are no `Dataset`."""
+
+    training_counts: ArrayLike | None
+    class_names: Sequence[str] | None
+    attribute_names: Sequence[str] | None
+
+
+def _of_dataset(
+    model: nn.Module, dataset: Dataset, settings: EvaluationSettings, batch_size: int
+) -> Evaluation:
+    tested = run_test(
+        model,
+        dataset,
+        settings,
+        trial_alignment(settings, dataset),
+        batch_size=batch_size,
+        corruptions=True,
+        of_pairs=held_out_pair_metrics(model, dataset, batch_size),
+    )
+    names = dataset.class_names, dataset.attribute_names
+    return Evaluation(tested.metrics, tested, settings.confidence, *names)
+
+
+def _of_examples(
+    model: nn.Module,
+    batches: Iterable[Examples],
+    pairs: Pairs | None,
+    given: _Given,
+    settings: EvaluationSettings,
+    batch_size: int,
+) -> Evaluation:
+    predictions = _predictions(model, batches)
+    if pairs is not None:
+        predictions = replace(predictions, along=_along(model, pairs, settings, batch_size))
+    classes = predictions.probability.shape[1]
+    counts = None if given.training_counts is None else torch.as_tensor(given.training_counts).long()
+    attributes = int(predictions.attribute.max()) + 1 if counts is None else counts.shape[1]
+    names = (
+        _names("class", given.class_names, classes),
+        _names("attribute", given.attribute_names, attributes),
+    )
+    known = torch.zeros(classes, attributes, dtype=torch.int64) if counts is None else counts
+    stated = "none" if counts is None and settings.alignment == "auto" else settings.alignment
+    tested = measure(
+        predictions,
+        settings,
+        resolve_alignment(stated, known, *names),
+        (classes, attributes),
+        counts,
+        _pair_metrics(model, pairs, batch_size),
+    )
     return Evaluation(tested.metrics, tested, settings.confidence, *names)
 
 
@@ -197,7 +228,7 @@ def _names(what: str, given: Sequence[str] | None, count: int) -> tuple[str, ...
     return names
 
 
-def _pair_set(pairs: tuple[Any, Any]) -> PairSet:
+def _pair_set(pairs: Pairs) -> PairSet:
     a, b = (torch.as_tensor(member) for member in pairs)
     if a.shape != b.shape:
         raise DataError(
@@ -208,7 +239,7 @@ def _pair_set(pairs: tuple[Any, Any]) -> PairSet:
     return PairSet(a, b, torch.zeros_like(none), none)
 
 
-def _pair_metrics(model: nn.Module, pairs: tuple[Any, Any] | None, batch_size: int) -> dict[str, float]:
+def _pair_metrics(model: nn.Module, pairs: Pairs | None, batch_size: int) -> dict[str, float]:
     if pairs is None:
         return {"flip_rate": math.nan, "rho": math.nan}
     members = _pair_set(pairs)
@@ -216,7 +247,7 @@ def _pair_metrics(model: nn.Module, pairs: tuple[Any, Any] | None, batch_size: i
 
 
 def _along(
-    model: nn.Module, pairs: tuple[Any, Any], settings: EvaluationSettings, batch_size: int
+    model: nn.Module, pairs: Pairs, settings: EvaluationSettings, batch_size: int
 ) -> NDArray[np.int32]:
     points = settings.interpolation_points if "interpolation" in settings.curves else 0
     found = predict_between(model, _pair_set(pairs), interpolation_axis(points), batch_size)
@@ -243,20 +274,24 @@ def _predictions(model: nn.Module, batches: Iterable[Examples]) -> Predictions:
     """Predictions of every example; the inputs of one batch at a time are in memory."""
     device = device_of(model)
     probability, labels, attributes = [], [], []
-    for x, y, attribute in batches:
-        logits = model(torch.as_tensor(x).to(device))
+    for batch in batches:
+        x, y, attribute = (torch.as_tensor(part) for part in batch)
+        logits = model(x.to(device))
         if logits.dim() != 2 or len(logits) != len(y):
             raise DataError(
                 f"a model gives logits [B, K] for inputs [B, ...], but this one gave {tuple(logits.shape)} for "
                 f"{len(y)} inputs"
             )
         probability.append(logits.float().softmax(dim=1).cpu().numpy())
-        labels.append(np.asarray(torch.as_tensor(y).cpu(), dtype=np.int32))
-        attributes.append(np.asarray(torch.as_tensor(attribute).cpu(), dtype=np.int32))
+        labels.append(np.asarray(y.cpu(), dtype=np.int32))
+        attributes.append(np.asarray(attribute.cpu(), dtype=np.int32))
     if not probability:
         raise DataError("there are no test examples: the data are empty")
-    found, label, attribute = (np.concatenate(parts) for parts in (probability, labels, attributes))
-    for what, values, count in (("labels", label, found.shape[1]), ("attribute values", attribute, None)):
+    found, label, attributes_seen = (np.concatenate(parts) for parts in (probability, labels, attributes))
+    for what, values, count in (
+        ("labels", label, found.shape[1]),
+        ("attribute values", attributes_seen, None),
+    ):
         if values.min() < 0 or (count is not None and values.max() >= count):
             limit = f"0 to {count - 1}, one for each of the model's logits" if count else "0 or more"
             raise DataError(
@@ -264,7 +299,7 @@ def _predictions(model: nn.Module, batches: Iterable[Examples]) -> Predictions:
             )
     return Predictions(
         label=label,
-        attribute=attribute,
+        attribute=attributes_seen,
         prediction=found.argmax(axis=1).astype(np.int32),
         probability=found,
         corrupted={},

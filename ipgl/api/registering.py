@@ -13,6 +13,7 @@ from ipgl.data.registry import DatasetEntry
 from ipgl.methods import METHODS, Method, MethodContext, method_entry
 from ipgl.models import MODELS, Classifier
 from ipgl.models.registry import ModelEntry
+from ipgl.trial.user_code import module_name
 
 _D = TypeVar("_D", bound=Callable[[Any], Dataset])
 _M = TypeVar("_M", bound=Callable[[Any, tuple[int, ...], int], Classifier])
@@ -35,7 +36,7 @@ def register_dataset(
     Raises:
         IpglError: The name is taken by another function, or is no name.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> from ipgl.config import Settings
         >>> class DotsSettings(Settings):
@@ -69,7 +70,7 @@ def register_model(name: str, settings: type[Settings]) -> Callable[[_M], _M]:
     Raises:
         IpglError: The name is taken by another function, or is no name.
 
-    Example:
+    Examples:
         >>> import ipgl, torch
         >>> from ipgl.config import Settings
         >>> from ipgl.models import Classifier
@@ -105,7 +106,7 @@ def register_method(name: str, settings: type[Settings], source: str = "") -> Ca
     Raises:
         IpglError: The name is taken by another class, or is no name.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> from torch.nn.functional import cross_entropy
         >>> from ipgl.config import Settings
@@ -133,8 +134,8 @@ def register_method(name: str, settings: type[Settings], source: str = "") -> Ca
     return register
 
 
-def _require_free(kind: str, name: str, registry: Mapping[str, Any], build: Any) -> None:
-    """Refuse a name that is no name, or that another component has; a cell that is run again replaces its own."""
+def _require_free(kind: str, name: str, registry: Mapping[str, object], build: object) -> None:
+    """Refuse a name that is no name, or that another component has; what is run again replaces its own."""
     import re
 
     if not re.fullmatch(LABEL_PATTERN, name):
@@ -149,5 +150,5 @@ def _require_free(kind: str, name: str, registry: Mapping[str, Any], build: Any)
         )
 
 
-def _origin(build: Any) -> tuple[str, str]:
-    return getattr(build, "__module__", ""), getattr(build, "__qualname__", repr(build))
+def _origin(build: object) -> tuple[str, str]:
+    return module_name(getattr(build, "__module__", "")), getattr(build, "__qualname__", repr(build))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -14,14 +14,35 @@ from ipgl.core.errors import StudyStateError
 from ipgl.evaluation import StudyResults, StudySummary
 from ipgl.models import Classifier
 from ipgl.plan.study_plan import StudyPlan, load_plan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.results import summarise
-from ipgl.study.runner import require_state, resume_study, start_study, storage_folder, stored_plan
+from ipgl.study.runner import (
+    FinishedStudy,
+    require_state,
+    resume_study,
+    start_study,
+    storage_folder,
+    stored_plan,
+)
 from ipgl.trial.build import load_model
 
 if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
+
+    from ipgl.execution.events import Events
+
+# In a notebook, where all columns would not fit.
+_SHOWN = {
+    "label",
+    "needs",
+    "final_seeds",
+    *(
+        f"{metric}{end}"
+        for metric in ("average", "shifted_accuracy", "worst_group")
+        for end in ("", "_low", "_high")
+    ),
+}
 
 
 class Study:
@@ -63,7 +84,7 @@ class Study:
     @property
     def report(self) -> Path:
         """The report, one HTML file that needs nothing else; it is written when the study ends."""
-        return self.folder.report
+        return self.folder.files.report
 
     def table(self, name: str = "methods") -> pandas.DataFrame:
         """One of the report's tables, with unrounded numbers; without a name one row per method.
@@ -113,12 +134,12 @@ class Study:
         if not of_method:
             known = ", ".join(dict.fromkeys(run.label for run in runs)) or "none yet"
             raise StudyStateError(
-                f"{self.folder.shown}: {method!r} has no completed final run; methods with one: {known}"
+                f"{self.folder.display_uri}: {method!r} has no completed final run; methods with one: {known}"
             )
         chosen = min(of_method) if seed is None else seed
         if chosen not in of_method:
             raise StudyStateError(
-                f"{self.folder.shown}: {method!r} has no completed final run of seed {chosen}; its seeds: "
+                f"{self.folder.display_uri}: {method!r} has no completed final run of seed {chosen}; its seeds: "
                 f"{', '.join(map(str, sorted(of_method)))}"
             )
         trial = self.folder.trial(of_method[chosen].trial)
@@ -136,15 +157,17 @@ class Study:
         return f"Study({self.name!r}, {'finished' if self.finished else 'not finished'}, methods: {methods})"
 
     def _repr_html_(self) -> str:
-        """In a notebook: the findings, and the table of methods."""
+        """In a notebook: the findings, and the most telling columns of the table of methods."""
         from html import escape
 
         text = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.findings)
-        return f"{text}{self.table().to_html(index=False)}"
+        table = self.table()
+        shown = table[[column for column in table.columns if column in _SHOWN]]
+        return f"{text}{shown.to_html(index=False, float_format='{:.3f}'.format)}"
 
 
 def run_study(
-    study: str | Path | Mapping[str, Any] | StudyConfig,
+    study: str | Path | Mapping[str, object] | StudyConfig,
     *,
     storage: str | None = None,
     address: str | None = None,
@@ -158,14 +181,14 @@ def run_study(
         storage: Folder or URI in place of the study's own.
         address: Ray address; None takes `$RAY_ADDRESS`, or starts Ray on this machine.
         resume: Go on with a study of this name that was interrupted, and return one that is finished.
-        progress: Show a live table, in terminals and notebooks.
+        progress: Show a live table in a terminal, or a line per ended trial in a notebook and elsewhere.
 
     Raises:
         IpglError: The study is not valid, its name is in use (without `resume`), or something else that the user can
             mend; the message says what and where.
-        KeyboardInterrupt: It was interrupted; with `resume` the same call goes on.
+        KeyboardInterrupt: It was interrupted; the same call goes on with `resume=True`.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> study = ipgl.run_study({  # doctest: +SKIP
         ...     "name": "first",
@@ -173,21 +196,25 @@ def run_study(
         ...     "model": {"name": "mlp"},
         ...     "methods": {"erm": {}, "ipg": {}},
         ... })
-        >>> study.table()[["method", "worst_group_mean"]]  # doctest: +SKIP
+        >>> study.table()[["label", "worst_group"]]  # doctest: +SKIP
     """
     plan = _plan(study, storage)
     folder = storage_folder(plan)
     going_on = resume and folder.read_state() is not None
 
-    def action(watcher: Any) -> object:
+    def action(watcher: Events) -> FinishedStudy:
         return resume_study(folder, watcher, address) if going_on else start_study(plan, watcher, address)
 
     if progress:
-        from ipgl.cli.console import make_console
-        from ipgl.cli.live_display import LiveDisplay
+        from ipgl.cli.console import make_console, print_links
+        from ipgl.cli.live_display import DecodeLines, LiveDisplay
+        from ipgl.data.image_cache import decoding_progress
 
-        with LiveDisplay(stored_plan(folder) if going_on else plan, folder, make_console()) as display:
-            action(display)
+        console = make_console()
+        display = LiveDisplay(stored_plan(folder) if going_on else plan, folder, console)
+        with display, decoding_progress(DecodeLines(console)):
+            finished = action(display)
+        print_links(console, {}, finished.warnings)
     else:
         from ipgl.execution.events import AllEvents
 
@@ -205,7 +232,7 @@ def load_study(name: str, storage: str = "runs") -> Study:
     Raises:
         StudyStateError: There is no such study; the message lists those that are there.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> study = ipgl.load_study("quickstart")  # doctest: +SKIP
         >>> study.findings  # doctest: +SKIP
@@ -216,7 +243,7 @@ def load_study(name: str, storage: str = "runs") -> Study:
     return Study(stored_plan(folder), folder)
 
 
-def _plan(study: str | Path | Mapping[str, Any] | StudyConfig, storage: str | None) -> StudyPlan:
+def _plan(study: str | Path | Mapping[str, object] | StudyConfig, storage: str | None) -> StudyPlan:
     if isinstance(study, str | Path):
         return load_plan(Path(study), storage=storage)
     data = (

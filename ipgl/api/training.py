@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ipgl.api.evaluating import Evaluation
 from ipgl.api.frames import frame
@@ -27,7 +27,7 @@ from ipgl.trial.testing import run_test
 if TYPE_CHECKING:
     import pandas
 
-Named: TypeAlias = str | Mapping[str, Any] | Component
+Named: TypeAlias = str | Mapping[str, object] | Component
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def train(
     model: Named | Classifier = "mlp",
     method: Named = "ipg",
     *,
-    training: TrainingSettings | Mapping[str, Any] | None = None,
-    evaluation: EvaluationSettings | Mapping[str, Any] | None = None,
+    training: TrainingSettings | Mapping[str, object] | None = None,
+    evaluation: EvaluationSettings | Mapping[str, object] | None = None,
     selection: str = "pair_robust",
     seed: int = 0,
     progress: bool = True,
@@ -100,7 +100,7 @@ def train(
         IpglError: A name or a setting is wrong, or the data do not have what the method needs.
         NonFiniteError: The loss or a parameter became NaN or infinite.
 
-    Example:
+    Examples:
         >>> import ipgl
         >>> trained = ipgl.train(
         ...     {"name": "colored_mnist", "source": "digits", "pairs": {"train": 100, "held_out": 50}},
@@ -122,20 +122,33 @@ def train(
     require_needs(lookup("method", METHODS, chosen.name).needs, data, f"method {chosen.name!r}")
     data = place(data, device)
     network = model if isinstance(model, Classifier) else build_model(_component(model), data, seed)
-    network = network.to(device)
+    reporter = _Lines(settings.epochs) if progress else SilentReporter()
+    return _train(data, network.to(device), chosen, settings, wanted, selection, seed, reporter)
+
+
+def _train(
+    data: Dataset,
+    model: Classifier,
+    method: Component,
+    settings: TrainingSettings,
+    wanted: EvaluationSettings,
+    selection: str,
+    seed: int,
+    reporter: Reporter,
+) -> Trained:
     score = lookup("selection rule", SELECTION_RULES, selection).score
     alignment = trial_alignment(wanted, data)
     outcome = train_model(
-        network,
-        lambda context: build_method(chosen, context),
+        model,
+        lambda context: build_method(method, context),
         data,
         settings,
         seed=seed,
         evaluate=Validation(data, alignment, settings.evaluation_batch_size, score),
-        reporter=_Lines(settings.epochs) if progress else SilentReporter(),
+        reporter=reporter,
     )
     tested = run_test(
-        network,
+        model,
         data,
         wanted,
         alignment,
@@ -144,7 +157,7 @@ def train(
         of_pairs=validation_metrics(outcome.history[-1]),
     )
     found = Evaluation(tested.metrics, tested, wanted.confidence, data.class_names, data.attribute_names)
-    return Trained(network, data, found, outcome.history, outcome.trace, (*data.notes, *outcome.notes))
+    return Trained(model, data, found, outcome.history, outcome.trace, (*data.notes, *outcome.notes))
 
 
 class _Lines(Reporter):

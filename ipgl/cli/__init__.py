@@ -1,1 +1,1 @@
-"""The `ipgl` command."""
+"""The command line interface."""

@@ -1,4 +1,7 @@
-"""The verbs about clusters: studies as jobs, and the doctor. Heavy imports stand inside the handlers, as in `cli`."""
+"""Subcommands for clusters: `ipgl study submit, status, logs, stop` and `ipgl doctor`.
+
+Heavy imports are made inside the functions, as in `ipgl.cli.main`.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ def status(
     if format == "json":
         print(json.dumps([asdict(each) for each in found], indent=1))
         return
-    table = Table(title=None if found else f"no studies were submitted to {cluster.shown} yet")
+    table = Table(title=None if found else f"no studies were submitted to {cluster.display_uri} yet")
     for name in ("job", "study file", "status", "begun", "minutes", "exit code"):
         table.add_column(name, justify="right" if name in ("minutes", "exit code") else "left")
     for each in found:
@@ -177,7 +180,7 @@ def doctor(
 
 
 def add_to(study_app: typer.Typer, app: typer.Typer) -> None:
-    """Register the verbs: submit, status, logs and stop with the studies, doctor at the top."""
+    """Register submit, status, logs and stop under `ipgl study`, and doctor at the top level."""
     for verb in (submit, status, logs, stop):
         study_app.command()(verb)
     app.command()(doctor)
@@ -188,18 +191,18 @@ def _variables(given: list[str]) -> dict[str, str]:
 
     broken = [text for text in given if not text.partition("=")[0].isidentifier() or "=" not in text]
     if broken:
-        # What stands there may be a secret without its name: it is not repeated.
+        # The value may be a secret without a name, so it is not repeated.
         raise IpglError(f"--env takes NAME=VALUE, but {len(broken)} of {len(given)} have another form")
     return dict(text.split("=", 1) for text in given)
 
 
 def _follow(cluster: Cluster, job: str) -> None:
-    """Show a job's output until it ends, then exit as it did; Ctrl-C leaves the job alone."""
+    """Show a job's output until it ends, and exit with its code; Ctrl-C ends this command, not the job."""
     from ipgl.cli.console import make_console
-    from ipgl.cli.log_follow import FollowedOutput
+    from ipgl.cli.log_follow import LogFollower
 
     try:
-        with FollowedOutput(make_console()) as output:
+        with LogFollower(make_console()) as output:
             found = cluster.follow(job, output.write)
     except KeyboardInterrupt:
         print(
@@ -225,4 +228,4 @@ def _reason(job: Job) -> str:
 def _going_on(cluster: Cluster, job: Job) -> str:
     if not job.file:
         return ""
-    return f"Go on with: ipgl study submit {job.file} --resume --address {cluster.shown}"
+    return f"Go on with: ipgl study submit {job.file} --resume --address {cluster.display_uri}"

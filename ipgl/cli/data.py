@@ -1,4 +1,7 @@
-"""The verbs about data: generate, look at, and check pairs. Heavy imports stand inside the handlers, as in `cli`."""
+"""Subcommands for data: `ipgl data make-waterbirds, preview, features` and `ipgl pairs audit`.
+
+Heavy imports are made inside the functions, as in `ipgl.cli.main`.
+"""
 
 from __future__ import annotations
 

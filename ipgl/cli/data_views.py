@@ -1,4 +1,4 @@
-"""What the verbs about data print."""
+"""Output of the subcommands for data: tables, contact sheets and feature files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ipgl.core.errors import DataError, IpglError
 from ipgl.core.registry import suggestion
 from ipgl.data import Dataset
 from ipgl.data.generate import WaterbirdsPlan, folder_name, generate_waterbirds
-from ipgl.data.image_cache import watching
-from ipgl.data.input_images import Pictures, small
+from ipgl.data.image_cache import decoding_progress
+from ipgl.data.input_images import RgbImages, mean_colours
 from ipgl.data.pair_audit import PairAudit, audit_pairs
 from ipgl.data.preview import GroupPreview, group_sheet, pair_sheet, preview_groups
 from ipgl.models import is_frozen
@@ -34,7 +34,7 @@ _IN_TERMINAL = 6
 
 
 def run_generator(plan: WaterbirdsPlan, cub: Path, places: Path, out: Path, skip_bad: bool) -> None:
-    """Generate with a progress bar, then say what there is."""
+    """Generate Waterbirds with a progress bar, then print the number of images in each group and split."""
     folder = out / folder_name(plan.strength)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=make_console(error=True)) as bar:
@@ -98,12 +98,12 @@ def _group_table(groups: list[GroupPreview], pictures: bool) -> Table:
     return table
 
 
-def _drawn(samples: Pictures) -> Text:
-    """Pictures side by side in half blocks: each character is two pixels, one above the other."""
+def _drawn(samples: RgbImages) -> Text:
+    """Images side by side, drawn with half blocks: each character shows two pixels, one above the other."""
     text = Text()
     if not len(samples):
         return text
-    pixels = small(samples, _THUMBNAIL).astype(int)
+    pixels = mean_colours(samples, _THUMBNAIL).astype(int)
     for top in range(0, _THUMBNAIL, 2):
         for image in pixels:
             for upper, lower in zip(image[top], image[top + 1], strict=True):
@@ -126,17 +126,17 @@ def write_features(file: Path, method: str | None, out: Path, skip_bad: bool) ->
         raise IpglError(
             f"{file}: features come from a frozen backbone; set model: {{name: {config.model.name}, frozen: true}}"
         )
-    # The pairs may be what the features are for.
+    # Without pairs, since they may need the features that are written here.
     data = config.dataset.model_dump() | {"pairs": {"source": "none"}}
     config = config.model_copy(update={"dataset": Component.model_validate(data)})
-    with watching(DecodeLines(make_console(error=True))):
+    with decoding_progress(DecodeLines(make_console(error=True))):
         features = trial_dataset(config).train.x[:].numpy()
     _write(out, lambda stream: np.save(stream, features))
     print(f"features of {features.shape[0]} training images, {features.shape[1]} each: {out}")
 
 
 def show_audit(file: Path, method: str | None, out: Path | None, as_json: bool, skip_bad: bool) -> None:
-    """Print what the audit found and write the contact sheet.
+    """Print the audit of the pairs and write a contact sheet.
 
     Raises:
         DataError: The pairs make results wrong; raised after everything has been printed.
@@ -190,12 +190,12 @@ def _audit_table(audit: PairAudit) -> Table:
 
 
 def _dataset(plan: StudyPlan, label: str | None) -> Dataset:
-    with watching(DecodeLines(make_console(error=True))):
+    with decoding_progress(DecodeLines(make_console(error=True))):
         return cached_dataset(_first_trial(plan, label).dataset.model_dump_json())
 
 
 def _first_trial(plan: StudyPlan, label: str | None) -> TrialConfig:
-    """A trial of the method with this label, or of the study's first."""
+    """A search trial of the method with this label; None for the study's first method."""
     labels = [method.label for method in plan.methods]
     if label is not None and label not in labels:
         raise IpglError(

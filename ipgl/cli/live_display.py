@@ -1,4 +1,4 @@
-"""What a person sees while a study runs, and the table at its end."""
+"""Console output of a study: live progress while it runs, and the table of results."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ipgl.evaluation import (
     VarianceComponent,
 )
 from ipgl.evaluation.curve_types import GENERAL_MIXTURE, MIXTURE
-from ipgl.evaluation.guessing import NO_BETTER, guesses, guessing_words
+from ipgl.evaluation.guessing import NO_BETTER, guessing_words, is_guessing
 from ipgl.plan.final_runs import component_runs
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.report.formatting import mix_phrase, p_value
 from ipgl.report.result_queries import mixture_of
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
-# Differences grow with the square of the methods; beyond this the report's curves say it better.
+# With more methods, differences are left to the report: their number grows with the square.
 _MOST_DIFFERENCES = 4
 _NEEDS_WIDTH = len("environments;")  # longer texts wrap at spaces
 _SECONDS_BETWEEN_RECORDS = 1.0
@@ -43,9 +43,9 @@ _AXES = {
 
 
 class LiveDisplay:
-    """A table that follows the study on a terminal, or one line per ended trial elsewhere.
+    """Shows the progress of a study: a live table on a terminal, else one line per ended trial.
 
-    With `records` it also prints the table's content as lines for programs, at most one a second.
+    With `records`, the content of the table is also printed as lines for programs, at most one per second.
     """
 
     def __init__(self, plan: StudyPlan, folder: StudyFolder, console: Console, records: bool = False) -> None:
@@ -78,16 +78,16 @@ class LiveDisplay:
             self._console.print(OVER)
 
     def began(self, config: TrialConfig) -> None:
-        """Count the trial as running."""
+        """Count a trial as running; an event of `Events`."""
         self._running[config.key] = config
         self._record()
 
     def reported(self, config: TrialConfig, score: float) -> None:
-        """Nothing of it is shown."""
+        """Print a record if one is due; an event of `Events`. The score is not shown."""
         self._record()
 
     def ended(self, result: RunResult) -> None:
-        """Count the trial as ended."""
+        """Count a trial as ended; an event of `Events`."""
         self._running.pop(result.trial, None)
         self._ended[result.trial] = result
         if not self._console.is_terminal:
@@ -95,7 +95,7 @@ class LiveDisplay:
         self._record()
 
     def progress(self) -> Progress:
-        """The study as it is now."""
+        """The present progress of the study."""
         methods = tuple(self._method(method.label) for method in self._plan.methods)
         total = sum(method.to_search + method.to_test + method.to_repeat for method in methods)
         seconds, done = time.monotonic() - self._started, len(self._ended) - self._known
@@ -109,12 +109,12 @@ class LiveDisplay:
         )
 
     def _method(self, label: str) -> MethodProgress:
-        # The table is drawn by a thread of its own.
+        # The live table is drawn in another thread, so the dictionaries are copied.
         own = [run for run in list(self._ended.values()) if run.label == label]
         search = [run for run in own if run.phase == "search"]
         scored = [run for run in search if run.status == "completed" and not math.isnan(run.score)]
-        # As a winner is chosen: what guesses counts only where all do.
-        skilled = [run for run in scored if not guesses(run)] or scored
+        # As for the choice of a winner, trials no better than guessing count only if all are.
+        skilled = [run for run in scored if not is_guessing(run)] or scored
         return MethodProgress(
             label=label,
             searched=len(search),
@@ -151,7 +151,7 @@ def _short(value: object) -> str:
 def results_table(summary: StudySummary, width: int = 140) -> Table:
     """One row per method: accuracy (percent, with interval) along the curve and in the worst group.
 
-    On a narrow terminal each interval stands below its mean; on a very narrow one `needs` is left out.
+    On a narrow terminal each interval is placed below its mean; on a very narrow one the column `needs` is left out.
     """
     names = [_name(method) for method in summary.methods]
     label = max(len(line) for name in names for line in name.splitlines())
@@ -191,7 +191,7 @@ def results_table(summary: StudySummary, width: int = 140) -> Table:
 
 
 def _name(method: MethodSummary) -> str:
-    """The label, and below it what to say of a method without skill."""
+    """The label, and below it a remark if the method is no better than guessing."""
     words = guessing_words(method)
     return "\n".join([method.label, *textwrap.wrap(words, len(NO_BETTER))])
 
@@ -204,7 +204,7 @@ def _reading(summary: StudySummary) -> str:
 
 
 def audit_line(summary: StudySummary) -> str | None:
-    """How the study's rule ranked the search trials, seen afterwards; None where it cannot be told."""
+    """How well the study's selection rule ranked the search trials; None if that is not known."""
     audit = next((audit for audit in summary.rules if audit.rule == summary.selection), None)
     if audit is None or math.isnan(audit.spearman):
         return None
@@ -222,7 +222,7 @@ def audit_line(summary: StudySummary) -> str | None:
 
 
 def difference_lines(summary: StudySummary) -> list[str]:
-    """Each difference between two methods at the severity shown last in the table, in points with interval."""
+    """Each difference between two methods at the last severity of the table, in percentage points, with interval."""
     lines = []
     tests = {f"{test.a} - {test.b}": test.corrected_p_value for test in summary.tests}
     corrected = ", corrected for all pairs" if len(summary.tests) > 1 else ""
@@ -243,7 +243,7 @@ def difference_lines(summary: StudySummary) -> list[str]:
 
 
 def component_lines(summary: StudySummary) -> list[str]:
-    """What each source of randomness makes of each method's accuracy at the target severity, in points."""
+    """Standard deviation of each method's accuracy at the target severity by source of randomness, in points."""
     lines = []
     for method in summary.methods:
         own = [one for one in method.components if one.metric == "shifted_accuracy"]
@@ -269,9 +269,9 @@ def _short_phrase(point: CurvePoint) -> str:
 
 
 def _shown_severities(points: Iterable[CurvePoint]) -> list[float]:
-    """The training-like end, the middle and the 10% agreement that the literature reports, as far as measured.
+    """The severities 0.1, 0.5 and 0.9 (10% agreement, common in the literature), as far as they were measured.
 
-    Without an alignment the first of them is the training mix itself.
+    Without an alignment the first is 0, the training mix.
     """
     points = list(points)
     severities = sorted(point.severity for point in points)
@@ -310,7 +310,7 @@ def print_results(console: Console, summary: StudySummary) -> None:
 
 
 class DecodeLines:
-    """Says now and then how far decoding a data set's images has come; short work is not worth a line."""
+    """Prints the progress of decoding a data set's images; nothing if it takes less than `seconds`."""
 
     def __init__(self, console: Console, seconds: float = 5.0) -> None:
         """Print to `console`, at most every `seconds`."""

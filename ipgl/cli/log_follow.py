@@ -1,4 +1,4 @@
-"""A submitted study's output on the screen of whoever follows it: its lines, and on a terminal its live table."""
+"""Display of a remote study's output: its lines, and on a terminal its live progress table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.text import Text
 from ipgl.cli.progress import MARK, OVER, Progress
 
 
-class FollowedOutput:
-    """Takes the output piece by piece; use as a context manager, so that the terminal is left as it was."""
+class LogFollower:
+    """Shows output that arrives in pieces; use as a context manager, which restores the terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -25,7 +25,7 @@ class FollowedOutput:
             transient=True,
         )
 
-    def __enter__(self) -> FollowedOutput:
+    def __enter__(self) -> LogFollower:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -34,7 +34,7 @@ class FollowedOutput:
         self._live.stop()
 
     def write(self, text: str) -> None:
-        """Show a piece of output; a line that is not whole yet waits for its end."""
+        """Show a piece of output; an incomplete line is shown once it is complete."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             if not line.startswith(MARK):
@@ -54,5 +54,5 @@ class FollowedOutput:
 
 
 def without_records(output: str) -> str:
-    """A study's output without the lines that are for programs."""
+    """A study's output without the progress records."""
     return "".join(line for line in output.splitlines(keepends=True) if not line.startswith(MARK))

@@ -1,4 +1,7 @@
-"""The `ipgl` command. Heavy imports stand inside the verbs' handlers, so that `ipgl --help` answers at once."""
+"""The `ipgl` command and its exit codes.
+
+Heavy imports are made inside the subcommands' functions, which keeps `ipgl --help` fast.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ipgl.cli.study import study_app
 from ipgl.core.errors import IpglError
 from ipgl.core.version import __version__
 
-# Exit codes, beside 0 and those of a study that was interrupted (130) or has no tested run (1).
+# Other exit codes: 0 for success, 1 for a study without a completed final run, 130 for an interrupted study.
 USER_ERROR, INTERNAL_ERROR = 2, 3
 
 app = typer.Typer(
@@ -50,10 +53,11 @@ def _root(
 def main() -> NoReturn:
     """Run the command and exit.
 
-    A user's error is one paragraph on standard error and exit code 2; a fault of this program is its traceback and 3.
+    An error that the user can correct is printed as one paragraph on standard error, with exit code 2. Any other
+    exception is an error in ipgl itself: its traceback is printed, with exit code 3.
     """
-    # Torch, Ray and MLflow bring millions of objects that stay; looking for garbage among them as often as Python
-    # does adds a fifth to the time that importing them takes.
+    # Torch, Ray and MLflow create millions of permanent objects. With Python's default thresholds, garbage collection
+    # adds a fifth to the time of importing them.
     gc.set_threshold(100_000, 20, 20)
     try:
         app(standalone_mode=True)

@@ -1,4 +1,4 @@
-"""Options and arguments that several verbs share."""
+"""Options and arguments that several subcommands share."""
 
 from __future__ import annotations
 

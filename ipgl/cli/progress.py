@@ -1,4 +1,4 @@
-"""How far a study is: what the live table shows, here or on the screen of somebody who follows it from elsewhere."""
+"""Progress of a study: the live table, and its content as records for other processes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from rich.text import Text
 
 from ipgl.core.durations import precise_duration
 
-# Begins a line of output that is for programs.
+# The beginning of a record, which is one line of output; `OVER` is the last one.
 MARK = "::ipgl-progress:: "
 OVER = f"{MARK}over"
 
 
 class MethodProgress(BaseModel):
-    """One label's counts.
+    """Progress of one label.
 
     Attributes:
-        best: Highest score of its completed search trials, of which one that is no better than guessing counts only
-            where all are so; None without one.
-        tested: Completed final runs.
-        repeated: Completed component runs.
+        label: The method's name in the study.
+        searched: Search trials that have ended, of `to_search`.
+        running: Trials that are running.
+        stopped: Search trials that were stopped early.
+        failed: Trials that failed.
+        best: Highest score of the completed search trials; None without one. Trials no better than guessing count only
+            if all are.
+        tested: Completed final runs, of `to_test`.
+        repeated: Completed component runs, of `to_repeat`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -43,15 +48,15 @@ class MethodProgress(BaseModel):
 
 
 class Progress(BaseModel):
-    """A study at one moment.
+    """Progress of a study at one moment.
 
     Attributes:
-        study: Its name.
-        seconds: Since the study began or was resumed.
-        seconds_left: Expected from now on; None while there is nothing to judge by.
-        ended: Runs that have ended.
-        total: Runs in all.
-        methods: One entry per label.
+        study: The study's name.
+        seconds: Seconds since the study was started or resumed.
+        seconds_left: Estimate of the remaining seconds; None before the first trial has ended.
+        ended: Number of trials that have ended.
+        total: Number of all trials.
+        methods: Progress of each label.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -62,25 +67,25 @@ class Progress(BaseModel):
     ended: int
     total: int
     methods: tuple[MethodProgress, ...]
-    # The clock of whoever looks, which may be another machine's than the study's.
+    # By the clock of this process, which may run on another machine than the study.
     _seen_at: float = PrivateAttr(default_factory=time.monotonic)
 
     def line(self) -> str:
-        """As one line for programs."""
+        """The progress as a record of one line."""
         return f"{MARK}{self.model_dump_json()}"
 
     @classmethod
     def read(cls, line: str) -> Progress | None:
-        """What `line` wrote; None if the line is something else."""
+        """The progress from a line that `line` made; None for other lines."""
         if not line.startswith(MARK):
             return None
         try:
             return cls.model_validate_json(line[len(MARK) :])
-        except ValidationError:  # of another version, or cut off
+        except ValidationError:  # a record of another version, or an incomplete one
             return None
 
     def table(self) -> RenderableType:
-        """What a terminal shows."""
+        """The progress as a table with a title and a bar."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         repeats = any(method.to_repeat for method in self.methods)
         names = ("method", "search", "running", "stopped", "failed", "best score", "final runs")

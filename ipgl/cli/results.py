@@ -1,4 +1,7 @@
-"""The verbs about results: `ipgl report, compare, track sync, methods, ui`. Heavy imports stand inside the handlers."""
+"""Subcommands for results: `ipgl report, compare, track sync, methods, ui`.
+
+Heavy imports are made inside the functions, as in `ipgl.cli.main`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ipgl.cli.options import Format, FormatOption, OutputOption, StorageOption, 
 if TYPE_CHECKING:
     from ipgl.evaluation import StudyResults
     from ipgl.report import Gallery
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder
 
 track_app = typer.Typer(help="Keep MLflow's copy of a study up to date.", no_args_is_help=True)
 
@@ -26,7 +29,7 @@ def report(
     output: OutputOption = None,
 ) -> None:
     """Write a study's report, or its tables, from what is on storage."""
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder, study_command
     from ipgl.study.gallery import make_gallery
     from ipgl.study.results import summarise
     from ipgl.study.runner import require_state, stored_plan
@@ -36,7 +39,7 @@ def report(
     plan = stored_plan(folder)
     results = summarise(plan, folder)
     if state["phase"] != "finished":
-        message = f"the study has not finished; go on with it by: {folder.command('resume')}"
+        message = f"the study has not finished; go on with it by: {study_command(folder, 'resume')}"
         print(f"note: {message}", file=sys.stderr)
     _write(results, format, output, _beside(folder), lambda: make_gallery(plan, folder, results))
 
@@ -51,7 +54,7 @@ def compare(
     from ipgl.cli.console import make_console
     from ipgl.cli.live_display import print_results
     from ipgl.core.errors import StudyStateError
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder
     from ipgl.study.compare import compare_studies
     from ipgl.study.runner import require_state, stored_plan
 
@@ -78,7 +81,7 @@ def sync(
 ) -> None:
     """Replay a study into MLflow from its files; what is there already stays as it is."""
     from ipgl.cli.console import make_console, print_links
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder
     from ipgl.study.replay import sync_study
 
     synced = sync_study(StudyFolder.at(storage, name), uri)
@@ -113,7 +116,7 @@ def ui(
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the verbs: report, compare, methods and ui at the top, sync under track."""
+    """Register report, compare, methods and ui at the top level, and sync under `ipgl track`."""
     for verb in (report, compare, methods, ui):
         app.command()(verb)
     app.add_typer(track_app, name="track")
@@ -147,5 +150,5 @@ def _write(
 
 
 def _beside(folder: StudyFolder) -> Path:
-    """Where a study's reports go: beside its files, or into the working folder if those are at a URI."""
+    """The folder for a study's reports: its own, or one in the working folder if the storage is a URI."""
     return Path.cwd() / folder.name if folder.remote else Path(folder.path)

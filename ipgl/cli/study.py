@@ -1,4 +1,7 @@
-"""The verbs `ipgl study run, resume, validate, schema, list, show`. Heavy imports stand inside the handlers."""
+"""Subcommands for studies: `ipgl study run, resume, validate, schema, list, show`.
+
+Heavy imports are made inside the functions, as in `ipgl.cli.main`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from ipgl.cli.options import AddressOption, ProgressOption, StorageOption, Study
 if TYPE_CHECKING:
     from ipgl.execution.events import Events
     from ipgl.plan.study_plan import StudyPlan
-    from ipgl.storage.study_folder import StudyFolder
-    from ipgl.study.runner import Finished
+    from ipgl.storage.study_dir import StudyFolder
+    from ipgl.study.runner import FinishedStudy
 
 study_app = typer.Typer(help="Run, check, resume and show studies.", no_args_is_help=True)
 
@@ -46,7 +49,7 @@ def resume(
     progress: ProgressOption = "auto",
 ) -> None:
     """Go on with an interrupted study; nothing that has finished runs again."""
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder
     from ipgl.study.runner import require_state, resume_study, stored_plan
 
     folder = StudyFolder.at(storage, name)
@@ -59,13 +62,13 @@ def validate(file: StudyFile, skip_bad: SkipBadOption = False) -> None:
     """Check a study file and build its data and models; nothing is trained."""
     from ipgl.cli.console import make_console
     from ipgl.cli.live_display import DecodeLines
-    from ipgl.data.image_cache import watching
+    from ipgl.data.image_cache import decoding_progress
     from ipgl.plan.final_runs import component_runs
     from ipgl.plan.preflight import check_by_building
     from ipgl.plan.study_plan import load_plan
 
     plan = load_plan(file, skip_bad)
-    with watching(DecodeLines(make_console(error=True))):
+    with decoding_progress(DecodeLines(make_console(error=True))):
         notes = check_by_building(plan).notes
     trials = sum(plan.search_trials(method.label) for method in plan.methods)
     finals = len(plan.methods) * len(plan.final_seeds())
@@ -93,9 +96,9 @@ def list_studies(storage: StorageOption = "runs") -> None:
     """List the studies in a storage folder."""
     from ipgl.cli.console import make_console
     from ipgl.cli.tables import studies_table
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import studies_at
 
-    make_console().print(studies_table(StudyFolder.all_at(storage)))
+    make_console().print(studies_table(studies_at(storage)))
 
 
 @study_app.command()
@@ -109,7 +112,7 @@ def show(
     """Show a study's results."""
     from ipgl.cli.console import make_console
     from ipgl.cli.live_display import print_results
-    from ipgl.storage.study_folder import StudyFolder
+    from ipgl.storage.study_dir import StudyFolder, study_command
     from ipgl.study.results import final_runs_json, summarise
     from ipgl.study.runner import require_state, stored_plan
 
@@ -120,25 +123,28 @@ def show(
         return
     print_results(make_console(), summarise(stored_plan(folder), folder).summary)
     if state["phase"] != "finished":
-        print(f"The study has not finished; go on with it by: {folder.command('resume')}")
+        print(f"The study has not finished; go on with it by: {study_command(folder, 'resume')}")
 
 
-def _watch(plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], Finished], progress: str) -> None:
-    """Run or resume a study with a live display, then print what it found and what to do next."""
+def _watch(
+    plan: StudyPlan, folder: StudyFolder, action: Callable[[Events], FinishedStudy], progress: str
+) -> None:
+    """Run or resume a study with a live display, then print its results and the next step."""
     from ipgl.cli.console import make_console, print_links
     from ipgl.cli.live_display import DecodeLines, LiveDisplay, print_results
-    from ipgl.data.image_cache import watching
+    from ipgl.data.image_cache import decoding_progress
+    from ipgl.storage.study_dir import study_command
 
     console = make_console()
     try:
         display = LiveDisplay(plan, folder, console, records=progress == "json")
-        with display, watching(DecodeLines(console)):
+        with display, decoding_progress(DecodeLines(console)):
             finished = action(display)
     except KeyboardInterrupt:
-        print(f"\nStopped. Nothing finished is lost; go on with: {folder.command('resume')}")
+        print(f"\nStopped. Nothing finished is lost; go on with: {study_command(folder, 'resume')}")
         sys.exit(130)
     print_results(console, finished.results.summary)
     print_links(console, finished.links, finished.warnings)
-    console.print(f"open the report: {finished.folder.shown}/report.html", soft_wrap=True)
+    console.print(f"open the report: {finished.folder.display_uri}/report.html", soft_wrap=True)
     if not any(method.final_runs for method in finished.results.summary.methods):
         sys.exit(1)

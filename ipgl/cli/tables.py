@@ -1,4 +1,4 @@
-"""What there is, at a glance: the studies in a storage folder, and the methods of the registry."""
+"""Tables of the studies in a storage folder and of the methods in the registry."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ipgl.config.ranges import as_data, width, width_text
+from ipgl.config.ranges import range_text, width, width_text
 from ipgl.core.errors import StudyStateError
 from ipgl.methods import METHODS, MethodEntry
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 
 def studies_table(folders: Sequence[StudyFolder]) -> Table:
-    """One row per study; a study whose files are damaged is listed with what is wrong."""
+    """One row per study; for a study with damaged files, the row has the error."""
     table = Table(title=None if folders else "no studies here yet; start one with: ipgl study run FILE")
     for name in ("study", "phase", "begun", "runs ended", "runs failed"):
         table.add_column(name, justify="right" if name.startswith("runs") else "left")
@@ -41,7 +41,8 @@ def methods_table() -> Table:
         table.add_column(name, overflow="fold")
     for name, entry in METHODS.items():
         ranges = "\n".join(
-            f"{key}: {as_data(found)}  # {_remark(entry, key)}" for key, found in entry.search_space.items()
+            f"{key}: {range_text(found)}  # {_remark(entry, key)}"
+            for key, found in entry.search_space.items()
         )
         table.add_row(name, str(entry.needs), entry.source, ranges or "-")
     return table

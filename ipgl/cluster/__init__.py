@@ -1,1 +1,1 @@
-"""Studies as jobs of a Ray cluster, and checks of its nodes."""
+"""Submission of studies as jobs of a Ray cluster, and checks of its nodes."""

@@ -1,4 +1,4 @@
-"""Studies as jobs of a cluster that one is not on: submit, follow, stop, through Ray's own job client."""
+"""Studies as jobs of a remote Ray cluster: submitting, following and stopping them with Ray's job client."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from ipgl.cluster.package import EXCLUDES, packaged_files, require_sendable
-from ipgl.config import ConfigError, Problem
+from ipgl.config import ConfigError, Violation
 from ipgl.core.errors import IpglError, ResourceError, StudyStateError
 from ipgl.core.redaction import names_secret, without_credentials
 from ipgl.plan.study_plan import StudyPlan, load_plan
 
 CONNECT_TIMEOUT_SECONDS = 8
-# A stopped study tells its tracker and writes its state; Ray's own 3 seconds would cut that short.
+# A stopped study updates its tracker and writes its state, for which Ray's default of 3 seconds is too short.
 STOP_GRACE_SECONDS = 60
 _RECONNECTS = 10
 _RECONNECT_PAUSE_SECONDS = 3
@@ -39,17 +39,17 @@ _CLIENT_LOGGERS = (
 
 @dataclass(frozen=True)
 class Job:
-    """A submitted study.
+    """A study that was submitted as a job.
 
     Attributes:
         id: Ray's submission id.
         study: The study's name; empty for a job that was not submitted by `ipgl`.
         file: The study file, as submitted.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
-        exit_code: Of the study; None while it runs, and if it was stopped or never began.
-        begun_at: Seconds since the epoch; None before it began.
-        ended_at: Seconds since the epoch; None before it ended.
-        message: What Ray says of the status.
+        exit_code: Exit code of the study; None while it runs, and if it was stopped or never started.
+        begun_at: Start in seconds since the epoch; None before it.
+        ended_at: End in seconds since the epoch; None before it.
+        message: Ray's explanation of the status.
     """
 
     id: str
@@ -67,7 +67,7 @@ class Job:
 
     @property
     def code(self) -> int:
-        """What a command that waited for the job exits with: the study's own code, 130 if the job was stopped."""
+        """Exit code of a command that waits for the job: that of the study, or 130 if the job was stopped."""
         if self.status == JobStatus.SUCCEEDED:
             return 0
         return 130 if self.status == JobStatus.STOPPED else self.exit_code or 1
@@ -75,16 +75,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Submission:
-    """A study that is ready to be sent; everything that this machine can check has been checked.
+    """A study that has been checked and can be submitted.
 
     Attributes:
         plan: The study.
         folder: Working folder, absolute.
         file: The study file, relative to `folder`.
-        files: What the job's copy of the folder will hold -> bytes.
-        environment: Variables for the study and its trials.
-        resume: Go on with the study that is on the cluster's storage.
-        storage: Whether the storage is not the study file's.
+        files: Sizes in bytes of the files that are sent, by path relative to `folder`.
+        environment: Environment variables of the study and its trials.
+        resume: Whether to resume the study, which is on the cluster's storage.
+        storage: Whether the storage differs from that of the study file.
     """
 
     plan: StudyPlan
@@ -104,7 +104,7 @@ class Submission:
         )
         if self.storage and not self.resume:
             words += ["--storage", config.storage]
-        words += ["--progress", "json"]  # for the table of whoever follows the job
+        words += ["--progress", "json"]  # `LogFollower` shows these records as a table
         return shlex.join(["ipgl", "study", *words])
 
 
@@ -115,18 +115,18 @@ def prepare(
     resume: bool = False,
     storage: str | None = None,
 ) -> Submission:
-    """Check a study file, and that the cluster will get all that it needs; nothing is sent.
+    """Check a study file, and that all files that it needs would be sent. Nothing is sent yet.
 
     Args:
         file: The study file.
-        folder: Working folder that is sent along.
-        environment: Variables for the study and its trials.
-        resume: Go on with the study that is on the cluster's storage.
-        storage: Folder or URI in place of the file's.
+        folder: Working folder, which is sent with the job.
+        environment: Environment variables of the study and its trials.
+        resume: Whether to resume the study, which is on the cluster's storage.
+        storage: Folder or URI that replaces the file's `storage`.
 
     Raises:
-        IpglError: The file is wrong, its storage would not outlive the job, the folder is too large or lacks a file
-            that the study names, or a variable holds a secret.
+        IpglError: The file is not valid, its storage would be removed with the job, the folder is too large or
+            lacks a file that the study names, or a variable holds a secret.
     """
     plan = load_plan(file, storage=storage)
     folder = folder.resolve()
@@ -135,7 +135,7 @@ def prepare(
         raise ConfigError(
             plan.document,
             [
-                Problem(
+                Violation(
                     ("storage",),
                     "a submitted study runs in a copy of the working folder that goes with the job, so its storage "
                     f"must be an absolute path that every node sees, or a URI (storage: /shared/runs, or the option "
@@ -165,7 +165,7 @@ def prepare(
 
 
 def _refuse_secrets(environment: Mapping[str, str]) -> None:
-    """A job's variables stand in its metadata, which everyone who may use the cluster can read."""
+    """Refuse secrets among a job's variables, since every user of the cluster can read these."""
     for name, value in environment.items():
         if names_secret(name) or without_credentials(value) != value:
             raise IpglError(
@@ -175,22 +175,26 @@ def _refuse_secrets(environment: Mapping[str, str]) -> None:
 
 
 class Cluster:
-    """A cluster's job server.
+    """The job server of a Ray cluster.
 
     Args:
-        address: `http://HEAD:8265`, the dashboard's address; https if it is behind TLS.
+        address: Address of the dashboard, `http://HEAD:8265` or https.
+
+    Attributes:
+        address: The address.
+        display_uri: The address without credentials, for messages.
 
     Raises:
-        ResourceError: It cannot be reached, or refuses the token.
+        ResourceError: The server cannot be reached, or refuses the token.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
-        self.shown = without_credentials(self.address)
+        self.display_uri = without_credentials(self.address)
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ResourceError(
-                f"jobs go to the address of Ray's dashboard, http://HEAD:8265, but got {self.shown!r}; "
+                f"jobs go to the address of Ray's dashboard, http://HEAD:8265, but got {self.display_uri!r}; "
                 "`ray status` on the head, or whoever runs the cluster, tells the host"
             )
         for name in _CLIENT_LOGGERS:
@@ -200,7 +204,10 @@ class Cluster:
             self._client = JobSubmissionClient(self.address)
 
     def submit(self, submission: Submission) -> str:
-        """Send the working folder and start the study; returns the job's id.
+        """Send the working folder and start the study.
+
+        Returns:
+            The job's id.
 
         Raises:
             ResourceError: The cluster refuses.
@@ -221,42 +228,50 @@ class Cluster:
                     "excludes": list(EXCLUDES),
                     "env_vars": environment,
                 },
-                # The study's driver sits on the head: workers may come and go.
+                # The driver of the study runs on the head node, since workers may be removed.
                 entrypoint_resources={"node:__internal_head__": 0.001},
             )
         return job
 
     def job(self, job: str) -> Job:
-        """What the cluster knows of a job.
+        """The present state of a job.
 
         Raises:
             StudyStateError: There is no such job.
-            ResourceError: The cluster cannot be asked.
+            ResourceError: The cluster cannot be reached.
         """
         with self._errors(job):
             return _job(self._client.get_job_info(job))
 
     def jobs(self) -> list[Job]:
-        """The studies that were submitted, oldest first."""
+        """All submitted studies, the oldest first."""
         with self._errors():
             found = [_job(info) for info in self._client.list_jobs() if info.submission_id]
         return sorted((job for job in found if job.study), key=lambda job: job.begun_at or time.time())
 
     def logs(self, job: str) -> str:
-        """What a job has printed so far."""
+        """The output of a job so far."""
         with self._errors(job):
             return str(self._client.get_job_logs(job))
 
     def stop(self, job: str) -> bool:
-        """Ask a job's study to stop, as Ctrl-C does; False if it has ended already."""
+        """Request that a job stops, as by Ctrl-C; False if it has ended already."""
         with self._errors(job):
             return bool(self._client.stop_job(job))
 
     def follow(self, job: str, write: Callable[[str], object]) -> Job:
-        """Hand on what a job prints, from its beginning, until it has ended; a lost connection is made again.
+        """Pass on the output of a job until it has ended, reconnecting if the connection is lost.
+
+        Args:
+            job: The job's id.
+            write: Receives the output in pieces, from its beginning.
+
+        Returns:
+            The job after its end.
 
         Raises:
-            KeyboardInterrupt: The user wants to go; the job does not notice.
+            KeyboardInterrupt: The user interrupted this command; the job continues.
+            ResourceError: The connection was lost and could not be made again.
         """
         import asyncio
 
@@ -289,47 +304,47 @@ class Cluster:
             tries = 0 if shown > before else tries + 1
             if tries > _RECONNECTS:
                 raise ResourceError(
-                    f"{self.shown}: the connection to the logs of {job} was lost and could not be made again ({lost}); "
-                    f"the job goes on without it, come back by: {self.command('logs', job)} --follow"
+                    f"{self.display_uri}: the connection to the logs of {job} was lost and could not be made again "
+                    f"({lost}); the job goes on without it, come back by: {self.command('logs', job)} --follow"
                 )
             time.sleep(_RECONNECT_PAUSE_SECONDS)
 
     def command(self, verb: str, job: str) -> str:
-        """What to type about a job."""
-        return f"ipgl study {verb} {job} --address {self.shown}"
+        """A command about a job, for messages."""
+        return f"ipgl study {verb} {job} --address {self.display_uri}"
 
     def _require_reachable(self) -> None:
-        """Ray's client waits for minutes for a host that does not answer."""
+        """Check the connection within seconds; Ray's client would wait for minutes."""
         try:
             with urllib.request.urlopen(f"{self.address}/api/version", timeout=CONNECT_TIMEOUT_SECONDS):
                 pass
         except urllib.error.HTTPError:
-            pass  # it answers; what it refuses is the client's to say
+            pass  # the server answers; the client reports what it refuses
         except (OSError, ValueError) as error:
             raise ResourceError(
-                f"no Ray cluster answers at {self.shown} ({getattr(error, 'reason', error)}); check that it runs "
+                f"no Ray cluster answers at {self.display_uri} ({getattr(error, 'reason', error)}); check that it runs "
                 "(`ray status` on its head), that the port is the dashboard's (8265), and that it is open to this "
                 "machine (`kubectl port-forward`, or ssh -L 8265:localhost:8265 HEAD)"
             ) from None
 
     @contextmanager
     def _errors(self, job: str = "") -> Iterator[None]:
-        """Ray's errors as one paragraph with the next step."""
+        """Convert Ray's errors to errors of one paragraph with the next step."""
         try:
             yield
         except AuthenticationError as error:
             wrong = str(error).startswith("Authentication failed")
-            raise ResourceError(f"{self.shown}: {_TOKEN_WRONG if wrong else _TOKEN_MISSING}") from None
+            raise ResourceError(f"{self.display_uri}: {_TOKEN_WRONG if wrong else _TOKEN_MISSING}") from None
         except (RuntimeError, ValueError, OSError) as error:
             if job and "status code 404" in str(error):
                 raise StudyStateError(
-                    f"{self.shown}: there is no job {job!r}; see what there is by: "
-                    f"ipgl study status --address {self.shown}"
+                    f"{self.display_uri}: there is no job {job!r}; see what there is by: "
+                    f"ipgl study status --address {self.display_uri}"
                 ) from None
             cause = " ".join(str(error).split())[:600]
             raise ResourceError(
-                f"{self.shown}: the cluster refuses: {cause}; this machine has Ray {ray.__version__}, and the cluster "
-                "should have the same"
+                f"{self.display_uri}: the cluster refuses: {cause}; this machine has Ray {ray.__version__}, and the "
+                "cluster should have the same"
             ) from None
 
 
@@ -345,7 +360,7 @@ _TOKEN_WRONG = (
 
 @contextmanager
 def _no_other_address() -> Iterator[None]:
-    """Ray lets these variables overrule the address that the user gave."""
+    """Unset variables that would override the user's address in Ray's client."""
     names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:

@@ -1,4 +1,4 @@
-"""What of a working folder goes to a cluster with a job, looked at before anything is sent."""
+"""The files of a working folder that are sent with a job, and checks of them before submission."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from ipgl.core.errors import ResourceError
 from ipgl.core.private_apis import files_in_ray_package, largest_ray_package
 
-# Patterns as in a .gitignore. Results, data, weights and caches are on the cluster's storage or made there; secrets
-# have no business in a package that everyone who may use the cluster can fetch.
+# Patterns as in a .gitignore. Results, data, weights and caches belong on the cluster's storage; secrets must not be
+# sent, since every user of the cluster can download the package.
 EXCLUDES = (
     ".git",
     ".venv",
@@ -44,29 +44,29 @@ _NAMED = 5
 
 
 def packaged_files(folder: Path, excludes: tuple[str, ...] = EXCLUDES) -> dict[Path, int]:
-    """Every file that a job's working folder will hold.
+    """The files that are sent with a job's working folder.
 
     Args:
-        folder: The working folder; its .gitignore and .rayignore files count, as they do for Ray.
+        folder: The working folder; its .gitignore and .rayignore files apply, as they do in Ray.
         excludes: Further patterns.
 
     Returns:
-        Path relative to `folder` -> bytes.
+        Size in bytes by path relative to `folder`.
     """
     folder = folder.absolute()
     return {path.relative_to(folder): path.stat().st_size for path in files_in_ray_package(folder, excludes)}
 
 
 def require_sendable(folder: Path, files: dict[Path, int], limit_bytes: int | None = None) -> None:
-    """Refuse a folder that Ray cannot take.
+    """Check that a working folder does not exceed Ray's limit.
 
     Args:
         folder: The working folder, for the message.
-        files: What `packaged_files` gives.
-        limit_bytes: None is Ray's own limit.
+        files: The files, from `packaged_files`.
+        limit_bytes: The limit; None for Ray's own.
 
     Raises:
-        ResourceError: The files together are larger than Ray takes; the message names the largest.
+        ResourceError: The files exceed the limit; the message names the largest.
     """
     limit_bytes = largest_ray_package() if limit_bytes is None else limit_bytes
     total = sum(files.values())

@@ -1,4 +1,4 @@
-"""Study files: schema, search ranges, loading with located errors."""
+"""Study files: schema, search ranges, and errors with file, line and key."""
 
 from ipgl.config.base import Settings
 from ipgl.config.document import Document, DocumentError, parse_document, read_document
@@ -26,7 +26,7 @@ from ipgl.config.study import (
 )
 from ipgl.config.training import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.config.trial import Phase, TrialConfig, config_hash
-from ipgl.config.validation import ConfigError, Problem, dotted, problems_of
+from ipgl.config.validation import ConfigError, Violation, dotted, violations_of
 
 __all__ = [
     "RANGES",
@@ -41,7 +41,6 @@ __all__ = [
     "LogUniform",
     "OptimiserSettings",
     "Phase",
-    "Problem",
     "Range",
     "RangeError",
     "ResourceSettings",
@@ -55,12 +54,13 @@ __all__ = [
     "TrainingSettings",
     "TrialConfig",
     "Uniform",
+    "Violation",
     "check_document",
     "config_hash",
     "dotted",
     "load_study",
     "parse_document",
     "parse_range",
-    "problems_of",
     "read_document",
+    "violations_of",
 ]

@@ -1,7 +1,6 @@
-"""The base of every settings class: immutable, and an unknown key is an error."""
+"""`Settings`, the base of every settings class: immutable, and an unknown key is an error."""
 
 import typing
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -13,7 +12,7 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _reject_booleans_for_numbers(cls, value: object, info: ValidationInfo) -> object:
         # Pydantic would read `epochs: true` as one epoch.
         if isinstance(value, bool):
             annotation = cls.model_fields[str(info.field_name)].annotation

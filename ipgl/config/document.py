@@ -1,4 +1,4 @@
-"""A YAML file as data plus the line on which each value stands, so that errors can point at it."""
+"""YAML documents: data and the line of each value, so that errors can name it."""
 
 from __future__ import annotations
 

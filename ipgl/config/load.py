@@ -1,4 +1,4 @@
-"""Read a study file into a `StudyConfig`, with every error located in the file."""
+"""Load and validate study files as `StudyConfig`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ipgl.config.document import Document, read_document
 from ipgl.config.study import StudyConfig
-from ipgl.config.validation import ConfigError, problems_of
+from ipgl.config.validation import ConfigError, violations_of
 
 
 def check_document(document: Document) -> StudyConfig:
@@ -20,7 +20,7 @@ def check_document(document: Document) -> StudyConfig:
     try:
         return StudyConfig.model_validate(document.data)
     except ValidationError as error:
-        raise ConfigError(document, problems_of(error, StudyConfig)) from None
+        raise ConfigError(document, violations_of(error, StudyConfig)) from None
 
 
 def load_study(path: Path) -> tuple[Document, StudyConfig]:

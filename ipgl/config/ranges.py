@@ -1,10 +1,10 @@
-"""Search ranges as plain data: `{log_uniform: [0.1, 100]}` in a study file becomes a value object here."""
+"""Search ranges: `{log_uniform: [0.1, 100]}` and the like, parsed into immutable objects."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -100,7 +100,7 @@ RANGES: dict[str, type[Uniform] | type[Int] | type[Choice]] = {
 }
 
 
-def parse_range(value: Any) -> Range | None:
+def parse_range(value: object) -> Range | None:
     """Read `{kind: [...]}`; anything that is not a range at all gives None.
 
     Raises:
@@ -123,7 +123,7 @@ def parse_range(value: Any) -> Range | None:
         raise RangeError(f"both bounds must be finite, but got {arguments!r}") from None
 
 
-def as_data(space: Range) -> str:
+def range_text(space: Range) -> str:
     """A range as a study file writes it: `{log_uniform: [0.1, 100]}`."""
     kind = next(name for name, cls in RANGES.items() if type(space) is cls)
     values = space.values if isinstance(space, Choice) else (space.low, space.high)
@@ -152,7 +152,7 @@ def width_text(amount: float, unit: WidthUnit) -> str:
     return f"{number} {unit[:-1] if number == '1' and unit != 'wide' else unit}"
 
 
-def contains(space: Range, value: Scalar) -> bool:
+def contains(space: Range, value: object) -> bool:
     """Whether `value` is one that a search over `space` could draw."""
     if isinstance(space, Choice):
         return any(

@@ -1,4 +1,4 @@
-"""The study file's schema. Sections that a registry entry defines (data set, model, method) stay open here.
+"""Schema of the study file. Settings of data set, model and methods are checked by their registry entries.
 
 `ipgl.plan.study_plan` checks those sections against the settings class of the entry that they name.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -34,11 +34,12 @@ def _label(value: str) -> str:
     return value
 
 
-def _alignment(value: Any) -> Any:
+def _alignment(value: object) -> object:
     named = list(value.values()) if isinstance(value, dict) else value
-    listed = isinstance(named, list | tuple) and len(named) > 0
     if value not in ("auto", "none") and not (
-        listed and all(isinstance(v, int | str) and not isinstance(v, bool) for v in named)
+        isinstance(named, list | tuple)
+        and len(named) > 0
+        and all(isinstance(v, int | str) and not isinstance(v, bool) for v in named)
     ):
         raise ValueError(
             "input should be auto, none, or each class's attribute value, by name or number: "
@@ -73,14 +74,14 @@ CurveName = Literal["mixture", "worst_case_kl", "worst_case_tv", "interpolation"
 
 
 class Component(BaseModel):
-    """A registry entry by name; its own settings stand beside the name."""
+    """A registry entry by name, with its settings as further keys of the same mapping."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Everything but the name."""
         return dict(self.model_extra or {})
 
@@ -107,7 +108,8 @@ class SearchSettings(Settings):
     )
     pack: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="Trials of one process that train as one batched model; 1 is off, auto packs where that pays.",
+        description="Trials of one process that train as one batched model; 1 is off, auto packs where that was "
+        "measured to pay (the report says what it chose); Ray Tune leads trials that are not packed.",
     )
     selection: str = Field(
         "pair_robust",
@@ -178,8 +180,8 @@ class EvaluationSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_resamples(cls, data: Any) -> Any:
-        """Studies of earlier versions state `resamples`, of bootstraps that are no more."""
+    def _without_resamples(cls, data: object) -> object:
+        """Drop the key `resamples`, which study files of earlier versions may hold."""
         return {k: v for k, v in data.items() if k != "resamples"} if isinstance(data, dict) else data
 
     @property
@@ -201,7 +203,7 @@ class EvaluationSettings(Settings):
 
 
 class ResourceSettings(Settings):
-    """What one trial takes from the cluster."""
+    """Resources of one trial."""
 
     workers: int = Field(
         1, ge=1, description="Processes that share a trial's batches; 1 trains inside the trial."
@@ -226,7 +228,7 @@ class ResourceSettings(Settings):
 
 
 class TrackingSettings(Settings):
-    """Where results are shown for browsing."""
+    """Where runs are tracked."""
 
     name: str = Field("mlflow", description="Tracker; `none` keeps results on storage alone.")
     uri: str | None = Field(None, description="Server or database; null is SQLite in the storage folder.")
@@ -240,7 +242,7 @@ class StudyConfig(Settings):
     question: str = Field("", description="What the study asks, in a sentence; shown in the report.")
     dataset: Component
     model: Component
-    methods: dict[Label, dict[str, Any]] = Field(
+    methods: dict[Label, dict[str, object]] = Field(
         min_length=1,
         description="Label -> settings; values or search ranges. `method` names another entry than the label.",
     )

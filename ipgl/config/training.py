@@ -1,4 +1,4 @@
-"""How a trial trains: optimiser, schedule, precision, intervals. Free of torch, so that a check stays fast."""
+"""Training settings: optimiser, schedule, precision, intervals. Imports no torch, so that checks stay fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trial's complete configuration: every value concrete, and a hash that names it."""
+"""Complete configuration of one trial, with a concrete value for each setting, and its hash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Phase = Literal["search", "final", "component"]
 
 
 class TrialConfig(Settings):
-    """All that a trial's result depends on, but for the data's content.
+    """Everything that a trial's result depends on, except for the content of the data.
 
     Attributes:
         label: The method's name in the study file.
@@ -43,6 +43,6 @@ class TrialConfig(Settings):
         return f"{self.label}-{self.phase}-s{self.seed}-{config_hash(self.model_dump(mode='json'))[:10]}"
 
 
-def config_hash(data: Any) -> str:
+def config_hash(data: object) -> str:
     """SHA-256 of the canonical JSON of `data`."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

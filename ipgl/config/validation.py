@@ -1,4 +1,4 @@
-"""From pydantic's error list to messages that name file, line, dotted path, rule, value and nearest name."""
+"""Validation errors: pydantic's error list as messages with file, line, key, rule, value and nearest name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import inspect
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,7 +15,7 @@ from ipgl.core.registry import suggestion
 
 
 @dataclass(frozen=True)
-class Problem:
+class Violation:
     """One broken rule at one place of a document."""
 
     path: KeyPath
@@ -24,16 +23,16 @@ class Problem:
 
 
 class ConfigError(IpglError):
-    """A study file that breaks one or more rules; `problems` holds them all."""
+    """A study file that breaks one or more rules; `violations` holds them all."""
 
-    def __init__(self, document: Document, problems: Iterable[Problem]) -> None:
-        self.problems = list(dict.fromkeys(problems))
-        super().__init__("\n".join(_located(document, problem) for problem in self.problems))
+    def __init__(self, document: Document, violations: Iterable[Violation]) -> None:
+        self.violations = list(dict.fromkeys(violations))
+        super().__init__("\n".join(_located(document, violation) for violation in self.violations))
 
 
-def _located(document: Document, problem: Problem) -> str:
-    where = dotted(problem.path)
-    return f"{document.source}:{document.line_of(problem.path)}: {where + ': ' if where else ''}{problem.message}"
+def _located(document: Document, violation: Violation) -> str:
+    where = dotted(violation.path)
+    return f"{document.source}:{document.line_of(violation.path)}: {where + ': ' if where else ''}{violation.message}"
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -44,16 +43,16 @@ def dotted(path: Sequence[str | int]) -> str:
     return text
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], prefix: KeyPath = ()) -> list[Problem]:
-    """Translate a pydantic error; `prefix` is where `model`'s mapping stands in the document."""
-    problems = []
+def violations_of(error: ValidationError, model: type[BaseModel], prefix: KeyPath = ()) -> list[Violation]:
+    """Translate a pydantic error; `prefix` is the path of `model`'s mapping in the document."""
+    violations = []
     items = error.errors(include_url=False)
     for item in items:
         if item["type"] == "too_short" and any(
             len(other["loc"]) > len(item["loc"]) and other["loc"][: len(item["loc"])] == item["loc"]
             for other in items
         ):
-            continue  # pydantic counts the items that are good: what is wrong with the others is said already
+            continue  # pydantic counts valid items only, and the faults of the others are reported already
         path = tuple(part for part in item["loc"] if not _is_union_tag(part))
         if item["type"] == "extra_forbidden":
             name, known = str(path[-1]), _fields_at(model, path[:-1])
@@ -62,11 +61,11 @@ def problems_of(error: ValidationError, model: type[BaseModel], prefix: KeyPath 
             message = f"this key is required but missing; add `{path[-1]}: ...`"
         else:
             message = _value_message(item["msg"], item["input"])
-        problems.append(Problem(prefix + path, message))
-    return problems
+        violations.append(Violation(prefix + path, message))
+    return violations
 
 
-def _value_message(rule: str, value: Any) -> str:
+def _value_message(rule: str, value: object) -> str:
     rule = rule.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if ", but got" in rule or isinstance(value, BaseModel):
         return rule
@@ -96,7 +95,7 @@ def _is_union_tag(part: str | int) -> bool:
 
 def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that the settings class at `path` below `model` knows."""
-    current: Any = model
+    current: object = model
     for part in path:
         candidates = [
             cls for cls in _models_in(current) if isinstance(part, str) and part in cls.model_fields
@@ -108,7 +107,7 @@ def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     return [name for cls in _models_in(current) for name in cls.model_fields]
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _models_in(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, list):
         return [cls for item in annotation for cls in _models_in(item)]
     if inspect.isclass(annotation) and not typing.get_args(annotation):

@@ -1,1 +1,1 @@
-"""What every other package may use: errors, registries, files, locks, retries, redaction."""
+"""Utilities that every other package may import: errors, registries, files, locks, retries, redaction."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a restart, finds either the old content or the new, never a part."""
+"""Atomic file writes: a reader, or a restarted process, sees the old content or the new, never a part of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp gives 0600, but results are for a group of people
+        os.chmod(name, 0o644)  # mkstemp gives 0600, but others may read results
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""One colour for each method, the same wherever the study is shown."""
+"""Colours of methods in reports, figures and MLflow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Okabe and Ito (2008), "Color universal design": told apart with every common colour vision; the report uses
-# them in the same order. Yellow vanishes on a white page, and black is kept for the study's own run.
+# Okabe and Ito (2008), "Color universal design": distinguishable with every common colour vision; the report
+# uses them in the same order. Yellow is left out, being invisible on white, and black marks the study's own run.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STUDY_COLOUR = "#000000"
 

@@ -1,4 +1,4 @@
-"""Seconds in words."""
+"""Durations as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def duration(seconds: float) -> str:
-    """To the minute, for reports: `3725` as `1 h 2 min`; `n/a` if it is no finite number."""
+    """A duration to the minute, for reports: 3725 gives `1 h 2 min`; a value that is not finite gives `n/a`."""
     if not math.isfinite(seconds):
         return "n/a"
     if seconds < 60:
@@ -19,7 +19,7 @@ def duration(seconds: float) -> str:
 
 
 def precise_duration(seconds: float) -> str:
-    """To the second below one hour, for progress: `125` as `2 min 05 s`."""
+    """A duration to the second (to the minute from one hour), for progress displays: 125 gives `2 min 05 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,21 +1,21 @@
-"""Errors that are the user's to mend: the command line prints them without a traceback and exits with 2."""
+"""Errors that the user can correct; the command line prints them without a traceback and exits with code 2."""
 
 
 class IpglError(Exception):
-    """Something the caller can put right; the message names the rule, the value, the place and the next step."""
+    """An error that the user can correct; the message names the rule, the value, the place and the next step."""
 
 
 class DataError(IpglError):
-    """Data that is missing, damaged, or not what its format promises."""
+    """Data are missing, damaged, or not in the expected format."""
 
 
 class StudyStateError(IpglError):
-    """A study on storage that cannot be started, resumed or shown as it stands."""
+    """A study cannot be started, resumed or read in its present state on storage."""
 
 
 class ResourceError(IpglError):
-    """The cluster or this machine cannot give what the study file asks for."""
+    """The cluster, or this machine, lacks resources that were requested, or cannot be reached."""
 
 
 class TrackingError(IpglError):
-    """The tracking server cannot be reached or refuses what it is asked."""
+    """The tracking server cannot be reached, or refuses a request."""

@@ -1,4 +1,4 @@
-"""One process at a time, where several would do the same work."""
+"""Lock files that exclude other processes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock file `path`, which stays behind; the system lets go of it when the process ends, however it ends.
+    """Hold an exclusive lock on the file `path`; the system releases it when the process ends, even if it is killed.
+
+    The file is made if it is missing, and is not removed.
 
     Args:
         path: The lock file.
-        wait: Whether to wait for a process that holds it.
+        wait: Wait until no other process holds the lock.
 
     Yields:
-        Whether it is held: always, if waited for.
+        Whether the lock is held. Always True with `wait`; without it, False if another process holds the lock, or if
+        the file system has no locks.
 
     Raises:
-        OSError: The file cannot be made, or its file system knows no locks.
+        OSError: The file cannot be made; or, with `wait`, its file system has no locks.
     """
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+            held = True
+        except OSError:
+            if wait:
+                raise
+            held = False
+        yield held

@@ -1,35 +1,42 @@
 """Private interfaces of other packages that no public one replaces, each behind one function.
 
-`tests/core/test_private_apis.py` holds each to what is expected of it, so that a new version of a package that changes
-one fails there and nowhere else. The packages are imported inside the functions: this module costs nothing.
+`tests/core/test_private_apis.py` tests each function against the installed version, so that a change in a new version
+of a package is found there. The packages are imported inside the functions, which keeps this module cheap to import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch._ops import OpOverload
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def autoscaler_limits() -> dict[str, float]:
-    """What the connected Ray cluster may grow to, by resource, if an autoscaler has declared it; else empty.
+    """The largest amount of each resource that the connected Ray cluster can scale to; empty without an autoscaler.
 
-    `ray.cluster_resources()`, the public function, tells only what there is now.
+    The public `ray.cluster_resources()` gives only the resources of the nodes that are running.
     """
     from ray._private.state import state
 
-    limits: dict[str, Any] = state.get_max_resources_from_cluster_config() or {}
+    limits: dict[str, float] = state.get_max_resources_from_cluster_config() or {}
     return {name: float(limit) for name, limit in limits.items()}
 
 
 def set_ray_loopback(loopback: bool) -> None:
-    """Make the coming `ray.init` of this process listen on 127.0.0.1 alone, or on the machine's own address.
+    """Choose the interface of the next `ray.init` in this process.
 
-    Ray has one switch for both, meant for desktops whose firewall would ask. It is an environment variable, which Ray
-    reads when it is imported, and its processes when they start; so it is set in both places.
+    Ray reads the switch from an environment variable: once when it is imported, into a module constant, and again in
+    each process that it starts. Both places are set.
+
+    Args:
+        loopback: True for 127.0.0.1 only, False for the address of this machine.
     """
     import os
 
@@ -43,17 +50,17 @@ def set_ray_loopback(loopback: bool) -> None:
 
 
 def largest_ray_package() -> int:
-    """The most bytes that Ray takes of a job's working folder."""
+    """Ray's limit on the size of a job's working folder, in bytes."""
     from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 
     return int(GCS_STORAGE_MAX_SIZE)
 
 
 def files_in_ray_package(folder: Path, excludes: tuple[str, ...]) -> list[Path]:
-    """The files of a working folder, absolute, that Ray's job client would pack: Ray's own walk and pattern reader.
+    """The files that Ray's job client would send with a working folder, as absolute paths.
 
     Args:
-        folder: The working folder, absolute; its .gitignore and .rayignore files count.
+        folder: The working folder, absolute; its .gitignore and .rayignore files apply.
         excludes: Further patterns, as in a .gitignore.
     """
     import os
@@ -62,7 +69,7 @@ def files_in_ray_package(folder: Path, excludes: tuple[str, ...]) -> list[Path]:
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
     class Silent:
-        """Ray's walk announces every ignore file that it reads."""
+        """A logger that drops Ray's message about each ignore file."""
 
         def info(self, *_: object) -> None:
             pass
@@ -76,7 +83,9 @@ def files_in_ray_package(folder: Path, excludes: tuple[str, ...]) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def watch_operations(seen: Callable[[Any, Any, Any, Any], None]) -> AbstractContextManager[Any]:
+def watch_operations(
+    seen: Callable[[OpOverload, tuple[object, ...], dict[str, object], object], None],
+) -> AbstractContextManager[object]:
     """Have every tensor operation inside told to `seen`: below autograd, `vmap` and autocast, as kernels run.
 
     Modes of torch's dispatcher are documented, but live in a private module; and they load torch's compiler (135 MB) on
@@ -87,12 +96,18 @@ def watch_operations(seen: Callable[[Any, Any, Any, Any], None]) -> AbstractCont
     """
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class Watch(TorchDispatchMode):
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
             return False
 
-        def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self,
+            operation: OpOverload,
+            types: Sequence[type],
+            args: tuple[object, ...] = (),
+            kwargs: dict[str, object] | None = None,
+        ) -> object:
             kwargs = kwargs or {}
             result = operation(*args, **kwargs)
             seen(operation, args, kwargs, result)
@@ -101,7 +116,7 @@ def watch_operations(seen: Callable[[Any, Any, Any, Any], None]) -> AbstractCont
     return Watch()  # type: ignore[no-untyped-call]
 
 
-def fused_adam(tensors: tuple[Any, ...], decoupled: bool, **settings: Any) -> None:
+def fused_adam(tensors: Sequence[list[Tensor]], decoupled: bool, **settings: Any) -> None:
     """Adam's kernel for many parameters at once: what `torch.optim.Adam(fused=True)` calls, without its overhead.
 
     Args:
@@ -116,7 +131,7 @@ def fused_adam(tensors: tuple[Any, ...], decoupled: bool, **settings: Any) -> No
     kernel(parameters, gradients, means, squares, [], steps, amsgrad=False, **settings)
 
 
-def fused_sgd(tensors: tuple[Any, ...], **settings: Any) -> None:
+def fused_sgd(tensors: Sequence[list[Tensor]], **settings: Any) -> None:
     """The kernel of `torch.optim.SGD(fused=True)`, likewise.
 
     Args:
@@ -125,4 +140,5 @@ def fused_sgd(tensors: tuple[Any, ...], **settings: Any) -> None:
     """
     import torch
 
-    torch._fused_sgd_(*tensors, is_first_step=False, **settings)
+    parameters, gradients, momenta = tensors
+    torch._fused_sgd_(parameters, gradients, momenta, is_first_step=False, **settings)

@@ -1,10 +1,10 @@
-"""Credentials are left out of whatever is shown, kept in reports or sent on: the one place that knows their forms."""
+"""Masking of credentials in text and settings before these are printed, stored in reports or sent to a tracker."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import overload
 
 MASK = "***"
 
@@ -18,17 +18,29 @@ _SECRET_NAME = re.compile(
 
 
 def without_credentials(text: str) -> str:
-    """The text with user names, passwords and tokens masked in every URL that it holds."""
+    """The text with user names, passwords and tokens masked in every URL in it."""
     return QUERY_SECRET.sub(rf"\g<1>{MASK}", USERINFO.sub(f"{MASK}@", text))
 
 
 def names_secret(name: str) -> bool:
-    """Whether a key or variable of this name holds a secret, judged by the name: `HF_TOKEN`, `password`, `api_key`."""
+    """Whether a key or variable with this name usually holds a secret, as `HF_TOKEN`, `password`, `api_key` do."""
     return _SECRET_NAME.search(name) is not None
 
 
-def redacted(value: Any) -> Any:
-    """The same data with credentials masked: those in URLs, and the values of keys that `names_secret`."""
+@overload
+def redacted(value: str) -> str: ...
+
+
+@overload
+def redacted(value: Mapping[str, object]) -> dict[str, object]: ...
+
+
+@overload
+def redacted(value: object) -> object: ...
+
+
+def redacted(value: object) -> object:
+    """The same data with credentials masked: those in URLs, and values whose key satisfies `names_secret`."""
     if isinstance(value, str):
         return without_credentials(value)
     if isinstance(value, Mapping):
@@ -38,5 +50,5 @@ def redacted(value: Any) -> Any:
     return value
 
 
-def _is_secret(key: Any, held: Any) -> bool:
+def _is_secret(key: object, held: object) -> bool:
     return bool(held) and isinstance(held, str | int | float) and names_secret(str(key))

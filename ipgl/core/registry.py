@@ -1,4 +1,4 @@
-"""Look a component up by name; an unknown name's error lists the choices."""
+"""Lookup of components by name, with errors that list the known names."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ T = TypeVar("T")
 
 
 class UnknownNameError(IpglError):
-    """A name that no registry entry has."""
+    """No registry entry has this name."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice most like `name`, or None where nothing is close."""
+    """The choice most similar to `name`; None if none is similar."""
     matches = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def suggestion(name: str, choices: Iterable[str]) -> str:
-    """Text that lists the choices, the nearest one first: `did you mean 'ipg'? Choices: erm, ipg.`"""
+    """The end of an error message, which lists the choices: `did you mean 'ipg'? Choices: erm, ipg.`"""
     names = sorted(choices)
     if not names:
         return "there is none to choose from."

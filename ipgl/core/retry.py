@@ -1,4 +1,4 @@
-"""Storage that fails: for a moment, as network storage does, or until somebody mends it."""
+"""Retries of storage access, for errors that are transient, as those of network file systems often are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 _R = TypeVar("_R")
 
-_PASSING = {
+_TRANSIENT = {
     getattr(errno, name)
     for name in (
         "EAGAIN",
@@ -25,32 +25,32 @@ _PASSING = {
     )
     if hasattr(errno, name)
 }
-_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-_WAITS = (0.1, 0.5, 2.0)  # seconds; longer outages are left to the trial's next start
+_PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_WAITS = (0.1, 0.5, 2.0)  # seconds; after a longer outage the trial is started again
 
 
-def patiently(access: Callable[[], _R], any_error: bool = False) -> _R:
-    """What `access` gives; if it fails as storage does for a moment, it is tried again after 0.1, 0.5 and 2 s.
+def retrying(access: Callable[[], _R], any_error: bool = False) -> _R:
+    """Call `access`, again after 0.1, 0.5 and 2 s if it fails with a transient error, and return its result.
 
     Args:
-        access: May be called up to four times.
-        any_error: Take every error for one that passes, but those that say what is (not) there or allowed: storage
-            behind a network says little of its failures.
+        access: The access; called up to four times.
+        any_error: Treat every `OSError` as transient, except a missing file and a missing permission. Libraries for
+            remote storage often give no error number.
 
     Raises:
-        OSError: It failed four times, or in a way that does not pass.
+        OSError: `access` failed four times, or with an error that is not transient.
     """
     for wait in _WAITS:
         try:
             return access()
         except OSError as error:
-            telling = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
-            if error.errno not in _PASSING and (telling or not any_error):
+            definite = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError)
+            if error.errno not in _TRANSIENT and (definite or not any_error):
                 raise
             time.sleep(wait)
     return access()
 
 
-def lasting(error: BaseException | None) -> bool:
-    """Whether every further write will fail alike: the disk is full, a quota is used up, or it is read-only."""
-    return isinstance(error, OSError) and error.errno in _LASTING
+def is_permanent(error: BaseException | None) -> bool:
+    """Whether later writes would fail, too: the disk is full, a quota is used up, or the file system is read-only."""
+    return isinstance(error, OSError) and error.errno in _PERMANENT

@@ -1,4 +1,4 @@
-"""Which attribute value *agrees* with each class: the one that training shows more often there than elsewhere.
+"""Alignment of classes and attribute values: the value that training shows more often with a class than without.
 
 An example is *bias-aligned* if it carries its class's value, else *bias-conflicting*. What counts is association, not
 a class's majority: where one value leads in every class, its majority says nothing about the label.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ipgl.core.errors import DataError
 
-# Chance must not pass for association: at most one independent sample in 1,000 may.
+# Significance level: of independent samples at most one in 1,000 is taken for an association.
 SIGNIFICANCE = 1e-3
 # With many examples any difference is significant; below this one the axis from agreement to conflict is all but flat.
 LEAST_GAP = 0.05
@@ -158,7 +158,7 @@ def _independence_p_value(n: Tensor) -> float:
     expected = n.sum(dim=1, keepdim=True) * n.sum(dim=0) / n.sum()
     statistic = ((n - expected) ** 2 / expected).sum()
     freedom = torch.tensor((n.shape[0] - 1) * (n.shape[1] - 1), dtype=n.dtype)
-    # The survival function; scipy's takes half a second to import, and every process of a study would.
+    # The survival function; importing scipy for it would take half a second in every process of a study.
     return float(torch.special.gammaincc(freedom / 2, statistic / 2))
 
 

@@ -1,4 +1,4 @@
-"""The training view of an image: a random part of it, resized, perhaps mirrored."""
+"""Image augmentation: random resized crop and horizontal flip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which order a run sees its data: a pure function of seed and step, so that any step can be resumed."""
+"""Order of training batches as a pure function of seed and step, so that a run can resume at any step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A seed for one purpose, independent of the others (63 bits of SHA-256 over seed and names)."""
+    """Derive an independent seed for one purpose (63 bits of SHA-256 over seed and names)."""
     text = ":".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -1,4 +1,4 @@
-"""CelebA (Liu et al. 2015): hair colour as the label and sex as the spurious attribute (Sagawa et al. 2020), or others.
+"""CelebA (Liu et al. 2015), by default hair colour as label and sex as spurious attribute (Sagawa et al. 2020).
 
 Reads `list_attr_celeba` and `list_eval_partition` as `.csv` or as the publisher's `.txt`; where both are there, the
 CSV files. Pictures are cut to the middle 178 x 178 and resized.
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ipgl.core.errors import DataError
 from ipgl.core.registry import suggestion
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.image_cache import Preparation
 from ipgl.data.image_dataset import ImageDatasetSettings, build_image_dataset
 from ipgl.data.layouts import CELEBA_FOLDERS, dataset_root, find_layout, present
@@ -67,7 +67,7 @@ def read_celeba(
         folder: Holds `list_attr_celeba`, `list_eval_partition` and the images.
         target: Attribute that is the label.
         attribute: Attribute that is spurious.
-        others: Whether to keep the other thirty-eight attributes, which take a while.
+        others: Whether to keep the other thirty-eight attributes, which takes longer.
         skip_bad: Leave faulty rows out rather than raise.
 
     Returns:
@@ -88,8 +88,8 @@ def read_celeba(
             raise DataError(f"{attributes.file}: unknown attribute {name!r}: {suggestion(name, known)}")
     split_of = dict(zip(partition.columns["image_id"], partition.columns["partition"], strict=True))
     names = attributes.columns["image_id"]
-    for where, what in partition.problems.found:
-        attributes.problems.add(f"{partition.file}, {where}", what)
+    for where, what in partition.faults.found:
+        attributes.faults.add(f"{partition.file}, {where}", what)
     kept = known if others else [target, attribute]
     columns = {
         name: [_VALUES.get(value, value) for value in values]
@@ -102,7 +102,7 @@ def read_celeba(
         "path": [f"{inner}/{name}" for name in names],
         "split": [split_of.get(name, "") for name in names],
     }
-    raw = RawTable(attributes.file, columns, attributes.line, attributes.problems)
+    raw = RawTable(attributes.file, columns, attributes.line, attributes.faults)
     wanted = Columns(
         label=target,
         attribute=attribute,
@@ -124,7 +124,7 @@ def _read(file: Path, first_column: str, second_column: str | None = None) -> Ra
                 strict=True,
             )
         )
-        return RawTable(raw.file, {renamed[n]: v for n, v in raw.columns.items()}, raw.line, raw.problems)
+        return RawTable(raw.file, {renamed[n]: v for n, v in raw.columns.items()}, raw.line, raw.faults)
     return _read_txt(file, first_column, second_column)
 
 
@@ -141,7 +141,7 @@ def _read_txt(file: Path, first_column: str, second_column: str | None) -> RawTa
                 f"{file}: the first line must be the number of images and the second the attributes' names"
             )
         header += lines[1].split()
-    problems = DataProblems(f"{file}: some rows cannot be used")
+    faults = DataFaults(f"{file}: some rows cannot be used")
     rows, numbers = [], []
     one: dict[str, str] = {}
     for number, line in enumerate(lines[start:], start + 1):
@@ -150,11 +150,11 @@ def _read_txt(file: Path, first_column: str, second_column: str | None) -> RawTa
             rows.append([one.setdefault(value, value) for value in values])
             numbers.append(number)
         elif values:
-            problems.add(f"line {number}", f"{len(values)} values, but there are {len(header)} columns")
-    if not second_column and int(lines[0]) != len(rows) + len(problems):
+            faults.add(f"line {number}", f"{len(values)} values, but there are {len(header)} columns")
+    if not second_column and int(lines[0]) != len(rows) + len(faults):
         raise DataError(
-            f"{file}: the first line promises {int(lines[0])} images, but {len(rows) + len(problems)} follow; "
+            f"{file}: the first line promises {int(lines[0])} images, but {len(rows) + len(faults)} follow; "
             "the file is damaged: fetch it again"
         )
     columns = {str(name): [row[i] for row in rows] for i, name in enumerate(header)}
-    return RawTable(file, columns, numbers, problems)
+    return RawTable(file, columns, numbers, faults)

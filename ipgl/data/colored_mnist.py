@@ -1,6 +1,6 @@
-"""ColoredMNIST: digits whose colour agrees with a noisy binary label in training and not afterwards.
+"""ColoredMNIST: digits whose colour correlates with a noisy binary label in training, less so in validation and test.
 
-Two conventions are in use, and both are here:
+Two conventions are in use; both are implemented:
 
 - `irm` (Arjovsky et al. 2019, "Invariant Risk Minimization"): 2 x 14 x 14 (every second pixel); training
   environments in which the colour disagrees with the label with probability 0.2 and 0.1. Both training
@@ -18,7 +18,7 @@ The test split's colour agrees with the label half of the time by default, where
 mixture curve re-weights groups exactly, so its value at severity 0.9 *is* the accuracy at 10% agreement, and
 every group is measured equally well. `test_agreement: 0.1` restores the conventions' split.
 
-No two digits of MNIST are equal, whole or at every second pixel, nor are two of scikit-learn's: no digit stands in two
+No two digits of MNIST are equal, whole or at every second pixel, nor are two of scikit-learn's: no digit is in two
 splits (`tests/data/test_copies.py` compares them all).
 """
 
@@ -40,7 +40,7 @@ from ipgl.config import Settings
 from ipgl.core.errors import DataError
 from ipgl.data.batch_order import derive_seed
 from ipgl.data.digits import Digits, mnist, sklearn_digits
-from ipgl.data.split_inputs import Changed
+from ipgl.data.split_inputs import LazyTransform
 from ipgl.data.types import Dataset, PairSet, Split
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -144,14 +144,20 @@ def build_colored_mnist(settings: ColoredMnistSettings) -> Dataset:
         class_names=("digit >= 5", "digit < 5"),
         attribute_names=("colour 0", "colour 1"),
         fingerprint=_fingerprint(settings, digits, label, colour, pair_order),
-        corruptions={}
-        if settings.greyscale
-        else {"hue": partial(_changed, tested, turn_hue), "saturation": partial(_changed, tested, fade)},
+        corruptions={} if settings.greyscale else _corruptions(tested),
     )
 
 
-def _changed(x: Tensor, change: Callable[..., Tensor], strength: float) -> Changed:
-    return Changed(x, partial(change, strength=strength))
+def _corruptions(x: Tensor) -> dict[str, Callable[[float], LazyTransform]]:
+    """By name, functions of a strength that give the coloured images `[N, 2, H, W]` with the corruption."""
+    return {
+        "hue": partial(_lazily_transformed, x, turn_hue),
+        "saturation": partial(_lazily_transformed, x, fade),
+    }
+
+
+def _lazily_transformed(x: Tensor, transform: Callable[..., Tensor], strength: float) -> LazyTransform:
+    return LazyTransform(x, partial(transform, strength=strength))
 
 
 def _image(settings: ColoredMnistSettings, grey: Tensor, colour: Tensor) -> Tensor:
@@ -171,7 +177,7 @@ def turn_hue(x: Tensor, strength: float) -> Tensor:
     0 is the own colour, 0.5 both channels alike, 1 the other colour; the brightness (Euclidean over channels) stays.
     """
     angle = strength * math.pi / 2
-    # Not from floating point's idea of a right angle: at strength 1 the own channel is exactly 0.
+    # At strength 1 the own channel is exactly 0, which math.cos(math.pi / 2) is not.
     own, other = (math.cos(angle), math.sin(angle)) if strength < 1 else (0.0, 1.0)
     return own * x + other * x.flip(1)
 
@@ -214,7 +220,7 @@ def _bernoulli(count: int, probability: float, generator: torch.Generator) -> Te
 
 
 def _fingerprint(settings: ColoredMnistSettings, digits: Digits, *parts: Tensor) -> str:
-    # Without what is as it was before there was a choice, so that known data keep their fingerprints.
+    # Settings at the values of earlier versions are left out, so that existing fingerprints stay valid.
     choice = settings.model_dump(mode="json", exclude={"split"} if settings.split == "source" else None)
     digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode())
     for array in (digits.images, digits.labels, *(part.numpy() for part in parts)):

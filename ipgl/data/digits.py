@@ -1,4 +1,4 @@
-"""Where handwritten digits come from: MNIST's idx files, or the 8x8 digits that scikit-learn ships."""
+"""Handwritten digits: MNIST's idx files, or the 8x8 digits that scikit-learn ships."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def data_root() -> Path:
 
 def sklearn_digits() -> Digits:
     """The 1,797 real 8x8 digits embedded in scikit-learn (Alpaydin and Kaynak 1998); nothing is downloaded."""
-    # Its own reader gives the same, but importing it takes longer than all else that a small trial does at its start.
+    # scikit-learn's reader returns the same, but importing it dominates the start of a small trial.
     package = find_spec("sklearn")
     file = Path(package.origin or "").parent / _SKLEARN_FILE if package else Path(_SKLEARN_FILE)
     if file.is_file():

@@ -1,4 +1,4 @@
-"""What is done about pictures that stand more than once in a table of images."""
+"""Handling of duplicate images in a table of images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ipgl.data.duplicates import Copies, Match, find_copies, listed
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.images import Images
 from ipgl.data.table import SPLIT_NAMES, TRAIN, VALIDATION, ImageTable
 
@@ -19,7 +19,7 @@ _NEXT_STEP = (
 def without_training_copies(
     table: ImageTable, images: Images, *, skip_bad: bool
 ) -> tuple[ImageTable, Images, tuple[str, ...]]:
-    """A table none of whose training pictures is a validation or test picture.
+    """Remove training images that are also validation or test images.
 
     Args:
         table: The checked rows.
@@ -34,17 +34,17 @@ def without_training_copies(
     """
     copies = _find(table, images).training
     count = len(table.rows_of(TRAIN))
-    problems = DataProblems(
+    faults = DataFaults(
         f"{table.file}: {len(copies)} of {count} training images are also in validation or test"
     )
-    for row, held in copies:
-        problems.add(table.where(row), same_pixels(table, held))
+    for row, evaluation_row in copies:
+        faults.add(table.where(row), same_pixels(table, evaluation_row))
     if not skip_bad:
-        problems.check(_NEXT_STEP)
+        faults.check(_NEXT_STEP)
     if not copies:
         return table, images, ()
     kept = np.delete(np.arange(len(table)), [row for row, _ in copies])
-    notes = tuple(f"image left out: {where}: {what}" for where, what in problems.found)
+    notes = tuple(f"image left out: {where}: {what}" for where, what in faults.found)
     return table.take(kept), images.take(torch.from_numpy(kept)), notes
 
 
@@ -75,24 +75,24 @@ def copy_notes(table: ImageTable, images: Images) -> tuple[str, ...]:
     )
 
 
-def held_row(table: ImageTable, row: int) -> str:
+def describe_evaluation_row(table: ImageTable, row: int) -> str:
     """A row of validation or test for messages: `the test image of line 9 in manifest.csv`."""
     return f"the {SPLIT_NAMES[table.split[row]]} image of line {table.line[row]} in {table.file.name}"
 
 
 def same_pixels(table: ImageTable, row: int) -> str:
-    """What is wrong with a picture that equals one of validation or test."""
-    return f"has the pixels of {held_row(table, row)} ({table.paths[row]})"
+    """Fault text of an image that equals one of validation or test."""
+    return f"has the pixels of {describe_evaluation_row(table, row)} ({table.paths[row]})"
 
 
-def held_contents(table: ImageTable, images: Images) -> dict[bytes, int]:
+def evaluation_rows_by_content(table: ImageTable, images: Images) -> dict[bytes, int]:
     """Content of each validation and test picture -> its row; a test row before a validation row."""
     contents = images.contents()
     rows = sorted(np.flatnonzero(table.split != TRAIN).tolist(), key=lambda row: -int(table.split[row]))
-    held: dict[bytes, int] = {}
+    rows_by_content: dict[bytes, int] = {}
     for row in rows:
-        held.setdefault(contents[row], row)
-    return held
+        rows_by_content.setdefault(contents[row], row)
+    return rows_by_content
 
 
 def _find(table: ImageTable, images: Images) -> Copies:

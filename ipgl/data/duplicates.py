@@ -1,4 +1,4 @@
-"""Pictures that a data set holds more than once: across splits, where they flatter figures, and with unlike labels."""
+"""Detection of duplicate images across splits (leakage), and within a split with different labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Match = tuple[int, int]
 
 @dataclass(frozen=True)
 class Copies:
-    """Rows with equal pictures; each row stands once, beside the first that it equals.
+    """Rows with equal images; each row is listed once, with the first row that it equals.
 
     Attributes:
         training: (training row, test row, or validation row if no test picture is equal).
@@ -32,7 +32,7 @@ class Copies:
     conflicting: tuple[Match, ...]
 
     def counts(self) -> dict[str, int]:
-        """What is counted, in words, and how often it is so."""
+        """Description of each kind of duplicate -> number of such rows."""
         return {
             "training images that are also in validation or test": len(self.training),
             "validation images that are also in test": len(self.validation),

@@ -1,4 +1,4 @@
-"""Faults of a data set, collected so that one message names them all."""
+"""`DataFaults`: faults of a data set, collected and reported in one error."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from ipgl.core.errors import DataError
 _SHOWN = 20
 
 
-class DataProblems:
-    """Places and what is wrong there; the message shows the first 20 and how many more there are."""
+class DataFaults:
+    """Faults with their places; the error message lists the first 20 and the number of the others."""
 
     def __init__(self, heading: str) -> None:
         self._heading = heading

@@ -1,4 +1,4 @@
-"""Groups: `group = label * num_attributes + attribute`, the numbering that the field uses."""
+"""Group indices: `group = label * num_attributes + attribute`, as in the literature."""
 
 from __future__ import annotations
 

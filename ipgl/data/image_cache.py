@@ -1,7 +1,7 @@
-"""Decode pictures once into a uint8 file that every trial on the machine maps.
+"""Cache of decoded images: a uint8 file, written once and memory-mapped by all trials on a machine.
 
-A cache is named by what it would hold: the sources' keys and the size. Builders of the same cache take turns on a
-lock, so one decodes while the others wait and find it done; the file gets its name only when it is complete.
+A cache is named by a hash of its sources' keys and the image size. A lock lets one process build it while others wait;
+the file gets its final name only when it is complete.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.errors import DataError
 from ipgl.core.locks import exclusive
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.image_identity import content_of
 from ipgl.data.images import Images, ImageSource, SkippedImage
 from ipgl.data.pixel_file import CONTENT_BYTES, PixelFile
@@ -35,27 +35,27 @@ _IN_FLIGHT = 256
 
 Progress = Callable[[int, int], None]
 
-_WATCHER: ContextVar[Progress | None] = ContextVar("watcher", default=None)
+_PROGRESS: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
 @contextmanager
-def watching(progress: Progress) -> Iterator[None]:
-    """Tell `progress` of every cache that is built within, in this thread."""
-    token = _WATCHER.set(progress)
+def decoding_progress(progress: Progress) -> Iterator[None]:
+    """Call `progress` for every cache that is built within the context, in this thread."""
+    token = _PROGRESS.set(progress)
     try:
         yield
     finally:
-        _WATCHER.reset(token)
+        _PROGRESS.reset(token)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture becomes a row of the cache.
+    """Crop and size of the cached images.
 
     Attributes:
         height: Rows of pixels kept.
         width: Columns of pixels kept.
-        centre_crop: Side of the square first cut from the middle, in pixels of the picture; None cuts nothing.
+        centre_crop: Side of the square first cut from the middle, in pixels of the picture; None crops nothing.
         input_height: Rows of pixels of a model input; at most `height`.
         input_width: Columns of pixels of a model input; at most `width`.
     """
@@ -92,7 +92,8 @@ def build_cache(
         preparation: Size of the rows and of the model's inputs.
         folder: Where caches are kept; made if missing, and shared by all studies.
         skip_bad: Note what cannot be read in `Images.skipped`, rather than raise.
-        progress: Called with the number of pictures done and of all; None is whoever is `watching`.
+        progress: Called with the number of pictures done and of all; None takes the function of the
+            `decoding_progress` that surrounds the call, if there is one.
 
     Raises:
         DataError: Pictures cannot be read (all of them, in one message), or the folder cannot hold the cache.
@@ -107,7 +108,7 @@ def build_cache(
             record = _finished(file, (len(sources), *size, 3), sources, preparation)
             if record is None:
                 _check_space(folder, len(sources) * size[0] * size[1] * 3)
-                record = _decode(sources, preparation, file, progress or _WATCHER.get())
+                record = _decode(sources, preparation, file, progress or _PROGRESS.get())
         remove_leftovers(folder)
     except OSError as error:
         raise DataError(
@@ -115,10 +116,10 @@ def build_cache(
             "free some space, or set `cache` to a folder that can be written"
         ) from None
     if record.skipped and not skip_bad:
-        problems = DataProblems(f"{len(record.skipped)} of {len(sources)} images cannot be read")
+        faults = DataFaults(f"{len(record.skipped)} of {len(sources)} images cannot be read")
         for skipped in record.skipped:
-            problems.add(skipped.where, skipped.reason)
-        problems.check("Replace or remove them, or leave them out with --skip-bad.")
+            faults.add(skipped.where, skipped.reason)
+        faults.check("Replace or remove them, or leave them out with --skip-bad.")
     return Images(
         PixelFile(file),
         torch.arange(len(sources)),
@@ -130,7 +131,7 @@ def build_cache(
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed builders of other caches left; what is being built now is locked, and stays."""
+    """Remove partial files of killed processes; caches that are being built are locked, and stay."""
     for partial in folder.glob("*.partial"):
         with exclusive(partial.with_suffix(".lock"), wait=False) as held:
             if held:
@@ -139,7 +140,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Record:
-    """What is kept beside the pixels."""
+    """Metadata of a cache."""
 
     digest: str
     skipped: tuple[SkippedImage, ...]
@@ -148,7 +149,7 @@ class _Record:
 def _finished(
     file: Path, shape: tuple[int, ...], sources: Sequence[ImageSource], preparation: Preparation
 ) -> _Record | None:
-    """The record of a complete cache; None if there is none, or a picture that was bad can be read now."""
+    """The record of a complete cache; None if there is none, or if an image that was unreadable can be read now."""
     try:
         whole = np.load(file, mmap_mode="r").shape == shape
         data = json.loads(file.with_suffix(".json").read_text())
@@ -159,7 +160,7 @@ def _finished(
         whole &= PixelFile(file).content_path.stat().st_size == CONTENT_BYTES * len(sources)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    # A key cannot tell a network disk's bad moment from a bad file.
+    # The failure may have been temporary, for example of a network disk.
     still_bad = all(isinstance(_row(sources[s.position], preparation), str) for s in skipped)
     return record if whole and still_bad else None
 
@@ -173,7 +174,7 @@ class _Row:
 
 
 def _row(source: ImageSource, preparation: Preparation) -> _Row | str:
-    """What the cache keeps of a source, or why it can keep nothing."""
+    """The cached row of a source, or the reason why it cannot be read."""
     try:
         picture = source.read()
         return _Row(preparation(picture).tobytes(), content_of(picture))

@@ -1,4 +1,4 @@
-"""From a checked table of images to a data set: decode once, leave out what is bad, make pairs."""
+"""Build a data set from a checked table of images: decode, drop unreadable images, make pairs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from ipgl.config import Settings
 from ipgl.core.errors import DataError
@@ -51,7 +52,7 @@ class AugmentSettings(Settings):
 
 
 class ImageDatasetSettings(Settings):
-    """What all data sets of image files have in common."""
+    """Settings that all data sets of image files share."""
 
     root: str = Field("", description="Folder that holds the data set: absolute, or below $IPGL_DATA.")
     input_size: int = Field(224, ge=8, description="Height and width of model inputs, pixels.")
@@ -66,7 +67,7 @@ class ImageDatasetSettings(Settings):
 
 
 def cache_folder(setting: str | None) -> Path:
-    """Where decoded images and features are kept."""
+    """Folder of cached images and features."""
     if setting:
         return Path(setting).expanduser().absolute()
     beside = data_root().absolute() / ".cache" / "ipgl"
@@ -90,7 +91,8 @@ def build_image_dataset(
         preparation: Size of the cached images and of the model's inputs.
         notes: Sentences that join those on skipped images, copies and empty groups.
         refuse_copies: Whether a training picture that is also in validation or test is an error (with `skip_bad`
-            it is left out); otherwise it stays, and a note says so, since published splits are what they are.
+            it is left out); otherwise it stays, with a note, since
+            published splits are not changed.
 
     Raises:
         DataError: Images cannot be read, training pictures are copies that are refused, a split has no row, or the
@@ -100,26 +102,16 @@ def build_image_dataset(
         build_cache, preparation=preparation, folder=cache_folder(settings.cache), skip_bad=settings.skip_bad
     )
     images = store([table.source(position) for position in range(len(table))])
-    skipped = [f"image left out: {image.where}: {image.reason}" for image in images.skipped]
     digest = images.digest
-    if skipped:
-        table, images = table.take(images.good.numpy()), images.take(images.good)
+    table, images, skipped = _without_unreadable(table, images)
     if refuse_copies:
         table, images, copied = without_training_copies(table, images, skip_bad=settings.skip_bad)
         skipped += copied
-    for split in (TRAIN, VALIDATION, TEST):
-        if not len(table.rows_of(split)):
-            raise DataError(
-                f"{table.file}: the {SPLIT_NAMES[split]} split must have an image, but it has none; "
-                "check the split column"
-            )
+    _require_every_split(table)
     request = PairRequest(table, images, store, settings.skip_bad)
     made = make_pairs(settings.pairs, request)
     blend, blend_notes = (
         background_blend(settings.pairs, request) if settings.pairs.source == "composite" else (None, ())
-    )
-    low, high = (
-        scale * value + shift for scale, shift in [scale_and_shift(torch.device("cpu"))] for value in (0, 255)
     )
     augment = settings.augment
     return Dataset(
@@ -131,7 +123,7 @@ def build_image_dataset(
         class_names=table.class_names,
         attribute_names=table.attribute_names,
         fingerprint=_fingerprint(settings, table, preparation, digest, made.names),
-        input_range=(low, high),
+        input_range=_input_range(),
         augment=RandomResizedCrop(augment.scale, augment.ratio, augment.flip) if augment else None,
         notes=(
             *_shortened(notes),
@@ -143,6 +135,29 @@ def build_image_dataset(
         ),
         corruptions={"background": blend} if blend else {},
     )
+
+
+def _without_unreadable(table: ImageTable, images: Images) -> tuple[ImageTable, Images, list[str]]:
+    """The rows whose images could be decoded, and a sentence for each of the others."""
+    skipped = [f"image left out: {image.where}: {image.reason}" for image in images.skipped]
+    if skipped:
+        table, images = table.take(images.good.numpy()), images.take(images.good)
+    return table, images, skipped
+
+
+def _require_every_split(table: ImageTable) -> None:
+    for split in (TRAIN, VALIDATION, TEST):
+        if not len(table.rows_of(split)):
+            raise DataError(
+                f"{table.file}: the {SPLIT_NAMES[split]} split must have an image, but it has none; "
+                "check the split column"
+            )
+
+
+def _input_range() -> tuple[Tensor, Tensor]:
+    """Model inputs of pixel values 0 and 255, as `Dataset.input_range` holds them."""
+    scale, shift = scale_and_shift(torch.device("cpu"))
+    return scale * 0 + shift, scale * 255 + shift
 
 
 def _split(table: ImageTable, images: Images, split: int) -> Split:
@@ -170,7 +185,7 @@ def _empty_groups(table: ImageTable) -> list[str]:
 def _fingerprint(
     settings: ImageDatasetSettings, table: ImageTable, preparation: Preparation, digest: str, pairs: str
 ) -> str:
-    """Over content, not over where it lies: the same data on another machine have the same fingerprint."""
+    """Hash over content, not location: the same data on another machine have the same fingerprint."""
     where = dict.fromkeys(("root", "cache", "folder", "skip_bad"), True) | {"pairs": {"birds", "places"}}
     kept = settings.model_dump(mode="json", exclude=where)
     names = [table.class_names, table.attribute_names, table.paths]

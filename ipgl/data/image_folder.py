@@ -1,4 +1,4 @@
-"""Your own images: a folder, and a CSV file that says of each image its label, attribute and split."""
+"""Data set `image_folder`: a folder of images and a CSV file with label, attribute and split of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes two pictures the same: their size and their pixels, whatever the file's name and format."""
+"""Content hashes of images over size and decoded pixels, independent of file name and format."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ipgl.data.split_inputs import Inputs
 
 
 def content_of(picture: Image.Image) -> bytes:
-    """16 bytes that stand for a picture's size and 8-bit channels; equal pictures have equal bytes."""
+    """Hash (16 bytes) of an image's size and 8-bit channels."""
     shape = (picture.height, picture.width, len(picture.getbands()))
-    return _begun(shape, "|u1", picture.tobytes()).digest()[:CONTENT_BYTES]
+    return _new_digest(shape, "|u1", picture.tobytes()).digest()[:CONTENT_BYTES]
 
 
 def contents_of(x: Inputs) -> list[bytes]:
@@ -24,18 +24,18 @@ def contents_of(x: Inputs) -> list[bytes]:
     if isinstance(x, Images):
         return x.contents()
     rows: NDArray[np.generic] = np.ascontiguousarray(x.cpu().numpy())
-    begun = _begun(rows.shape[1:], rows.dtype.str)
+    started = _new_digest(rows.shape[1:], rows.dtype.str)
     data, size = rows.tobytes(), rows[:1].nbytes
     found = []
     for row in range(len(rows)):
-        digest = begun.copy()
+        digest = started.copy()
         digest.update(memoryview(data)[row * size : (row + 1) * size])
         found.append(digest.digest()[:CONTENT_BYTES])
     return found
 
 
-def _begun(shape: tuple[int, ...], kind: str, data: bytes = b"") -> hashlib._Hash:
-    # SHA-256 (FIPS 180-4), cut: processors compute it in hardware, faster than a hash made for software.
+def _new_digest(shape: tuple[int, ...], kind: str, data: bytes = b"") -> hashlib._Hash:
+    # SHA-256 (FIPS 180-4), truncated: processors compute it in hardware, faster than a hash made for software.
     digest = hashlib.sha256(f"{shape} {kind}".encode(), usedforsecurity=False)
     digest.update(data)
     return digest

@@ -1,4 +1,4 @@
-"""Images on disk as model inputs: sources that decode, and rows of a uint8 cache that behave like a tensor."""
+"""Images as model inputs: sources that decode, and rows of the uint8 cache with a tensor's interface."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageSource(Protocol):
-    """One picture that can be decoded: a file, or something composed of several."""
+    """An image that can be decoded: a file, or a composition of several."""
 
     @property
     def key(self) -> str:
@@ -110,7 +110,7 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """As of the tensor that these rows stand for."""
+        """Shape of the tensor that these rows represent."""
         return len(self), 3, self.height, self.width
 
     @property
@@ -126,11 +126,11 @@ class Images:
         return (~torch.isin(self.rows, bad)).nonzero()[:, 0]
 
     def take(self, index: Tensor) -> Images:
-        """The same cache seen through `rows[index]` (int64 on the CPU, or a boolean mask)."""
+        """A view of the same cache with rows `rows[index]` (int64 on the CPU, or a boolean mask)."""
         return replace(self, rows=self.rows[index])
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Images:
-        """The same rows, whose inputs are made on `device`; no pixel moves now."""
+        """The same rows, with inputs created on `device`; no pixel is copied yet."""
         return replace(self, device=device)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Model inputs as pictures that people, and comparisons of pixels, can look at."""
+"""Model inputs as RGB images, for previews and for comparisons of pixels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from ipgl.data.images import Images
 from ipgl.data.types import Dataset
 
-Pictures = NDArray[np.uint8]
+RgbImages = NDArray[np.uint8]
 
 
-def pictures(x: Tensor | Images, index: Tensor, dataset: Dataset) -> Pictures:
+def rgb_images(x: Tensor | Images, index: Tensor, dataset: Dataset) -> RgbImages:
     """The inputs at `index` (int64 `[n]`) as RGB, uint8 `[n, H, W, 3]`.
 
     Cached images are shown whole, as decoded. Of tensors, one channel is grey, two are red and green, and of more
@@ -31,7 +31,7 @@ def pictures(x: Tensor | Images, index: Tensor, dataset: Dataset) -> Pictures:
     return values[:, :3].to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-def small(images: Pictures, side: int) -> NDArray[np.float32]:
+def mean_colours(images: RgbImages, side: int) -> NDArray[np.float32]:
     """Mean colours of `side` x `side` fields, float32 `[n, side, side, 3]` in 0 to 255."""
     planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     pooled = torch.nn.functional.adaptive_avg_pool2d(planes, side)

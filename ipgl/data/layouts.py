@@ -1,4 +1,4 @@
-"""Find a data set's folder among the layouts that people have; ask where there are two."""
+"""Locate a data set's folder among its known layouts; several matches are an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELEBA_FOLDERS = (".", "celeba", "celebA", "celebA/data", "celebA_v1.0")
 
 
 def dataset_root(root: str) -> Path:
-    """The folder that a setting `root` means: absolute, or below `$IPGL_DATA`.
+    """Resolve a setting `root`: absolute, or below `$IPGL_DATA`.
 
     Raises:
         DataError: There is no such folder.
@@ -55,7 +55,7 @@ def find_layout(
     looked = list(candidates) if folder is None else [folder]
     places = [place for pattern in looked for place in _matching(root, pattern, folder)]
     held = [place for place in places if place.is_dir() and not _missing(place, needed)]
-    # A link, or a file system that reads two spellings alike, is no second folder.
+    # Links and case-insensitive file systems give one folder several names.
     found = [place for n, place in enumerate(held) if not any(place.samefile(other) for other in held[:n])]
     if len(found) == 1:
         return found[0]

@@ -1,4 +1,4 @@
-"""Read a table of images from a CSV file, check every row, and name every fault with its line."""
+"""Read and check a CSV table of images; each fault is reported with its line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ipgl.core.errors import DataError
 from ipgl.core.registry import suggestion
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.paths import as_on_disk, normal_path
 from ipgl.data.table import ImageTable
 
@@ -21,7 +21,7 @@ ENVIRONMENT = "environment"
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold what.
+    """Names of the columns.
 
     Attributes:
         path: Image files, relative to the root.
@@ -47,19 +47,19 @@ class RawTable:
     file: Path
     columns: Mapping[str, Sequence[str]]
     line: Sequence[int]
-    problems: DataProblems
+    faults: DataFaults
 
     def __len__(self) -> int:
         return len(self.line)
 
 
 def read_csv(file: Path) -> RawTable:
-    """Read a CSV file with a header; rows of another length are noted in `problems` and left out.
+    """Read a CSV file with a header; rows of another length are noted in `faults` and left out.
 
     Raises:
         DataError: The file is missing, is not UTF-8 text, or has no header or names a column twice.
     """
-    problems = DataProblems(f"{file}: some rows cannot be used")
+    faults = DataFaults(f"{file}: some rows cannot be used")
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
             reader = csv.reader(text, strict=True)
@@ -71,7 +71,7 @@ def read_csv(file: Path) -> RawTable:
                     rows.append([one.setdefault(value, value) for value in map(str.strip, row)])
                     line.append(reader.line_num)
                 elif row:
-                    problems.add(
+                    faults.add(
                         f"line {reader.line_num}", f"{len(row)} values, but the header has {len(header)}"
                     )
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def read_csv(file: Path) -> RawTable:
         what = f"the header names {', '.join(twice)} twice" if twice else "the file is empty"
         raise DataError(f"{file}: {what}; its first line must name each column once")
     columns = {name: [row[n] for row in rows] for n, name in enumerate(header)}
-    return RawTable(file, columns, line, problems)
+    return RawTable(file, columns, line, faults)
 
 
 def check_table(
@@ -93,12 +93,12 @@ def check_table(
 ) -> tuple[ImageTable, tuple[str, ...]]:
     """Turn text into a checked table.
 
-    Paths are compared in normal form; that a link below the root may lead elsewhere is the owner's choice.
+    Paths are compared in normal form; where symbolic links below the root lead is not checked.
 
     Args:
-        raw: What the file says.
+        raw: Content of the file.
         root: The folder that paths are relative to.
-        columns: Where to find what.
+        columns: Names of the columns.
         skip_bad: Leave faulty rows out rather than raise.
 
     Returns:
@@ -114,10 +114,47 @@ def check_table(
         raise DataError(
             f"{raw.file}: the column {columns.label!r} must hold at least 2 classes, but holds {len(classes.names)}"
         )
-    environments = _Environments(raw)
+    paths, kept = _faultless_rows(raw, root, columns, (classes, attributes, _Environments(raw)))
+    if not skip_bad:
+        raw.faults.check("Correct these rows, or leave them out with --skip-bad.")
+    if not kept:
+        raise DataError(f"{raw.file}: no row can be used; write one line per image below the header")
+    position, split, label, attribute, environment = np.array(kept, dtype=np.int64).T
+    own = {columns.path, columns.split}
+    table = ImageTable(
+        raw.file,
+        root,
+        tuple(paths),
+        label,
+        attribute,
+        split,
+        environment,
+        np.array(raw.line, dtype=np.int64)[position],
+        classes.names,
+        attributes.names,
+        {name: np.array(values)[position] for name, values in raw.columns.items() if name not in own},
+    )
+    return table, tuple(f"row left out: {raw.file}, {where}: {what}" for where, what in raw.faults.found)
+
+
+def _faultless_rows(
+    raw: RawTable, root: Path, columns: Columns, coded: tuple[_Names, _Names, _Environments]
+) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Check every row, and add the faults that are found to `raw.faults`.
+
+    Args:
+        raw: Content of the file.
+        root: The folder that paths are relative to.
+        columns: Names of the columns.
+        coded: The columns of classes, attributes and environments, whose values become integers.
+
+    Returns:
+        Of every row without a fault: its path, and (position, split, class, attribute, environment).
+    """
     seen: dict[str, int] = {}
-    kept: list[tuple[int, int, int, int, int]] = []
-    paths = []
+    paths: list[str] = []
+    kept: list[tuple[int, ...]] = []
+    classes, attributes, environments = coded
     for position, (line, text, split) in enumerate(
         zip(raw.line, raw.columns[columns.path], raw.columns[columns.split], strict=True)
     ):
@@ -132,39 +169,12 @@ def check_table(
             environments.fault(position),
         ]
         for fault in filter(None, faults):
-            raw.problems.add(f"line {line}", fault)
+            raw.faults.add(f"line {line}", fault)
         seen.setdefault(path, line)
         if not any(faults):
             paths.append(path)
-            kept.append(
-                (
-                    position,
-                    classes.number(position),
-                    attributes.number(position),
-                    SPLITS[split.lower()],
-                    environments.number(position),
-                )
-            )
-    if not skip_bad:
-        raw.problems.check("Correct these rows, or leave them out with --skip-bad.")
-    if not kept:
-        raise DataError(f"{raw.file}: no row can be used; write one line per image below the header")
-    position, label, attribute, split_number, environment = np.array(kept, dtype=np.int64).T
-    own = {columns.path, columns.split}
-    table = ImageTable(
-        raw.file,
-        root,
-        tuple(paths),
-        label,
-        attribute,
-        split_number,
-        environment,
-        np.array(raw.line, dtype=np.int64)[position],
-        classes.names,
-        attributes.names,
-        {name: np.array(values)[position] for name, values in raw.columns.items() if name not in own},
-    )
-    return table, tuple(f"row left out: {raw.file}, {where}: {what}" for where, what in raw.problems.found)
+            kept.append((position, SPLITS[split.lower()], *(column.number(position) for column in coded)))
+    return paths, kept
 
 
 def _require_columns(raw: RawTable, columns: Columns) -> None:
@@ -202,7 +212,7 @@ class _Names:
     def _found(self) -> tuple[str, ...]:
         values = {value for value in self._values if value}
         if all(value.isdecimal() for value in values):
-            # Numbers without gaps, so that one slip of the pen does not become a class.
+            # Consecutive numbers only, so that a mistyped number does not become a class.
             count = 0
             numbers = {int(value) for value in values}
             while count in numbers:

@@ -1,4 +1,4 @@
-"""Are the pairs of a data set what pairs must be? Looked at by their pixels, wherever they came from."""
+"""Audit of invariance pairs by their pixels: differences, duplicates, and overlap with evaluation images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sklearn.neighbors import NearestNeighbors
 
 from ipgl.data.duplicates import dataset_copies
 from ipgl.data.image_identity import contents_of
-from ipgl.data.input_images import Pictures, pictures, small
+from ipgl.data.input_images import RgbImages, mean_colours, rgb_images
 from ipgl.data.split_inputs import Inputs
 from ipgl.data.types import Dataset, PairSet
 
 _BATCH = 256
 _FIELDS = 8
-# Mean colours of 8 x 8 fields within 2 of 255 everywhere: a copy saved again, not another photograph.
+# Mean colours of 8 x 8 fields within 2 of 255 everywhere: a re-encoded copy, not another photograph.
 _COPY = 2.0
-# A pair whose members differ by less than one grey level on average tells the model next to nothing.
+# A pair whose members differ by less than one grey level on average hardly contributes to training.
 _IDENTICAL = 1.0
 
 
@@ -62,13 +62,13 @@ class SetAudit:
 
 @dataclass(frozen=True)
 class PairAudit:
-    """Both sets, and what they share.
+    """Audit of both sets of pairs and of their overlap.
 
     Attributes:
-        copies: (set, split) -> pairs with a member that is, but for saving it again, an image of that split.
+        copies: (set, split) -> pairs with a member that is a (possibly re-encoded) copy of an image of that split.
         identical: (set, split) -> pairs, counted in `copies` too, with a member that is so pixel for pixel.
         shared_sources: Training examples from which pairs of both sets were made.
-        shared_pictures: Held-out pairs with a member that stands in a training pair, too.
+        shared_pictures: Held-out pairs with a member that is also in a training pair.
         repeated: Images that the splits themselves hold twice: what is counted, in words -> count.
     """
 
@@ -81,7 +81,7 @@ class PairAudit:
 
     @property
     def faults(self) -> list[str]:
-        """What makes results wrong; empty if the pairs are sound."""
+        """Faults that invalidate results; empty if the pairs are sound."""
         found = [
             f"{count} {name} pairs hold an image of the {split} split"
             for (name, split), count in self.copies.items()
@@ -102,7 +102,7 @@ class PairAudit:
 
     @property
     def warnings(self) -> list[str]:
-        """What wastes pairs, and what is wrong with the splits that they are for."""
+        """Warnings on useless pairs and on duplicates between the splits."""
         found = [f"{count} {what}" for what, count in self.repeated.items() if count]
         for s in self.sets:
             if not s.count:
@@ -130,8 +130,8 @@ class PairAudit:
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """One pass over a set's pixels."""
+class _PixelStatistics:
+    """Pixel statistics of a set of pairs."""
 
     differences: NDArray[np.float64]
     digests: list[tuple[bytes, bytes]]
@@ -139,51 +139,53 @@ class _Looked:
 
 
 def audit_pairs(dataset: Dataset) -> PairAudit:
-    """Look at every pair, and compare every member with every validation and test image."""
+    """Audit every pair, and compare every member with every validation and test image."""
     named = {"training": dataset.pairs, "held-out": dataset.held_out_pairs}
-    looked = {name: _look(pairs, dataset) for name, pairs in named.items()}
-    training, held_out = (_set_audit(name, pairs, looked[name], dataset) for name, pairs in named.items())
+    statistics = {name: _pixel_statistics(pairs, dataset) for name, pairs in named.items()}
+    training, held_out = (_set_audit(name, pairs, statistics[name], dataset) for name, pairs in named.items())
     splits = {"validation": dataset.validation, "test": dataset.test}
     copies, identical = {}, {}
     for split, data in splits.items():
         contents = set(contents_of(data.x))
         search = NearestNeighbors(n_neighbors=1, metric="chebyshev").fit(_fields(data.x, dataset))
-        for name, look in looked.items():
-            near = search.kneighbors(look.fields)[0][:, 0] <= _COPY if len(look.fields) else np.zeros(0, bool)
+        for name, found in statistics.items():
+            near = (
+                search.kneighbors(found.fields)[0][:, 0] <= _COPY if len(found.fields) else np.zeros(0, bool)
+            )
             copies[name, split] = int(near.reshape(2, -1).any(axis=0).sum())
             members = zip(*(contents_of(x) for x in (named[name].a, named[name].b)), strict=True)
             identical[name, split] = sum(not contents.isdisjoint(pair) for pair in members)
-    known = {digest for pair in looked["training"].digests for digest in pair}
+    known = {digest for pair in statistics["training"].digests for digest in pair}
     sources = [set(pairs.source[pairs.source >= 0].tolist()) for pairs in named.values()]
     return PairAudit(
         (training, held_out),
         copies,
         identical,
         len(sources[0] & sources[1]),
-        sum(bool(known & set(pair)) for pair in looked["held-out"].digests),
+        sum(bool(known & set(pair)) for pair in statistics["held-out"].digests),
         dataset_copies(dataset).counts(),
     )
 
 
-def _set_audit(name: str, pairs: PairSet, look: _Looked, dataset: Dataset) -> SetAudit:
+def _set_audit(name: str, pairs: PairSet, found: _PixelStatistics, dataset: Dataset) -> SetAudit:
     label, source = pairs.y.cpu(), pairs.source.cpu()
     made = source >= 0
     unlike = label[made] != dataset.train.y.cpu()[source[made]]
     counts = torch.bincount(label, minlength=dataset.num_classes).tolist()
-    d = look.differences
+    d = found.differences
     return SetAudit(
         name,
         len(pairs),
         dict(zip(dataset.class_names, counts, strict=True)),
         Difference(*(float(f(d)) for f in (np.mean, np.min, np.median, np.max))) if len(d) else None,
         int((d < _IDENTICAL).sum()),
-        len(look.digests) - len({frozenset(pair) for pair in look.digests}),
+        len(found.digests) - len({frozenset(pair) for pair in found.digests}),
         int(unlike.sum()),
         int((~made).sum()),
     )
 
 
-def _look(pairs: PairSet, dataset: Dataset) -> _Looked:
+def _pixel_statistics(pairs: PairSet, dataset: Dataset) -> _PixelStatistics:
     differences: list[float] = []
     digests: list[tuple[bytes, bytes]] = []
     fields: tuple[list[NDArray[np.float32]], ...] = ([], [])
@@ -195,15 +197,17 @@ def _look(pairs: PairSet, dataset: Dataset) -> _Looked:
             for x, y in zip(a, b, strict=True)
         ]
         for side, batch in zip(fields, (a, b), strict=True):
-            side.append(small(batch, _FIELDS).reshape(len(batch), -1))
+            side.append(mean_colours(batch, _FIELDS).reshape(len(batch), -1))
     nothing = np.empty((0, _FIELDS * _FIELDS * 3), dtype=np.float32)
-    return _Looked(np.array(differences), digests, np.concatenate([nothing, *fields[0], *fields[1]]))
+    return _PixelStatistics(np.array(differences), digests, np.concatenate([nothing, *fields[0], *fields[1]]))
 
 
 def _fields(x: Inputs, dataset: Dataset) -> NDArray[np.float32]:
-    return np.concatenate([small(batch, _FIELDS).reshape(len(batch), -1) for batch in _batches(x, dataset)])
+    return np.concatenate(
+        [mean_colours(batch, _FIELDS).reshape(len(batch), -1) for batch in _batches(x, dataset)]
+    )
 
 
-def _batches(x: Inputs, dataset: Dataset) -> Iterator[Pictures]:
+def _batches(x: Inputs, dataset: Dataset) -> Iterator[RgbImages]:
     for start in range(0, len(x), _BATCH):
-        yield pictures(x, torch.arange(start, min(start + _BATCH, len(x))), dataset)
+        yield rgb_images(x, torch.arange(start, min(start + _BATCH, len(x))), dataset)

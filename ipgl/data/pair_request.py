@@ -1,4 +1,4 @@
-"""What a source of invariance pairs is given, and what it hands back."""
+"""Input and output of the sources of invariance pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ipgl.data.duplicate_images import held_contents
+from ipgl.data.duplicate_images import evaluation_rows_by_content
 from ipgl.data.images import Images, ImageSource
 from ipgl.data.table import ImageTable
 from ipgl.data.types import PairSet
@@ -14,7 +14,7 @@ from ipgl.data.types import PairSet
 
 @dataclass(frozen=True)
 class PairRequest:
-    """What `make_pairs(settings, request)` may use.
+    """Input of `make_pairs(settings, request)`.
 
     Attributes:
         table: The data set's rows; images that could not be read are no longer among them.
@@ -30,9 +30,9 @@ class PairRequest:
     skip_bad: bool
 
     @cached_property
-    def held(self) -> dict[bytes, int]:
-        """Content of each validation and test picture -> its row; what equals one must not be in a pair."""
-        return held_contents(self.table, self.images)
+    def evaluation_contents(self) -> dict[bytes, int]:
+        """Content of each validation and test picture -> its row; no member of a pair may equal one of these."""
+        return evaluation_rows_by_content(self.table, self.images)
 
 
 @dataclass(frozen=True)

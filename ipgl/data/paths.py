@@ -1,4 +1,4 @@
-"""One spelling for each path that a table or a list of pairs names, and one identity for each file."""
+"""Normalised paths of tables and pair lists, and the identity of files on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mapped file of uint8 images, and memory that batches made from it use again."""
+"""Memory-mapped file of uint8 images, and reusable buffers for batches made from it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CONTENT_BYTES = 16
 class PixelFile:
     """uint8 `[M, H, W, 3]` in NumPy's format, mapped when first read; pickling carries the name alone.
 
-    Beside it a file of the same name and ending `.content` holds 16 bytes for each row that stand for the picture as
-    it was before it was resized: equal bytes mean equal pictures.
+    Beside it a file of the same name and ending `.content` holds a 16-byte hash for each row, of the image
+    before it was resized.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class PixelFile:
 
     @cached_property
     def array(self) -> NDArray[np.uint8]:
-        """All rows. Nobody writes to them; the mapping is private, so that torch takes its rows as they are."""
+        """All rows, read-only by convention; the mapping is private, so that torch accepts it without a copy."""
         array: NDArray[np.uint8] = np.load(self.path, mmap_mode="c")
         return array
 
@@ -52,7 +52,7 @@ class PixelFile:
 
 
 class Buffers:
-    """Tensors for batches. Memory that nobody holds any more is handed out again.
+    """Reusable memory for batches: memory of tensors that no longer exist is reused.
 
     Fresh memory has to be cleared page by page by the system, which takes longer than making a batch.
     """

@@ -1,4 +1,4 @@
-"""What a data set looks like: how many examples each group has, and a sheet with some of each."""
+"""Preview of a data set: counts per group, and contact sheets of samples and pairs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from ipgl.data.alignment import Alignment, find_alignment
 from ipgl.data.batch_order import derive_seed
 from ipgl.data.groups import group_counts, group_index
-from ipgl.data.input_images import Pictures, pictures
+from ipgl.data.input_images import RgbImages, rgb_images
 from ipgl.data.types import Dataset, PairSet, Split
 
-NO_KIND = "-"
+NO_ALIGNMENT = "-"
 _MARGIN, _LINE = 6, 15
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 
@@ -35,7 +35,7 @@ class GroupPreview:
     name: str
     kind: str
     counts: tuple[int, int, int]
-    samples: Pictures
+    samples: RgbImages
     shown_from: str
 
 
@@ -59,21 +59,21 @@ def preview_groups(
         for a in range(attributes):
             of_split = tuple(int(count[y, a]) for count in counts)
             source = next((name for name, n in zip(splits, of_split, strict=True) if n), "")
-            samples: Pictures = np.empty((0, 1, 1, 3), dtype=np.uint8)
+            samples: RgbImages = np.empty((0, 1, 1, 3), dtype=np.uint8)
             if source and per_group:
                 chosen = _some(splits[source], y * attributes + a, attributes, per_group, seed)
-                samples = pictures(splits[source].x, chosen, dataset)
+                samples = rgb_images(splits[source].x, chosen, dataset)
             name = f"{dataset.class_names[y]}, {dataset.attribute_names[a]}"
-            kind = group_kind(alignment.agrees(y, a))
+            kind = alignment_name(alignment.agrees(y, a))
             previews.append(
                 GroupPreview(name, kind, (of_split[0], of_split[1], of_split[2]), samples, source)
             )
     return previews
 
 
-def group_kind(aligned: bool | None) -> str:
+def alignment_name(aligned: bool | None) -> str:
     """A group's role in words; `-` where no alignment exists."""
-    return NO_KIND if aligned is None else "aligned" if aligned else "conflicting"
+    return NO_ALIGNMENT if aligned is None else "aligned" if aligned else "conflicting"
 
 
 def _some(split: Split, group: int, attributes: int, count: int, seed: int) -> torch.Tensor:
@@ -92,7 +92,7 @@ def group_sheet(groups: Sequence[GroupPreview], side: int = 112) -> Image.Image:
     rows = []
     for group in groups:
         training, validation, test = group.counts
-        kind = "" if group.kind == NO_KIND else f" ({group.kind})"
+        kind = "" if group.kind == NO_ALIGNMENT else f" ({group.kind})"
         text = f"{group.name}{kind}: {training} training, {validation} validation, {test} test"
         text += f"; shown: {group.shown_from}" if group.shown_from else "; EMPTY"
         rows.append((text, group.samples))
@@ -106,13 +106,13 @@ def pair_sheet(
     generator = torch.Generator().manual_seed(derive_seed(seed, "pair sheet"))
     chosen = torch.randperm(len(pairs), generator=generator)[:count]
     rows = [
-        (f"first members of {len(chosen)} of {len(pairs)} pairs", pictures(pairs.a, chosen, dataset)),
-        ("second members", pictures(pairs.b, chosen, dataset)),
+        (f"first members of {len(chosen)} of {len(pairs)} pairs", rgb_images(pairs.a, chosen, dataset)),
+        ("second members", rgb_images(pairs.b, chosen, dataset)),
     ]
     return _sheet(rows, side)
 
 
-def _sheet(rows: Sequence[tuple[str, Pictures]], side: int) -> Image.Image:
+def _sheet(rows: Sequence[tuple[str, RgbImages]], side: int) -> Image.Image:
     columns = max(1, *(len(samples) for _, samples in rows))
     font = ImageFont.load_default()
     widest = max(font.getlength(text) for text, _ in rows)

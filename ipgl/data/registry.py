@@ -1,4 +1,4 @@
-"""Data sets by name: the settings class and the function that builds the data set from it."""
+"""Registry of data sets: name, settings class, and function that builds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs of a split: a tensor in memory, or images that become one batch by batch."""
+"""Inputs of a split: tensors, cached images, and lazily transformed or blended inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipgl.data.images import Images
 
 
 @dataclass(frozen=True)
-class Blended:
+class LazyBlend:
     """Two sets of images, mixed when they are read: `(1 - share) * a + share * b`."""
 
     a: Images
@@ -25,12 +25,12 @@ class Blended:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """As of the tensor that these images stand for."""
+        """Shape of the tensor that these images represent."""
         return self.a.shape
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Blended:
+    def to(self, device: torch.device, non_blocking: bool = False) -> LazyBlend:
         """The same images, made on `device`."""
-        return Blended(self.a.to(device), self.b.to(device), self.share)
+        return LazyBlend(self.a.to(device), self.b.to(device), self.share)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Evaluation view of some rows, float32 `[n, 3, height, width]`."""
@@ -38,37 +38,37 @@ class Blended:
 
 
 @dataclass(frozen=True)
-class Changed:
-    """Inputs that a function changes when they are read, so that a whole changed split never lies in memory.
+class LazyTransform:
+    """Inputs that a function transforms when they are read, so that memory never holds a whole transformed split.
 
     Attributes:
         x: The inputs, `[N, ...]`.
-        change: Of some of them, `[n, ...]`, to as many of the same shape.
+        transform: Maps some inputs, `[n, ...]`, to outputs of the same shape.
     """
 
     x: Tensor
-    change: Callable[[Tensor], Tensor]
+    transform: Callable[[Tensor], Tensor]
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def shape(self) -> torch.Size:
-        """As of the tensor that these inputs stand for."""
+        """Shape of the tensor that these inputs represent."""
         return self.x.shape
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Changed:
+    def to(self, device: torch.device, non_blocking: bool = False) -> LazyTransform:
         """The same inputs, made on `device`."""
-        return Changed(self.x.to(device, non_blocking=non_blocking), self.change)
+        return LazyTransform(self.x.to(device, non_blocking=non_blocking), self.transform)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Some rows, changed."""
-        return self.change(self.x[index])
+        return self.transform(self.x[index])
 
 
 Inputs = Tensor | Images
-# What evaluation can read from beginning to end.
-Readable = Inputs | Blended | Changed
+# Inputs that evaluation can read sequentially.
+Readable = Inputs | LazyBlend | LazyTransform
 
 _VALUES = 2**24
 # Of inputs that a CPU's cache holds together with what layers make of them, which makes a convolution three times as

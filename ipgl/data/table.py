@@ -1,4 +1,4 @@
-"""A checked table of images: one row an image, with label, attribute, split and where it was written."""
+"""`ImageTable`: checked rows of an image data set, with label, attribute, split and source line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class ImageTable:
-    """Rows that have been checked: every value is in range, and every path lies below `root`.
+    """Checked rows: every value is in range, and every path is below `root`.
 
     Attributes:
         file: The file that the rows come from.

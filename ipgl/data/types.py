@@ -1,4 +1,4 @@
-"""Data as the trainer sees it: whole splits in memory or mapped, batches by index, pairs apart from both."""
+"""Data sets in memory: splits, batches, invariance pairs."""
 
 from __future__ import annotations
 
@@ -159,9 +159,10 @@ class Dataset:
         moved = self._each(lambda value: value.to(device) if isinstance(value, Images) else value)
         return replace(moved, input_range=_move_range(self.input_range, device))
 
-    def _each(self, change: Callable[[Any], Any]) -> Dataset:
+    def _each(self, change: Callable[[Inputs], Inputs]) -> Dataset:
         def changed(part: _T) -> _T:
-            return type(part)(**{f.name: change(getattr(part, f.name)) for f in fields(part)})
+            values: dict[str, Any] = {f.name: change(getattr(part, f.name)) for f in fields(part)}
+            return type(part)(**values)
 
         return replace(
             self,

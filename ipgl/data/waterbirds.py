@@ -1,4 +1,4 @@
-"""Waterbirds (Sagawa et al. 2020): land and water birds before land and water, at any correlation strength.
+"""Waterbirds (Sagawa et al. 2020), published or generated: birds before land or water backgrounds.
 
 Reads `metadata.csv` with the columns `img_filename, y, split, place`; `y` 1 is a waterbird, `place` 1 is water. In
 Waterbirds-95 the place agrees with the bird for 95% of the training images (3498, 184, 56 and 1057 in the four

@@ -1,4 +1,4 @@
-"""Waterbirds in small, generated: drawn birds before drawn land and water, not photographs.
+"""Small synthetic Waterbirds, generated on first use: drawn birds on drawn backgrounds.
 
 The way is the real one: folders in the formats of CUB-200-2011 and Places are drawn into the cache, the generator makes
 Waterbirds of them, and the loader of `waterbirds` reads it with composite pairs. What is measured on it says that the

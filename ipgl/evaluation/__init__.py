@@ -1,7 +1,7 @@
 """Group metrics, robustness curves, intervals, selection rules, results."""
 
 from ipgl.evaluation.aggregate import Comparison, Tested, compare
-from ipgl.evaluation.curve_types import CurveKind, curve_kind
+from ipgl.evaluation.curve_types import CurveType, curve_type
 from ipgl.evaluation.curves import (
     area_under_curve,
     interpolation_axis,
@@ -39,8 +39,8 @@ from ipgl.evaluation.worst_case import worst_case_kl, worst_case_tv
 __all__ = [
     "SELECTION_RULES",
     "Comparison",
-    "CurveKind",
     "CurvePoint",
+    "CurveType",
     "Estimate",
     "Failure",
     "GroupCount",
@@ -57,7 +57,7 @@ __all__ = [
     "VarianceComponent",
     "area_under_curve",
     "compare",
-    "curve_kind",
+    "curve_type",
     "expected_calibration_error",
     "group_metrics",
     "group_results",

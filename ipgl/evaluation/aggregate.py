@@ -1,4 +1,4 @@
-"""From the final runs of a study to one row and its curves per method, with intervals, and method against method."""
+"""Aggregation over final seeds: estimates and curves per method with intervals, and comparisons of methods."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WITHOUT_INTERVAL = ("auroc", "nll", "brier", "ece", "rho")
 
 @dataclass(frozen=True)
 class Tested:
-    """One completed final run with what it predicted."""
+    """A completed final run and its predictions."""
 
     run: RunResult
     predictions: Predictions
@@ -39,7 +39,7 @@ class Tested:
     def examples(self) -> str:
         """Name of the test examples: runs that share it were tested on the same ones, in the same order.
 
-        Labels and attributes alone do not tell: another data seed may draw other examples in the same order of groups.
+        Labels and attributes do not suffice: another data seed may draw other examples with the same order of groups.
         """
         dataset = self.run.config.get("dataset")
         seed = (dataset.get("seed") or 0) if isinstance(dataset, dict) else 0

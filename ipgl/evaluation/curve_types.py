@@ -1,4 +1,4 @@
-"""What each robustness curve is: its axis, its value, and where tables and the tracking server show it."""
+"""Types of robustness curves: axis, value, title, and name of the MLflow metric."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MIXTURES = (MIXTURE, GENERAL_MIXTURE)
 
 
 @dataclass(frozen=True)
-class CurveKind:
-    """How to read one curve; on every curve a higher value is better.
+class CurveType:
+    """Type of a robustness curve; on every curve a higher value is better.
 
     Attributes:
         name: Key in `RunResult.curves`.
-        title: What a reader calls it.
+        title: Heading in tables and figures.
         axis: What `CurvePoint.severity` is on this curve.
         value: What `CurvePoint.accuracy` is on this curve.
         shares: Whether the axis holds shares in [0, 1], shown in percent; otherwise radii, shown as they are.
@@ -32,8 +32,8 @@ class CurveKind:
     metric: str
 
 
-_KINDS = (
-    CurveKind(
+_CURVE_TYPES = (
+    CurveType(
         MIXTURE,
         "Mixture",
         "bias-conflicting share of the test mix",
@@ -41,7 +41,7 @@ _KINDS = (
         True,
         "shift_accuracy/mixture",
     ),
-    CurveKind(
+    CurveType(
         GENERAL_MIXTURE,
         "General mixture",
         "way from the training mix to equal groups within each class",
@@ -49,7 +49,7 @@ _KINDS = (
         True,
         "shift_accuracy/general_mixture",
     ),
-    CurveKind(
+    CurveType(
         "worst_case_kl",
         "Worst case (Kullback-Leibler)",
         "radius of the ball of group mixes in nats",
@@ -57,7 +57,7 @@ _KINDS = (
         False,
         "worst_case_accuracy/kl",
     ),
-    CurveKind(
+    CurveType(
         "worst_case_tv",
         "Worst case (total variation)",
         "largest share of the group mix that moves",
@@ -65,7 +65,7 @@ _KINDS = (
         True,
         "worst_case_accuracy/tv",
     ),
-    CurveKind(
+    CurveType(
         "interpolation",
         "Pair interpolation",
         "way from a pair's first member to its second",
@@ -76,19 +76,19 @@ _KINDS = (
 )
 
 
-def curve_kind(name: str) -> CurveKind:
-    """The kind of the curve with this name; `corruption_<name>` for the data set's own corruptions.
+def curve_type(name: str) -> CurveType:
+    """The type of the curve with this name; `corruption_<name>` for the data set's own corruptions.
 
     Raises:
         KeyError: There is no such curve.
     """
-    for kind in _KINDS:
-        if kind.name == name:
-            return kind
+    for curve in _CURVE_TYPES:
+        if curve.name == name:
+            return curve
     if not name.startswith(CORRUPTION_PREFIX):
         raise KeyError(f"there is no curve {name!r}")
     corruption = name.removeprefix(CORRUPTION_PREFIX)
-    return CurveKind(
+    return CurveType(
         name,
         f"Corruption: {corruption.replace('_', ' ')}",
         f"strength of the corruption of the attribute ({corruption.replace('_', ' ')})",

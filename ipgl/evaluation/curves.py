@@ -1,4 +1,4 @@
-"""Robustness curves. Those over group mixes are exact from per-group accuracies; nothing is evaluated again."""
+"""Robustness curves. Those over group mixes follow exactly from per-group accuracies, without new evaluation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Curve:
 def run_curves(
     groups: Sequence[GroupCount], predictions: Predictions, settings: EvaluationSettings
 ) -> dict[str, tuple[CurvePoint, ...]]:
-    """One run's curves, with intervals that speak of this trained model and other test examples and pairs.
+    """One run's curves, with intervals for this trained model over other test examples and pairs.
 
     Args:
         groups: Test counts per group.
@@ -93,7 +93,7 @@ def method_curves(
         no_groups = [np.zeros(one.shape[1], dtype=np.int64) for one in outcomes]
         axis = interpolation_axis(len(outcomes[0]))
         curve = _outcome_curve("interpolation", axis, outcomes, no_groups, np.ones(1), pairs, alpha)
-        # A pair is classified at its first member as at its first member, whatever the sample.
+        # At the first member every pair agrees with itself, whatever the sample.
         first = curve.points[0].model_copy(update={"low": 1.0, "high": 1.0})
         curves["interpolation"] = replace(curve, points=(first, *curve.points[1:]))
     for corruption in predictions[0].corrupted:

@@ -1,4 +1,4 @@
-"""Runs that are no better than guessing, and how tables and remarks say so."""
+"""Detection of runs that are no better than guessing, and the remarks on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipgl.evaluation.study_summary import MethodSummary
 NO_BETTER = "no better than guessing"
 
 
-def guesses(run: RunResult) -> bool:
+def is_guessing(run: RunResult) -> bool:
     """Whether the run's last validation predictions show no skill (`ipgl.evaluation.kappa`).
 
     A result from before kappa was recorded counts as guessing where it predicted one class only.
@@ -19,7 +19,7 @@ def guesses(run: RunResult) -> bool:
 
 
 def guessing_words(method: MethodSummary) -> str:
-    """What to say behind the method's name; empty if its winner and all its final runs show skill."""
+    """Remark to append to the method's name; empty if its winner and all its final runs show skill."""
     finals = len(method.final_runs)
     if 0 < method.guessing_finals < finals:
         return f"{NO_BETTER} in {method.guessing_finals} of {finals} final runs"
@@ -29,7 +29,7 @@ def guessing_words(method: MethodSummary) -> str:
 
 
 def guessing_remarks(methods: Iterable[MethodSummary], runs: Sequence[RunResult]) -> list[str]:
-    """A sentence for each method whose winner guesses, and for each with final runs that do.
+    """A sentence for each method whose winner is guessing, and for each with final runs that do.
 
     Args:
         methods: The study's methods.
@@ -42,7 +42,7 @@ def guessing_remarks(methods: Iterable[MethodSummary], runs: Sequence[RunResult]
             completed = [run for run in own if run.status == "completed"]
             reason = (
                 f": so is every one of its {len(completed)} completed search trials"
-                if len(completed) > 1 and all(map(guesses, completed))
+                if len(completed) > 1 and all(map(is_guessing, completed))
                 else ""
             )
             remarks.append(f"The winner of {method.label} is {NO_BETTER} on the validation split{reason}.")

@@ -1,8 +1,8 @@
 """Confidence intervals for mean accuracies and for differences between methods, and tests of such differences.
 
-They speak of the *method*: of other training seeds and other test examples, both random. With a single run they speak
-of that trained model and other test examples. `docs/concepts/statistics.md` derives them and shows their simulated
-coverage.
+Intervals are about the *method*: training seeds and test examples are both random. With a single run they are about
+that trained model, and only test examples are random. `docs/concepts/statistics.md` derives them and shows their
+simulated coverage.
 """
 
 from __future__ import annotations

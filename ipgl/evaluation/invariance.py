@@ -1,6 +1,6 @@
-"""How differently a model treats the two members of invariance pairs, as one number: the ratio `rho`.
+"""The invariance ratio `rho`: how differently a model treats the two members of invariance pairs.
 
-Held-out pairs are judged by it after training, and `ipg` judges its invariance condition by it while it trains. All of
+It is evaluated on held-out pairs after training, and `ipg` uses it as its invariance condition during training. All of
 it stays a tensor, so that a training step on a GPU never waits for the host.
 """
 
@@ -38,16 +38,16 @@ def joint_moments(logits: Tensor) -> Tensor:
 def invariance_ratio(moments: Tensor, least_spread: float = 0.0) -> Tensor:
     """`rho = within-pair variance / variance over all members`, of class-centred logits (our measure).
 
-    0: members are treated alike; about 1: they differ as strangers do. Scaling the network leaves it unchanged,
-    so neither shrinking nor growing features satisfies it. A constant predictor has 0 / 0, which counts as 0:
-    it does treat members alike, and the collapse flag is what names it.
+    0: members are treated alike; about 1: they differ as much as members of different pairs. Scaling the network
+    leaves it unchanged, so neither shrinking nor growing features satisfies it. A constant predictor has 0 / 0, which
+    counts as 0: it does treat members alike, and the collapse flag reports it.
 
     Where a network has collapsed, or has learnt nothing yet, both variances are noise and so is their ratio.
     `least_spread` is added to the variance over all members: a network whose logits vary by much less counts as
-    invariant, so that the task may teach it something first.
+    invariant, so that it may learn the task first.
 
     Args:
-        moments: What `pair_moments` gives, summed over whatever is to be judged together, `[..., 3 + K]`.
+        moments: Result of `pair_moments`, summed over batches and workers, `[..., 3 + K]`.
         least_spread: A variance of class-centred logits, summed over classes, in squared nats.
 
     Returns:

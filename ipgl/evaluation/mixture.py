@@ -1,4 +1,4 @@
-"""The axis of group mixes on which methods are compared: from agreement to conflict, or, without alignment, general.
+"""Mixtures of group proportions on which methods are compared: bias-aligned to conflicting, or general.
 
 Both hold the class shares of the test split fixed, so that what they show is no shift of the prior.
 """
@@ -49,7 +49,7 @@ def why_no_mixture(groups: Sequence[GroupCount]) -> str:
 
 
 def mixture_remarks(alignment: Alignment, groups: Sequence[GroupCount]) -> tuple[str, ...]:
-    """What a reader must know of the axis on which methods are compared, where it is not the usual one."""
+    """Remarks on the axis on which methods are compared, where it is not the bias-aligned mixture."""
     if why := why_no_mixture(groups):
         return (f"There is no mixture curve and no shifted accuracy: {why}.",)
     if alignment.attributes is None:

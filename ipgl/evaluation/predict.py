@@ -19,7 +19,7 @@ def predict_logits(model: nn.Module, x: Readable, batch_size: int) -> Tensor:
         found = model(part.to(device, non_blocking=True))
         if not done:
             logits = torch.empty(len(x), found.shape[1], device=device)
-        # Straight to its place: kept apart, small results lie between the large blocks that the next part would reuse.
+        # Written in place: separate small results would fragment the large blocks that the next part could reuse.
         logits[done : done + len(part)] = found
         done += len(part)
     return logits

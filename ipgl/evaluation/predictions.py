@@ -1,4 +1,4 @@
-"""What a run predicted on each test example and along each held-out pair, kept as Parquet beside its result.
+"""Predictions of a run on test examples and along held-out pairs, stored as Parquet.
 
 Parquet's own checksums cover pages, not the footer that says what they hold, so that a damaged name or type would go
 unnoticed. Each file therefore carries a digest of its columns, which is compared when it is read.
@@ -24,7 +24,7 @@ Classes = NDArray[np.int32]
 
 _PROBABILITY = "probability_"
 _CORRUPTED = "prediction_{name}={level}"
-_ALONG = "prediction_t={t:g}"
+_INTERPOLATED = "prediction_t={t:g}"
 _DIGEST = b"ipgl.sha256"
 _PAIRS = b"ipgl.pairs"
 
@@ -89,7 +89,7 @@ class Predictions:
         _write(examples, columns, followed)
         if followed:
             points = np.linspace(0, 1, len(self.along))
-            along = {_ALONG.format(t=t): row for t, row in zip(points, self.along, strict=True)}
+            along = {_INTERPOLATED.format(t=t): row for t, row in zip(points, self.along, strict=True)}
             _write(pairs, along, followed)
 
 
@@ -149,7 +149,7 @@ def _read(path: Path) -> tuple[dict[str, NDArray[np.generic]], int]:
     import pyarrow.parquet
 
     try:
-        # Without the reader's thread pool, which would outlive the call.
+        # Single-threaded, because the reader's thread pool would outlive the call.
         table = pyarrow.parquet.read_table(path, use_threads=False, page_checksum_verification=True)
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
     except pyarrow.ArrowException as error:  # some are no OSError or ValueError

@@ -1,4 +1,4 @@
-"""What a run leaves behind: `RunResult` (JSON on storage), the one thing that tables, figures and MLflow read."""
+"""`RunResult`, the outcome of one run, stored as JSON and read by tables, figures and MLflow."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Failure(_Record):
 
 
 class RunResult(_Record):
-    """Everything that one run (a search trial or a final run) found out.
+    """The outcome of one run (a search trial or a final run).
 
     Attributes:
         label: The method's name in the study file; `method` is the registry entry.

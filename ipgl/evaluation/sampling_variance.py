@@ -1,4 +1,4 @@
-"""Mean outcomes of several runs, and their sampling variance: from run to run, and from the draw of test examples.
+"""Mean outcomes of several runs and their sampling variance, between runs and between test examples.
 
 All runs of a study are usually tested on the same examples, so that an example that is hard for one run is hard for
 the next. The outcome of run `s` on example `i` of a group then has two crossed random parts,
@@ -94,7 +94,7 @@ class OutcomeSample:
         between = _between(of_runs)
         squared = weights**2
         examples = np.maximum(squared @ (self.example_variance - self.rest_variance), 0.0)
-        # A group whose outcomes are all alike leaves no trace of how much they might vary: half an example of n + 1
+        # A group whose outcomes are all alike gives no estimate of their variance: half an example of n + 1
         # is taken to be otherwise.
         alike = (self.example_variance == 0) & (self.values == self.values[0]).all(axis=0)
         examples = examples + squared @ (alike * unseen_variance(self.counts))
@@ -133,7 +133,13 @@ def sample_outcomes(
         degrees = (runs - 1) * (counts - 1)
         rest_variance = np.where(degrees > 0, np.maximum(residual, 0.0) / degrees / runs / counts, 0.0)
     return OutcomeSample(
-        values, counts, _settled(example_variance), _settled(rest_variance), means, group, (examples,) * runs
+        values,
+        counts,
+        _without_rounding_noise(example_variance),
+        _without_rounding_noise(rest_variance),
+        means,
+        group,
+        (examples,) * runs,
     )
 
 
@@ -210,11 +216,11 @@ def _between(of_runs: Array) -> Array:
     """Variance of the mean over runs, `[W]`, from their own means, `[S, W]`."""
     if len(of_runs) < 2:
         return np.zeros(of_runs.shape[1])
-    return _settled(of_runs.var(axis=0, ddof=1) / len(of_runs))
+    return _without_rounding_noise(of_runs.var(axis=0, ddof=1) / len(of_runs))
 
 
-def _settled(variance: Array) -> Array:
-    """Variances without what rounding leaves where nothing varies."""
+def _without_rounding_noise(variance: Array) -> Array:
+    """Set variances to 0 that are rounding errors of constant values."""
     result: Array = np.where(variance < 1e-18, 0.0, variance)
     return result
 

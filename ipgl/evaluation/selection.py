@@ -1,4 +1,4 @@
-"""Selection rules: one number per trial, from validation metrics alone; the larger the better.
+"""Selection rules: one score per trial, from validation metrics alone; higher is better.
 
 Methods for robustness to spurious correlations are mostly selected by the accuracy of the validation split's minority
 groups. That needs group labels, and where the correlation is strong there are so few such examples that choices by
@@ -23,7 +23,7 @@ INVARIANCE_POWER = 2
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How trials are ranked while they train, and how a winner is chosen among completed ones.
+    """Score that ranks trials during the search, and criterion that selects a winner among completed ones.
 
     Attributes:
         score: Ranks trials for sampler and scheduler, from validation metrics, in [-1, 1]; NaN where a metric that it
@@ -92,6 +92,6 @@ SELECTION_RULES: dict[str, SelectionRule] = {
     "pair_accuracy": SelectionRule(pair_accuracy, needs_pairs=True),
     "average": SelectionRule(average),
     "worst_group": SelectionRule(worst_group, needs_groups=True),
-    # Sampler and scheduler still follow pair_robust: even here no search or stop reads the test split.
+    # Sampler and scheduler use pair_robust, so that even here search and early stopping never read the test split.
     "oracle_test": SelectionRule(pair_robust, needs_pairs=True, oracle=True),
 }

@@ -1,4 +1,4 @@
-"""What each selection rule would have chosen, and what that was worth on the test split. Nothing here is a choice."""
+"""Audit of the selection rules: the trial each would have chosen and its test result. It selects nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from scipy.stats import spearmanr
 
-from ipgl.evaluation.guessing import guesses
+from ipgl.evaluation.guessing import is_guessing
 from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.selection import SELECTION_RULES, SelectionRule
 from ipgl.evaluation.study_summary import RuleAudit, RuleChoice
@@ -22,7 +22,7 @@ def best_run(runs: Sequence[RunResult], rule: SelectionRule) -> RunResult | None
     """
     ranked = [(rule.choice(run), run) for run in runs if run.status == "completed"]
     ranked = [(value, run) for value, run in ranked if not math.isnan(value)]
-    ranked = [(value, run) for value, run in ranked if not guesses(run)] or ranked
+    ranked = [(value, run) for value, run in ranked if not is_guessing(run)] or ranked
     return max(ranked, key=lambda item: (item[0], -item[1].number))[1] if ranked else None
 
 

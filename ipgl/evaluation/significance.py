@@ -1,4 +1,4 @@
-"""Trained models against trained models on the same test examples: a paired permutation test."""
+"""Paired permutation test between the trained models of two methods on the same test examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def paired_permutation_test(
 
     Under the null hypothesis the two methods' answers to an example (each method's over all its seeds) may be
     exchanged without changing their distribution. The statistic is the difference of the seeds' mean accuracies,
-    averaged within groups and weighted over them. It speaks of these models and of other examples, and takes for a
+    averaged within groups and weighted over them. It is about these models and other examples, and takes for a
     difference between methods what may be one between seeds: `ipgl.evaluation.intervals` tests methods.
 
     Examples of a group with the same difference are interchangeable, so that exchanging them at random is one

@@ -1,4 +1,4 @@
-"""A study's outcome: one row per method and one aggregated curve per method, over the final seeds."""
+"""`StudySummary`, the outcome of a study: estimates, curves and tests of each method over final seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipgl.evaluation.run_result import CurvePoint, MaybeNaN, RunResult
 class Estimate(BaseModel):
     """A mean over the final seeds with its confidence interval.
 
-    The interval speaks of the method, over other seeds and other test examples; with one seed, of that trained model
+    The interval is about the method, over other seeds and other test examples; with one seed, about that trained model
     and other test examples. Its ends are NaN where there is none.
     """
 
@@ -93,7 +93,7 @@ class SearchedSetting(BaseModel):
 
 
 class MethodBudget(BaseModel):
-    """What a method was given: what its result has to be seen against.
+    """Budget of a method: search trials, training steps, and labelled or paired data.
 
     Attributes:
         trials: Search trials planned.
@@ -161,10 +161,10 @@ class VarianceComponent(BaseModel):
 
 
 class MethodSummary(BaseModel):
-    """What the study found for one method.
+    """Results of one method.
 
     Attributes:
-        needs: What the method asks of the data beyond labels, and what else chose its settings.
+        needs: Data that the method needs beyond labels, and what else its settings were selected by.
         winner: Key of the search trial that the selection rule chose; None if no trial completed.
         hyperparameters: The winner's searched values.
         score: The winner's value under the selection rule.
@@ -222,7 +222,7 @@ class RuleChoice(BaseModel):
 
 
 class RuleAudit(BaseModel):
-    """How a selection rule would have done, seen afterwards from the test split.
+    """Performance of a selection rule, computed afterwards on the test split.
 
     Attributes:
         oracle: The rule itself reads test data.
@@ -245,7 +245,7 @@ class RuleAudit(BaseModel):
 
 
 class StudySummary(BaseModel):
-    """The whole study: what the table, the report and the tracking server's parent run show.
+    """Summary of a study, which the table, the report and the tracking server's parent run show.
 
     Attributes:
         config: The study file as resolved, defaults included.

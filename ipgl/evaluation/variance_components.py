@@ -1,4 +1,4 @@
-"""Components of variance: how much of a method's test accuracy is the draw of weights, of pairs, or of data.
+"""Components of variance: the effect of redrawn weights, pairs or data on a method's test accuracy.
 
 Final run k draws every varied source afresh; a component run repeats it with source c alone drawn again. With D the
 difference of their accuracies, half the mean of D^2 over runs is unbiased for the *total effect* of c,
@@ -40,7 +40,7 @@ METRICS = ("shifted_accuracy", "average", "worst_group")
 
 
 @dataclass(frozen=True)
-class Redrawn:
+class RedrawnRun:
     """A final run, and the component run that differs from it in one source."""
 
     source: Source
@@ -49,7 +49,7 @@ class Redrawn:
 
 
 def variance_components(
-    finals: Sequence[Tested], redrawn: Sequence[Redrawn], target_severity: float, confidence: float
+    finals: Sequence[Tested], redrawn: Sequence[RedrawnRun], target_severity: float, confidence: float
 ) -> tuple[VarianceComponent, ...]:
     """Each source's total effect on each of `METRICS`, and all sources together by the spread of the final runs.
 

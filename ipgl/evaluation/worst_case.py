@@ -1,4 +1,4 @@
-"""Worst-case accuracy over all group mixes within a radius of a given one.
+"""Worst-case accuracy over all group proportions within a radius of given ones.
 
 `min over q in ball(p, r) of sum_g q_g acc_g`, for two balls:
 

@@ -1,8 +1,8 @@
-"""The lowest of several accuracies, and worst cases over group mixes: estimates with intervals that allow for looking.
+"""Worst-group and worst-case accuracy over runs, with intervals that correct for taking the minimum.
 
-The lowest of several *measured* accuracies lies below the lowest *true* one on average, since it is also the one that
-had bad luck; resampling it (a bootstrap) repeats the bias instead of removing it. The lowest true accuracy lies below a
-number as soon as one accuracy does, and above it only if all do (an intersection-union test, Berger 1982). Its
+The lowest of several *measured* accuracies lies below the lowest *true* one on average, since the minimum favours
+negative errors; resampling it (a bootstrap) repeats the bias instead of removing it. The lowest true accuracy lies
+below a number as soon as one accuracy does, and above it only if all do (an intersection-union test, Berger 1982). Its
 interval therefore ends at the lowest of the lower bounds, each at level alpha / 2, and at the lowest of the upper
 bounds, each at a level that allows for the number of accuracies that may be the lowest (as in intersection bounds,
 Chernozhukov, Lee and Rosen 2013). A worst case over a ball of group mixes is the lowest of infinitely many weighted
@@ -30,7 +30,7 @@ _NEAR_TIES = 1.15
 
 
 @dataclass(frozen=True)
-class Lowest:
+class WorstGroupEstimate:
     """A worst case at R radii, or the worst group (R = 1), with its interval; NaN where it needs an empty group."""
 
     mean: Array
@@ -38,7 +38,7 @@ class Lowest:
     high: Array
 
 
-def worst_group(sample: OutcomeSample, alpha: float) -> Lowest:
+def worst_group(sample: OutcomeSample, alpha: float) -> WorstGroupEstimate:
     """The lowest of the groups' mean accuracies over runs, with an interval of the lowest true one.
 
     The estimate is the lowest entry of a table of the groups' means. It lies below the lowest true accuracy on average
@@ -51,16 +51,16 @@ def worst_group(sample: OutcomeSample, alpha: float) -> Lowest:
     groups = len(sample.counts)
     values = sample.values.mean(axis=0)
     if np.isnan(values).any():
-        return Lowest(*(np.array([math.nan]) for _ in range(3)))
+        return WorstGroupEstimate(*(np.array([math.nan]) for _ in range(3)))
     lowered = values - _reach(sample, alpha)
     plausible = np.flatnonzero(lowered <= values.min())
     low, high = _interval(sample.weighted(np.eye(groups)[plausible]), len(plausible), alpha)
-    return Lowest(values.min(keepdims=True), np.array([low]), np.array([high]))
+    return WorstGroupEstimate(values.min(keepdims=True), np.array([low]), np.array([high]))
 
 
 def worst_case(
     sample: OutcomeSample, ball: Ball, mix: Array, radii: Sequence[float], alpha: float
-) -> tuple[Lowest, Lowest]:
+) -> tuple[WorstGroupEstimate, WorstGroupEstimate]:
     """The lowest accuracy over all group mixes within each radius of `mix`, and its mean over the radii.
 
     Args:
@@ -89,7 +89,10 @@ def worst_case(
         for place, value in enumerate([*curve, area])
     ]
     low, high = np.array(ends).T
-    return Lowest(curve, low[:-1], high[:-1]), Lowest(np.array([area]), low[-1:], high[-1:])
+    return (
+        WorstGroupEstimate(curve, low[:-1], high[:-1]),
+        WorstGroupEstimate(np.array([area]), low[-1:], high[-1:]),
+    )
 
 
 def trapezoid_weights(axis: Sequence[float]) -> Array:

@@ -8,13 +8,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import ray
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ipgl.config import TrialConfig
+from ipgl.config.ranges import Scalar
 from ipgl.core.errors import ResourceError
 from ipgl.core.private_apis import LOOPBACK_SWITCH
 from ipgl.execution.capacity import trial_slots
@@ -29,7 +29,7 @@ from ipgl.execution.shared_data import put_datasets
 from ipgl.execution.trial_function import TrialFunction, quiet_environment
 from ipgl.execution.tune_runner import MOST_PENDING, run_tuner
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, try_to_write, write_error
 
 # Rounds in a row that end no trial and charge none: nodes that are lost as soon as they are there.
 _MOST_IDLE_ROUNDS = 5
@@ -46,16 +46,16 @@ class RayEngine:
         folder: Where it is kept.
         events: Receives when trials begin, report and end.
         address: Ray address; None takes `$RAY_ADDRESS`, or starts Ray on this machine.
-        layouts: How each label's trials were last run: how many of them trained together in one process.
+        packing: How each label's search trials were run, for the report: `erm: packs of 3; jtt: one by one`.
     """
 
     plan: StudyPlan
     folder: StudyFolder
     events: Events
     address: str | None = None
-    layouts: dict[str, PackLayout] = field(default_factory=dict, init=False)
+    _packing: dict[str, str] = field(default_factory=dict, init=False)
     _pool: Pool | None = field(default=None, init=False)
-    _datasets: dict[str, Any] = field(default_factory=dict, init=False)
+    _datasets: dict[str, object] = field(default_factory=dict, init=False)
     _workloads: dict[str, Workload] = field(default_factory=dict, init=False)
     _environment: dict[str, str | None] = field(default_factory=dict, init=False)
 
@@ -89,8 +89,7 @@ class RayEngine:
 
     def __exit__(self, *_: object) -> None:
         self._datasets.clear()
-        if self._pool:
-            self._pool.close()
+        self._close_pool()
         _shut_down()
         remove_ray_storage(self.folder)
         for name, value in self._environment.items():
@@ -99,11 +98,20 @@ class RayEngine:
             else:
                 os.environ[name] = value
 
+    def _close_pool(self) -> None:
+        if self._pool:
+            self._pool.close()
+        self._pool = None
+
     @property
     def concurrency(self) -> int:
         """Trials at once, each in a process of its own; errors as `trial_slots`."""
         slots = trial_slots(self.plan.config.resources)
         return min(slots, self.plan.config.search.concurrency or slots)
+
+    @property
+    def packing(self) -> str:
+        return "; ".join(f"{label}: {how}" for label, how in self._packing.items())
 
     def search(self, label: str) -> None:
         """Run what is left of a label's search; every trial is on storage afterwards.
@@ -123,6 +131,7 @@ class RayEngine:
         while left > 0:
             rounds.begin(len(history.ended))
             layout = self._layout(probe, left, later_learn=bool(space))
+            self._packing[label] = f"packs of {layout.size}" if layout.size > 1 else "one by one"
             function = TrialFunction(
                 self.plan.for_trials(),
                 self.folder,
@@ -158,7 +167,7 @@ class RayEngine:
     def _recorder(self) -> TrialRecorder:
         return TrialRecorder(self.folder, self.events)
 
-    def _shared(self, configs: Sequence[TrialConfig]) -> dict[str, Any]:
+    def _shared(self, configs: Sequence[TrialConfig]) -> dict[str, object]:
         """What these trials read, as far as they share it; it stays in the object store while the study lasts."""
         found = put_datasets(configs, self._datasets)
         self._datasets |= found
@@ -183,9 +192,7 @@ class RayEngine:
             size = pack_size(search.pack, self._workloads[config.label], trials, min(slots, trials), rounds)
         at_once = int(min(slots * size, trials, most))
         processes = min(slots, at_once)
-        layout = PackLayout(at_once, processes, math.ceil(at_once / processes))
-        self.layouts[config.label] = layout
-        return layout
+        return PackLayout(at_once, processes, math.ceil(at_once / processes))
 
     def _run(
         self,
@@ -199,19 +206,22 @@ class RayEngine:
         """Run trials of one phase, packed or led by Tune; those that were lost with a node may be left."""
         try:
             if layout.size == 1:
+                self._close_pool()  # its processes hold the CPUs that Tune's would wait for
                 run_tuner(function, record, trials, layout.at_once, searcher=searcher, scheduler=scheduler)
             else:
                 self._pool = self._pool or Pool(self.plan.config.resources)
-                given = [{"final": number} if function.finals else {} for number in range(trials)]
+                given: list[dict[str, Scalar]] = [
+                    {"final": number} if function.finals else {} for number in range(trials)
+                ]
                 PooledTrials(
                     self._pool, function, layout, record, given, searcher=searcher, scheduler=scheduler
                 ).run()
         except Exception:
-            record.refused = record.refused or self.folder.refusal()
+            record.refused = record.refused or try_to_write(self.folder)
             if record.refused is None:
                 raise
         if record.refused is not None:
-            raise self.folder.unwritable(record.refused)
+            raise write_error(self.folder, record.refused)
 
 
 class _Rounds:

@@ -1,4 +1,4 @@
-"""What a running study tells whoever watches it."""
+"""Events of a running study, for displays and trackers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ipgl.evaluation import RunResult
 
 
 class Events(Protocol):
-    """Called in the driver's process, from the thread that runs the study; must return at once."""
+    """Callbacks for events of a study, called in the driver process by the thread that runs it; must return quickly."""
 
     def began(self, config: TrialConfig) -> None:
         """A trial started, or started again."""
@@ -22,7 +22,7 @@ class Events(Protocol):
 
 
 class AllEvents:
-    """Passes each event on to several watchers."""
+    """Passes each event on to several callbacks."""
 
     def __init__(self, *watchers: Events) -> None:
         self._watchers = watchers

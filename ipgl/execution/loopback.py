@@ -1,4 +1,4 @@
-"""Ray on the loopback interface, where it otherwise listens on all of them."""
+"""Choice of the network interface on which Ray listens: loopback only, or all."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _CONNECT_SECONDS = 3.0
 
 
 def choose_interface(address: str) -> None:
-    """Make the coming `ray.init` use 127.0.0.1 if Ray starts on this machine, or its cluster listens there alone.
+    """Make the next `ray.init` use 127.0.0.1 if it starts Ray on this machine, or if the cluster listens only there.
 
     Args:
-        address: What `ray.init` will be given: `local`, or where a cluster is.
+        address: The address for `ray.init`: `local`, or that of a cluster.
     """
     set_ray_loopback(address == "local" or _listens_on_loopback_alone(address))
 
 
 def guard_token() -> None:
-    """Let nobody else read the token that Ray keeps in the home folder; Ray leaves that to the umask."""
+    """Make Ray's token in the home folder readable for its owner only; Ray leaves its mode to the umask."""
     token = Path.home() / ".ray" / "auth_token"
     try:
         if token.stat().st_mode & 0o077:

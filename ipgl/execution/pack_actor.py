@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
 
 import torch
 
+from ipgl.config.ranges import Scalar
 from ipgl.execution.pack_messages import TrialCommands, TrialEvent
 from ipgl.execution.trial_function import RowReporter, TrialFunction, last_row
 from ipgl.training import Pack, PackFailedError
@@ -101,7 +101,7 @@ class PackActor:
         self,
         function: TrialFunction,
         trial: int,
-        parameters: dict[str, Any],
+        parameters: dict[str, Scalar],
         decision: _Decision,
         membership: AbstractContextManager[None],
     ) -> None:
@@ -118,7 +118,7 @@ class PackActor:
         self._send(last)
 
     def _result(
-        self, function: TrialFunction, trial: int, parameters: dict[str, Any], decision: _Decision
+        self, function: TrialFunction, trial: int, parameters: dict[str, Scalar], decision: _Decision
     ) -> dict[str, float]:
         sent = 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from ipgl.config.ranges import Scalar
+
 
 class TrialEvent(NamedTuple):
     """One event of a trial.
@@ -30,7 +32,7 @@ class TrialCommands:
         stop: Trials that end with their row.
     """
 
-    submit: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    submit: list[tuple[int, dict[str, Scalar]]] = field(default_factory=list)
     proceed: list[int] = field(default_factory=list)
     stop: list[int] = field(default_factory=list)
 

@@ -3,8 +3,8 @@
 Measured on one core (`pytest -m bench -s tests/benchmarks/test_packing.py`): eight multi-layer perceptrons of one shape
 train together 2.3 to 2.6 times as fast as one after the other if a pass takes 4 million floating-point operations, 1.6
 to 2.2 times at 8 to 12 million, 1.4 times at 20 million, and no faster at 50 million, where arithmetic is all there is.
-Linear heads on 512 features (half a million operations at batch 128) train 4.2 times as fast in packs of 8, 7.4 times in
-packs of 64 and 8.9 times in packs of 256 with `erm`; with `ipg` (`additive`) 4.9, 11 and 13 times.
+Linear heads on 512 features (half a million operations at batch 128) train 4.2 times as fast in packs of 8, 7.4 times
+in packs of 64 and 8.9 times in packs of 256 with `erm`; with `ipg` (`additive`) 4.9, 11 and 13 times.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from types import SimpleNamespace
-from typing import Any
+from typing import Protocol, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -21,6 +21,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ipgl.config import ResourceSettings
+from ipgl.config.ranges import Scalar
 from ipgl.core.errors import ResourceError
 from ipgl.execution.pack_actor import PackActor
 from ipgl.execution.pack_messages import TrialCommands, TrialEvent
@@ -30,6 +31,23 @@ from ipgl.execution.trial_function import TrialFunction
 _STORAGE_PAUSE_SECONDS = 5.0
 _POLL_SECONDS = 0.5
 _MOST_STILLBORN = 10
+
+
+_Argument = TypeVar("_Argument", contravariant=True)
+
+
+class _RemoteMethod(Protocol[_Argument]):
+    """A method of an actor, which `remote` calls; it returns a reference to the answer."""
+
+    def remote(self, argument: _Argument, /) -> object: ...
+
+
+class _Actor(Protocol):
+    """A `PackActor` in another process."""
+
+    begin: _RemoteMethod[TrialFunction]
+    exchange: _RemoteMethod[TrialCommands]
+    follow: _RemoteMethod[TrialCommands]
 
 
 @dataclass(frozen=True)
@@ -53,12 +71,12 @@ class _Trial:
     """
 
     number: int
-    parameters: dict[str, Any]
+    parameters: dict[str, Scalar]
     alone: bool = False
     not_before: float = 0.0
 
     @property
-    def handle(self) -> Any:
+    def handle(self) -> SimpleNamespace:
         """All that a scheduler of Tune's reads of a trial."""
         return SimpleNamespace(trial_id=str(self.number))
 
@@ -73,8 +91,8 @@ class _Process:
         stillborn: Actors of it in a row that died before they answered.
     """
 
-    actor: Any
-    call: Any = None
+    actor: _Actor
+    call: object = None
     ready: bool = False
     stillborn: int = 0
     trials: dict[int, _Trial] = field(default_factory=dict)
@@ -123,8 +141,9 @@ class Pool:
                 ray.kill(process.actor)
         self._processes.clear()
 
-    def _actor(self) -> Any:
-        return ray.remote(PackActor).options(**self._share).remote()
+    def _actor(self) -> _Actor:
+        actor: _Actor = ray.remote(PackActor).options(**self._share).remote()
+        return actor
 
 
 class PooledTrials:
@@ -146,7 +165,7 @@ class PooledTrials:
         function: TrialFunction,
         layout: PackLayout,
         record: TrialRecorder,
-        given: Sequence[dict[str, Any]],
+        given: Sequence[dict[str, Scalar]],
         *,
         searcher: Searcher | None = None,
         scheduler: TrialScheduler | None = None,
@@ -219,7 +238,7 @@ class PooledTrials:
             self._scheduler.on_trial_add(None, trial.handle)
         return trial
 
-    def _receive(self, process: _Process, answer: Any) -> None:
+    def _receive(self, process: _Process, answer: object) -> None:
         """Handle what one process's trials have reported, or that it was lost with all of them."""
         try:
             events: list[TrialEvent] = ray.get(answer)
@@ -242,7 +261,11 @@ class PooledTrials:
                 self._failed(trial, event.content, charged=True)
 
     def _lost(self, process: _Process, error: RayError) -> None:
-        """A process was lost: whoever ran in it alone is charged; of several each is tried again alone, uncharged."""
+        """Handle the loss of a process.
+
+        If a single trial ran in it, the loss counts as that trial's failure. If there were several, each is retried in
+        a process of its own, and the loss counts for none of them.
+        """
         node_lost = is_node_loss(error)
         if not node_lost:
             process.stillborn = 0 if process.ready else process.stillborn + 1

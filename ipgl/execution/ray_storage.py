@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from typing import Any
 
 import pyarrow.fs
 
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 _FOLDER = "ray"
 
 
-def ray_storage(folder: StudyFolder) -> dict[str, Any]:
+def ray_storage(folder: StudyFolder) -> dict[str, object]:
     """What `RunConfig` takes, of Tune and of Train."""
     if folder.remote is None:
         return {"storage_path": str(folder.path / _FOLDER)}

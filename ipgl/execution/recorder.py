@@ -6,11 +6,11 @@ import time
 from collections import Counter
 
 from ipgl.config import TrialConfig
-from ipgl.core.retry import lasting
+from ipgl.core.retry import is_permanent
 from ipgl.evaluation import Failure
 from ipgl.execution.events import Events
-from ipgl.execution.trial_function import SCORE, failure_of
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.execution.trial_function import SCORE, TuneResult, failure_of
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.trial.records import base_result, stopped_result
 
 
@@ -34,7 +34,7 @@ class TrialRecorder:
         """A trial has been started."""
         self._events.began(config)
 
-    def reported(self, config: TrialConfig, row: dict[str, float]) -> None:
+    def reported(self, config: TrialConfig, row: TuneResult) -> None:
         """A trial has reported its score."""
         self._events.reported(config, float(row.get(SCORE, float("nan"))))
 
@@ -52,7 +52,7 @@ class TrialRecorder:
                 where another trial of the same process may be to blame.
         """
         cause = cause_of(error)
-        if isinstance(cause, OSError) and lasting(cause):
+        if isinstance(cause, OSError) and is_permanent(cause):
             self.refused = cause  # not the trial's failure: a resumed study runs it again
         if self.refused is not None:
             return False
@@ -85,7 +85,7 @@ class TrialRecorder:
             try:
                 folder.write_start(config)
                 folder.write_result(result)
-                folder.drop_checkpoints()
+                folder.checkpoints.remove()
             except OSError as error:
                 self.refused = error
                 return

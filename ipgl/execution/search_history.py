@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from ipgl.config import TrialConfig
+from ipgl.config.ranges import Scalar
 from ipgl.data import derive_seed
 from ipgl.evaluation import RunResult
 from ipgl.evaluation.selection import LOWEST_SCORE
-from ipgl.execution.trial_function import SCORE, told
+from ipgl.execution.trial_function import SCORE, TuneResult, told
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.search import SearchStudy, make_sampler
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class SearchHistory:
     """
 
     ended: list[RunResult]
-    begun: list[dict[str, Any]]
+    begun: list[dict[str, Scalar]]
     histories: dict[str, list[dict[str, float]]]
 
     @classmethod
     def read(cls, folder: StudyFolder, label: str) -> SearchHistory:
         """Read a label's trials."""
         ended: list[RunResult] = []
-        begun: list[dict[str, Any]] = []
+        begun: list[dict[str, Scalar]] = []
         histories: dict[str, list[dict[str, float]]] = {}
         for trial in folder.trials():
             start = trial.read_start()
@@ -70,17 +70,15 @@ class TuneSearcher(Searcher):  # type: ignore[misc]
         super().__init__(metric=SCORE, mode="max")
         self._study = study
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> dict[str, Scalar]:
         """The settings of a new trial."""
         return self._study.ask(trial_id)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: TuneResult) -> None:
         """A trial has reported."""
         self._study.report(trial_id, result[SCORE], int(result["training_iteration"]))
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: TuneResult | None = None, error: bool = False) -> None:
         """A trial has ended."""
         self._study.tell(trial_id, result.get(SCORE) if result else None)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import ray
 from ray.exceptions import ObjectStoreFullError, RayError
 
 from ipgl.config import TrialConfig
-from ipgl.trial.dataset_buffers import frozen, thawed
+from ipgl.trial.dataset_buffers import from_buffers, to_buffers
 from ipgl.trial.datasets import cached_dataset, dataset_facts, forget_datasets, is_shared, share_dataset
 
 # Smaller ones are built as fast as they are fetched.
@@ -18,7 +17,7 @@ _MOST_SETS = 4
 _STORE_SHARE = 0.5  # of the object store, for one data set
 
 
-def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, Any]) -> dict[str, Any]:
+def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, object]) -> dict[str, object]:
     """Put what these trials read into the object store, as far as that is worth it.
 
     This process forgets its own copies.
@@ -38,7 +37,7 @@ def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, Any]) -> di
     for component in components:
         if component in found:
             continue
-        parts = frozen(cached_dataset(component))
+        parts = to_buffers(cached_dataset(component))
         if parts is None or not LEAST_BYTES <= sum(part.nbytes for part in parts) <= _STORE_SHARE * store:
             continue
         try:
@@ -51,11 +50,11 @@ def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, Any]) -> di
     return found
 
 
-def take_datasets(references: Mapping[str, Any]) -> None:
+def take_datasets(references: Mapping[str, object]) -> None:
     """Let trials of this process read from the object store what is there."""
     for component, reference in references.items():
         if not is_shared(component):
             try:
-                share_dataset(component, thawed(ray.get(reference)))
+                share_dataset(component, from_buffers(ray.get(reference)))
             except RayError:  # its node is gone: then every trial builds its own
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TypedDict
 
 import torch
 from ray import train as ray_train
@@ -18,6 +18,13 @@ from ipgl.trial.records import base_result
 from ipgl.trial.run import run_trial
 
 
+class _WorkerArguments(TypedDict):
+    """What `TorchTrainer` passes to every worker."""
+
+    config: TrialConfig
+    function: TrialFunction
+
+
 def fit_on_workers(config: TrialConfig, function: TrialFunction) -> RunResult:
     """Run the trial's loop on several workers; the calling process only waits.
 
@@ -30,7 +37,7 @@ def fit_on_workers(config: TrialConfig, function: TrialFunction) -> RunResult:
         share["GPU"] = resources.gpus
     trainer = TorchTrainer(
         _worker_loop,
-        train_loop_config={"config": config, "function": function},
+        train_loop_config=_WorkerArguments(config=config, function=function),
         torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         scaling_config=ray_train.ScalingConfig(
             num_workers=resources.workers, use_gpu=bool(resources.gpus), resources_per_worker=share
@@ -65,9 +72,8 @@ def _first_failure(error: ray_train.WorkerGroupError) -> BaseException:
     return cause
 
 
-def _worker_loop(arguments: dict[str, Any]) -> None:
-    function: TrialFunction = arguments["function"]
-    config: TrialConfig = arguments["config"]
+def _worker_loop(arguments: _WorkerArguments) -> None:
+    config, function = arguments["config"], arguments["function"]
     function.load_imports()
     function.take_datasets()
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))

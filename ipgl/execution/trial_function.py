@@ -6,18 +6,28 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final, TypedDict, cast
 
 from ipgl.config import Phase, TrialConfig
+from ipgl.config.ranges import Scalar
 from ipgl.evaluation import Failure, RunResult
 from ipgl.evaluation.selection import LOWEST_SCORE
 from ipgl.execution.shared_data import take_datasets
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.trial.user_code import load_imports
 
-SCORE = "score"
-ENDED = "ended"  # marks a trial's last row
+SCORE: Final = "score"
+ENDED: Final = "ended"  # marks a trial's last row
+
+
+class TuneResult(TypedDict, total=False):
+    """A reported row with what Tune adds to it, as far as it is read."""
+
+    score: float
+    training_iteration: int
+    ended: float
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -37,12 +47,12 @@ class TrialFunction:
     phase: Phase
     label: str = ""
     finals: tuple[TrialConfig, ...] = ()
-    datasets: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Mapping[str, object] = field(default_factory=dict)
 
-    def config(self, parameters: dict[str, Any]) -> TrialConfig:
+    def config(self, parameters: Mapping[str, Scalar]) -> TrialConfig:
         """The trial that Tune's parameters stand for."""
         if self.phase != "search":
-            return self.finals[int(parameters["final"])]
+            return self.finals[cast(int, parameters["final"])]
         return self.plan.trial(self.label, parameters, "search", self.plan.config.search.seed)
 
     def load_imports(self) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Protocol
 
 import torch
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.widgets.util import in_notebook
 
 from ipgl.config import ResourceSettings, TrialConfig
-from ipgl.core.retry import lasting
+from ipgl.config.ranges import Scalar
+from ipgl.core.retry import is_permanent
 from ipgl.evaluation import RunResult
 from ipgl.execution.ray_storage import ray_storage
 from ipgl.execution.recorder import TrialRecorder, is_node_loss
-from ipgl.execution.trial_function import ENDED, RowReporter, TrialFunction, last_row
+from ipgl.execution.trial_function import ENDED, RowReporter, TrialFunction, TuneResult, last_row
+from ipgl.storage.study_dir import try_to_write
 from ipgl.trial.run import run_trial
 
 MOST_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
@@ -63,6 +66,9 @@ def run_tuner(
             name=f"{function.phase}-{function.label or 'all'}-{time.time_ns()}",
             **ray_storage(function.folder),
             verbose=0,
+            # Tune's own for notebooks clears the cell's output when it is made, `verbose` or not; elsewhere Tune warns
+            # of any that is passed.
+            progress_reporter=_SilentReporter() if in_notebook() else None,
             # The recorder counts: a trial that has failed too often has a result, and its next start only reads it.
             failure_config=tune.FailureConfig(max_failures=-1),
             callbacks=[listener],
@@ -87,6 +93,24 @@ def _share(resources: ResourceSettings) -> dict[str, float]:
     return share | {"GPU": resources.gpus} if resources.gpus else share
 
 
+class _TuneTrial(Protocol):
+    """What is read of Tune's trials."""
+
+    trial_id: str
+    config: dict[str, Scalar]
+
+    def get_pickled_error(self) -> BaseException | None: ...
+
+    def get_ray_actor_error(self) -> BaseException | None: ...
+
+
+class _SilentReporter(tune.ProgressReporter):  # type: ignore[misc]
+    """Reports nothing."""
+
+    def should_report(self, trials: list[_TuneTrial], done: bool = False) -> bool:
+        return False
+
+
 class _Listener(tune.Callback):  # type: ignore[misc]
     """Turns Tune's events into the study's."""
 
@@ -95,29 +119,37 @@ class _Listener(tune.Callback):  # type: ignore[misc]
         self._configs: dict[str, TrialConfig] = {}
         self._running: dict[str, int | None] = {}  # trial id -> process id, once it has reported
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {}  # Tune pickles its callbacks into snapshots; a display and a tracker cannot go there
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[_TuneTrial], trial: _TuneTrial, **_: object
+    ) -> None:
         self._running[trial.trial_id] = None
         self._record.began(self._config(trial))
 
     def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+        self, iteration: int, trials: list[_TuneTrial], trial: _TuneTrial, result: TuneResult, **_: object
     ) -> None:
         self._running[trial.trial_id] = result.get("pid")
         if not result.get(ENDED):
             self._record.reported(self._config(trial), result)
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: list[_TuneTrial], trial: _TuneTrial, **_: object
+    ) -> None:
         self._running.pop(trial.trial_id, None)
         self._record.completed(self._config(trial))
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_recover(
+        self, iteration: int, trials: list[_TuneTrial], trial: _TuneTrial, **_: object
+    ) -> None:
         """A trial was lost, and Tune starts it again."""
         self._lost(trial)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[_TuneTrial], trial: _TuneTrial, **_: object
+    ) -> None:
         """A trial was lost before it had begun; unless it has failed too often, the next round of the study runs it."""
         self._lost(trial)
 
@@ -128,15 +160,15 @@ class _Listener(tune.Callback):  # type: ignore[misc]
         for trial in named or list(self._running):
             self._record.may_try_again(self._configs[trial], error, charged=not is_node_loss(error))
 
-    def _lost(self, trial: Any) -> None:
+    def _lost(self, trial: _TuneTrial) -> None:
         self._running.pop(trial.trial_id, None)
         try:
             error = trial.get_pickled_error() or trial.get_ray_actor_error()
         except Exception:  # Tune keeps errors on the study's storage, and has half of one where that is full
-            error, self._record.refused = None, self._function.folder.refusal()
+            error, self._record.refused = None, try_to_write(self._function.folder)
         self._record.may_try_again(self._config(trial), error, charged=not is_node_loss(error))
 
-    def _config(self, trial: Any) -> TrialConfig:
+    def _config(self, trial: _TuneTrial) -> TrialConfig:
         if trial.trial_id not in self._configs:
             self._configs[trial.trial_id] = self._function.config(trial.config)
         return self._configs[trial.trial_id]
@@ -148,24 +180,24 @@ class _StorageStopper(tune.Stopper):  # type: ignore[misc]
     def __init__(self, record: TrialRecorder) -> None:
         self._record: TrialRecorder | None = record
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"_record": None}  # Tune pickles it into snapshots
 
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def __call__(self, trial_id: str, result: TuneResult) -> bool:
         return False
 
     def stop_all(self) -> bool:
         return self._record is not None and self._record.refused is not None
 
 
-def _run(parameters: dict[str, Any], function: TrialFunction) -> None:
+def _run(parameters: dict[str, Scalar], function: TrialFunction) -> None:
     """Run one trial inside a Tune session."""
     function.load_imports()
     config = function.config(parameters)
     try:
         tune.report(last_row(config, _result(config, function)))
     except OSError as error:
-        if not lasting(error):
+        if not is_permanent(error):
             time.sleep(_STORAGE_PAUSE_SECONDS)
         raise
 

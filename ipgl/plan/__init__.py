@@ -1,1 +1,1 @@
-"""From a study file to the trials that it asks for."""
+"""Plans of studies: the checked study file, and the configurations of its trials."""

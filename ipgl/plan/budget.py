@@ -1,18 +1,18 @@
-"""What each method of a study is given: trials, ranges, known points, pairs and labels, from the plan and the runs."""
+"""Each method's budget in a study: trials, training steps, search ranges, start points, pairs and labels."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ipgl.config import Range
-from ipgl.config.ranges import as_data, width
+from ipgl.config.ranges import range_text, width
 from ipgl.core.flatten import flatten
 from ipgl.evaluation import SELECTION_RULES, RunResult
 from ipgl.evaluation.study_summary import MethodBudget, SearchedSetting
 from ipgl.methods import METHODS, Needs
-from ipgl.plan.study_plan import MethodPlan, StudyPlan
+from ipgl.plan.method_plan import MethodPlan
+from ipgl.plan.study_plan import StudyPlan
 
 
 def method_budget(plan: StudyPlan, method: MethodPlan, search: Sequence[RunResult]) -> MethodBudget:
@@ -21,7 +21,7 @@ def method_budget(plan: StudyPlan, method: MethodPlan, search: Sequence[RunResul
     Args:
         plan: The study.
         method: The label's plan.
-        search: The label's search trials that have ended.
+        search: Results of the label's search trials that have ended.
     """
     needs = METHODS[method.method].needs
     ended = Counter(run.status for run in search)
@@ -44,9 +44,9 @@ def method_budget(plan: StudyPlan, method: MethodPlan, search: Sequence[RunResul
 
 
 def needs_text(needs: Needs, budget: MethodBudget) -> str:
-    """What a method asks of the data, and what its selection reads beyond that.
+    """What a method needs of the data, and which further data the selection of its winner uses.
 
-    `labels only; selected by 500 pairs`, `50 pairs; selected by 500 more`, `groups`.
+    Examples: `labels only; selected by 500 pairs`, `50 pairs; selected by 500 more`, `groups`.
     """
     text = str(needs)
     if needs.pairs and budget.training_pairs is not None:
@@ -62,11 +62,11 @@ def needs_text(needs: Needs, budget: MethodBudget) -> str:
 
 def _searched(key: str, space: Range) -> SearchedSetting:
     amount, unit = width(space)
-    return SearchedSetting(name=key, range=as_data(space), width=amount, unit=unit)
+    return SearchedSetting(name=key, range=range_text(space), width=amount, unit=unit)
 
 
-def _pairs(pairs: Any, which: str, method: MethodPlan) -> int | None:
-    """How many pairs the data set is asked for; 0 where it makes none, None where no number is stated."""
+def _pairs(pairs: object, which: str, method: MethodPlan) -> int | None:
+    """The number of pairs that the data set's settings request; 0 for no pairs, None if they state no number."""
     if not isinstance(pairs, Mapping) or pairs.get("source") == "none":
         return 0
     if f"dataset.pairs.{which}" in method.space:

@@ -1,4 +1,4 @@
-"""The final and component runs of a label's winner, and what they say about the sources of randomness."""
+"""The final and component runs of a label's winner, and the components of variance estimated from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipgl.config import Phase, Source, TrialConfig
 from ipgl.config.ranges import Scalar
 from ipgl.data import DATASETS
 from ipgl.evaluation import Tested, VarianceComponent
-from ipgl.evaluation.variance_components import Redrawn, no_effect, variance_components
+from ipgl.evaluation.variance_components import RedrawnRun, no_effect, variance_components
 from ipgl.methods import METHODS
 from ipgl.plan.seeds import Draw, component_draws, final_draws
 from ipgl.plan.study_plan import StudyPlan
@@ -18,13 +18,13 @@ from ipgl.plan.study_plan import StudyPlan
 
 @dataclass(frozen=True)
 class ComponentTrial:
-    """A component run and the final run that it repeats.
+    """A component run, which repeats a final run with one source of randomness drawn again.
 
     Attributes:
-        number: The final run's number, from 0.
-        source: What is drawn again; all else is equal.
-        original: The final run.
-        config: The component run.
+        number: Number of the final run, from 0.
+        source: The source that is drawn again; all others are equal.
+        original: Configuration of the final run.
+        config: Configuration of the component run.
     """
 
     number: int
@@ -34,12 +34,18 @@ class ComponentTrial:
 
 
 def final_trials(plan: StudyPlan, label: str, sampled: Mapping[str, Scalar]) -> list[TrialConfig]:
-    """The final runs of a label's winner, whose searched values are `sampled`, by number."""
+    """Configurations of the final runs of a label's winner, by number.
+
+    Args:
+        plan: The study.
+        label: The method's name in it.
+        sampled: The winner's hyperparameters.
+    """
     return [_drawn(plan, label, sampled, draw) for draw in final_draws(plan.config.search)]
 
 
 def component_trials(plan: StudyPlan, label: str, sampled: Mapping[str, Scalar]) -> list[ComponentTrial]:
-    """The component runs of a label's winner, by the number of the final run that each repeats."""
+    """The component runs of a label's winner, in the order of the final runs that they repeat."""
     originals = final_trials(plan, label, sampled)
     return [
         ComponentTrial(draw.number, source, originals[draw.number], _drawn(plan, label, sampled, draw))
@@ -48,25 +54,25 @@ def component_trials(plan: StudyPlan, label: str, sampled: Mapping[str, Scalar])
 
 
 def component_runs(plan: StudyPlan, label: str) -> int:
-    """How many component runs a label with a winner has."""
+    """The number of component runs of a label that has a winner."""
     return len(_component_draws(plan, label))
 
 
 def affected(plan: StudyPlan, label: str, source: Source) -> bool:
-    """Whether what a label trains depends on a source of randomness.
+    """Whether the trained models of a label depend on a source of randomness.
 
-    A method that needs no pairs trains the same model on whatever pairs are drawn, so that to repeat it would say
-    nothing; only its flip rate depends on the held-out ones.
+    A method that uses no pairs trains the same model whichever pairs are drawn, so its runs are not repeated for them;
+    only its flip rate depends on the held-out pairs.
     """
     return source != "pairs" or METHODS[plan.method(label).method].needs.pairs
 
 
 def draw_of(plan: StudyPlan, config: TrialConfig) -> Draw | None:
-    """Which final or component run a configuration is; None for a search trial, or one of another study."""
+    """The seeds of a final or component run; None for a search trial, or for a configuration of another study."""
     if config.phase == "search":
         return None
     draws = final_draws if config.phase == "final" else component_draws
-    known: dict[Source, Any] = {"weights": config.seed}
+    known: dict[Source, object] = {"weights": config.seed}
     for source, key in DATASETS[config.dataset.name].seeds.items():
         value: Any = config.dataset.settings
         for part in key.split("."):
@@ -84,7 +90,7 @@ def draw_of(plan: StudyPlan, config: TrialConfig) -> Draw | None:
 
 
 def run_title(plan: StudyPlan, config: TrialConfig) -> str:
-    """What tells a final or component run from the label's others: `seed 3`, `run 2`, `seed 3, other pairs`."""
+    """A title that distinguishes a label's final and component runs: `seed 3`, `run 2`, `seed 3, other pairs`."""
     draw = draw_of(plan, config)
     if draw is None:
         return ""
@@ -101,12 +107,12 @@ def components_of(
     finals: Sequence[Tested],
     repeated: Mapping[str, Tested],
 ) -> tuple[VarianceComponent, ...]:
-    """A label's components of variance; empty where the study varies one source alone, or has no pair of runs yet.
+    """A label's components of variance; empty if the study varies a single source, or has no repeated run yet.
 
     Args:
         plan: The study.
         label: The method's name in it.
-        sampled: The winner's searched values.
+        sampled: The winner's hyperparameters.
         finals: The label's completed final runs.
         repeated: The completed component runs by key.
     """
@@ -114,7 +120,7 @@ def components_of(
         return ()
     originals = {tested.run.trial: tested for tested in finals}
     pairs = [
-        Redrawn(trial.source, originals[trial.original.key], repeated[trial.config.key])
+        RedrawnRun(trial.source, originals[trial.original.key], repeated[trial.config.key])
         for trial in component_trials(plan, label, sampled)
         if trial.original.key in originals and trial.config.key in repeated
     ]

@@ -1,4 +1,4 @@
-"""What a study file's check can only know by building: are data and weights there, and do they fit the methods."""
+"""Checks before a study starts: builds data and models to find missing files and unmet needs of methods."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from ipgl.core.errors import DataError, IpglError
 from ipgl.data import Alignment, Dataset, group_counts
 from ipgl.evaluation import SELECTION_RULES, group_results, mixture_remarks
 from ipgl.methods import METHODS, Needs
-from ipgl.plan.study_plan import MethodPlan, StudyPlan
+from ipgl.plan.method_plan import MethodPlan
+from ipgl.plan.study_plan import StudyPlan
 from ipgl.trial.build import build_model
 from ipgl.trial.datasets import cached_dataset, training_counts, trial_alignment, trial_dataset
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What building found.
+class PreflightResult:
+    """Result of `check_by_building`.
 
     Attributes:
-        fingerprint: Of the data that the first method trains on.
-        notes: What the user should know about the data, a sentence each.
+        fingerprint: Fingerprint of the first method's data set.
+        notes: Remarks about the data for the user, one sentence each.
     """
 
     fingerprint: str
     notes: tuple[str, ...]
 
 
-def check_by_building(plan: StudyPlan) -> Checked:
-    """Build data and model of every method once, so that what is wrong with them is known before Ray starts.
+def check_by_building(plan: StudyPlan) -> PreflightResult:
+    """Build data and model of every method once, so that errors in them are raised before Ray starts.
 
     Raises:
         IpglError: Data or weights are missing or damaged, or a method's needs are not met.
@@ -39,7 +40,7 @@ def check_by_building(plan: StudyPlan) -> Checked:
     datasets = []
     for method in plan.methods:
         first = {key: found.probes[0] for key, found in method.space.items()}
-        # Every value that a search could give the data set; models and methods are checked by their settings.
+        # Data sets are built with every probe of their ranges; models and methods were checked by their settings.
         varied = [
             first | {key: probe}
             for key, found in method.space.items()
@@ -59,14 +60,14 @@ def check_by_building(plan: StudyPlan) -> Checked:
             note for dataset in datasets for note in (*dataset.notes, *_mixture_notes(plan, dataset))
         )
     )
-    return Checked(datasets[0].fingerprint, notes)
+    return PreflightResult(datasets[0].fingerprint, notes)
 
 
 def study_alignment(plan: StudyPlan, dataset: Dataset) -> Alignment:
-    """Which attribute value agrees with each class, as the study states or the training counts show.
+    """Which attribute value agrees with each class, as stated in the study file or inferred from the training counts.
 
     Raises:
-        DataError: What the study states does not fit the data set; the message says where it stands.
+        DataError: The stated alignment does not fit the data set; the message names its place in the file.
     """
     try:
         return trial_alignment(plan.config.evaluation, dataset)
@@ -108,15 +109,15 @@ def _place(plan: StudyPlan, path: KeyPath) -> str:
 
 
 def require_needs(needs: Needs, dataset: Dataset, where: str) -> None:
-    """Refuse a data set that does not have what a method needs.
+    """Check that a data set has what a method needs.
 
     Args:
-        needs: The method's.
+        needs: The needs of the method.
         dataset: The data.
-        where: Place and name of the method, with which the message begins.
+        where: Place and name of the method, for the beginning of the message.
 
     Raises:
-        IpglError: It has no pairs for training, one attribute value, or one training environment.
+        IpglError: The data set lacks training pairs, a second attribute value, or a second training environment.
     """
     if needs.pairs and not len(dataset.pairs):
         raise IpglError(
@@ -136,7 +137,7 @@ def require_needs(needs: Needs, dataset: Dataset, where: str) -> None:
 
 
 def _check_needs(plan: StudyPlan, method: MethodPlan, dataset: Dataset) -> None:
-    """Refuse a method whose needs the training data do not meet, and a rule without its pairs or groups."""
+    """Check the data for a method's needs, and for the pairs or groups that the selection rule uses."""
     where = f"{_place(plan, ('methods', method.label))}: {method.method}"
     require_needs(METHODS[method.method].needs, dataset, where)
     rule = plan.config.search.selection

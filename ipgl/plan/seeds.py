@@ -1,16 +1,16 @@
-"""Which seeds the final runs get, and the component runs that repeat them with one source of randomness drawn again.
+"""Seeds of the final runs and of the component runs, which repeat a final run with one source of randomness redrawn.
 
-One derivation serves every source that `search.vary` names; what it does not name stays as the study file has it. All
-methods share the seeds of a final run, so that run 2 of each sees the same data and is measured on the same pairs.
+The seeds of all sources in `search.vary` are derived in the same way; other sources keep the study file's seeds. All
+methods share the seeds of a final run, so that run 2 of each uses the same data and the same held-out pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
-from ipgl.config import Problem, SearchSettings, Source, StudyConfig
+from ipgl.config import SearchSettings, Source, StudyConfig, Violation
 from ipgl.config.document import KeyPath
 from ipgl.data import DATASETS, derive_seed
 
@@ -23,7 +23,7 @@ class Draw:
         number: The final run's number, from 0; a component run has that of the final run which it repeats.
         weights: Seed of the initial weights, the batch order and the method's own randomness.
         dataset: Seeds of the varied sources that belong to the data set.
-        again: The source that a component run draws again; None for the final run itself.
+        again: The source that a component run redraws; None for a final run.
     """
 
     number: int
@@ -35,8 +35,8 @@ class Draw:
 def final_draws(search: SearchSettings) -> list[Draw]:
     """One draw per final run, by number.
 
-    Seeds of weights follow the search's own by 1, 2, ...; where weights are not varied all runs have the first of
-    these, which no search trial has used. Other seeds are derived, and fit the 32 bits that numpy allows.
+    The seed of the weights is the search's seed plus 1, 2, ...; where weights are not varied, it is the first of these
+    for all runs. No search trial uses them. Other seeds are derived, and are below 2**32, as numpy requires.
     """
     return [
         Draw(
@@ -49,11 +49,11 @@ def final_draws(search: SearchSettings) -> list[Draw]:
 
 
 def component_draws(search: SearchSettings) -> list[Draw]:
-    """For each final run and each varied source the same draw with that source's seed replaced.
+    """One draw for each final run and each varied source: that run's seeds with the source's seed replaced.
 
     This is pick-freeze sampling (Jansen 1999; Saltelli et al. 2010, table 2 (f)): half the mean squared difference
-    between a run and its repetition is the source's total effect. Empty where one source alone is varied: the
-    final runs' own spread is its effect then.
+    between a run and its repetition is the source's total effect. Empty if a single source is varied: its effect
+    is then the variance of the final runs.
     """
     if len(search.vary) < 2:
         return []
@@ -72,11 +72,11 @@ def _derived(search: SearchSettings, source: Source, number: int, *more: str) ->
     return derive_seed(search.seed, "vary", source, number, *more) % 2**32
 
 
-def vary_problems(config: StudyConfig) -> list[Problem]:
-    """Sources of `search.vary` that the data set has no seed for."""
+def vary_problems(config: StudyConfig) -> list[Violation]:
+    """Violations of `search.vary`: sources for which the data set has no seed."""
     known = ["weights", *DATASETS[config.dataset.name].seeds]
     return [
-        Problem(
+        Violation(
             ("search", "vary", place),
             f"the data set {config.dataset.name} has no seed for {source!r}, so that it is the same in every run; "
             f"leave it out of search.vary. Choices: {', '.join(known)}.",
@@ -87,15 +87,15 @@ def vary_problems(config: StudyConfig) -> list[Problem]:
 
 
 def fixed_seed_problems(
-    config: StudyConfig, label: str, raw: Mapping[str, Any], space: Collection[str]
-) -> list[Problem]:
-    """Seeds that a method fixes or searches for itself, although `search.vary` draws them alike for all methods.
+    config: StudyConfig, label: str, raw: Mapping[str, object], space: Collection[str]
+) -> list[Violation]:
+    """Violations of a method's entry: seeds that it fixes or searches although `search.vary` draws them for all.
 
     Args:
         config: The study.
         label: The method's name in it.
-        raw: The method's own entry.
-        space: Dotted keys that it searches.
+        raw: The method's entry in the study file.
+        space: Dotted keys of its search space.
     """
     seeds = DATASETS[config.dataset.name].seeds
     found = []
@@ -106,11 +106,11 @@ def fixed_seed_problems(
                 f"search.vary draws {source!r} for each final run, alike for all methods; leave this key out, or "
                 f"leave {source!r} out of search.vary"
             )
-            found.append(Problem(("methods", label, *keys), message))
+            found.append(Violation(("methods", label, *keys), message))
     return found
 
 
-def _has(data: Any, path: KeyPath) -> bool:
+def _has(data: object, path: KeyPath) -> bool:
     for part in path:
         if not isinstance(data, Mapping) or part not in data:
             return False

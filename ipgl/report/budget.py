@@ -1,4 +1,4 @@
-"""What each method was given, as a table, and in words where methods were not given alike."""
+"""Search and training budget of each method, and remarks where budgets differ."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _counted_pairs(budget: MethodBudget) -> str:
 
 
 def budget_notes(results: StudyResults) -> list[str]:
-    """Sentences on what keeps methods from being compared as equals; nothing where no budget is known."""
+    """Sentences on differences of budgets between methods; empty where no budget is known."""
     budgets = {method.label: method.budget for method in results.summary.methods if method.budget}
     selected = {label: budget for label, budget in budgets.items() if budget.selected_by_pairs}
     without = [label for label, budget in selected.items() if budget.training_pairs == 0]
@@ -81,7 +81,7 @@ def budget_notes(results: StudyResults) -> list[str]:
 def _unequal(
     budgets: Mapping[str, MethodBudget], what: str, amount: Callable[[MethodBudget], int]
 ) -> list[str]:
-    """A sentence naming who was given how much, unless all were given as much."""
+    """A sentence with each method's amount, or empty if all amounts are equal."""
     groups: dict[int, list[str]] = {}
     for label, budget in budgets.items():
         groups.setdefault(amount(budget), []).append(label)
@@ -100,7 +100,7 @@ def _pair_note(results: StudyResults) -> list[str]:
         if not runs:
             continue
         data = {run.seed: run.data_fingerprint for run in runs}
-        # A seed that one of two methods lacks says nothing about their data.
+        # Seeds that only one of two methods has do not count as a difference of their data.
         same = next(
             (g for g in groups if all(g[0].get(seed, found) == found for seed, found in data.items())), None
         )

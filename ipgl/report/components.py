@@ -1,4 +1,4 @@
-"""Components of variance in words: how much of each method's result is the draw of weights, pairs or data."""
+"""Table of variance components: how much redrawn weights, pairs or data move each method's result."""
 
 from __future__ import annotations
 

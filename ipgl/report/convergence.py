@@ -1,4 +1,4 @@
-"""How one run converged: both gradients' lengths and angle, the invariance condition, and how it was corrected."""
+"""Convergence of one run: gradient norms and cosine, invariance measure, and corrections, per epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Value: TypeAlias = Callable[[Mapping[str, float]], float | None]
 
 @dataclass(frozen=True)
 class DiagnosedRun:
-    """A final run of a method that diagnoses itself.
+    """A final run of a method that reports diagnostics.
 
     Attributes:
         method: Its method.
@@ -139,12 +139,12 @@ _COMMON = (
 def convergence_figure(run: DiagnosedRun, title: str) -> go.Figure:
     """The course of one run over its epochs, one panel each.
 
-    Panels without values are left out: the lengths of both gradients in every step are known of the balanced update,
-    and otherwise at evaluations only.
+    Panels without values are left out: both gradient norms are recorded in every step by the balanced
+    update, and by others at evaluations only.
 
     Args:
         run: The run.
-        title: What it is called.
+        title: Title of the figure.
     """
     rows = _rows(run)
     panels = _panels(rows)
@@ -159,22 +159,7 @@ def convergence_figure(run: DiagnosedRun, title: str) -> go.Figure:
     for place, panel in enumerate(panels, start=1):
         for colour, line in zip(colours, panel.lines, strict=False):
             points = _points(rows, line)
-            figure.add_trace(
-                go.Scatter(
-                    x=[rounded(epoch) for epoch, _ in points],
-                    # A logarithmic axis has no place for 0, and digits beyond these are rounding noise.
-                    y=[rounded(value) if value > 0 or not panel.logarithmic else None for _, value in points],
-                    name=line.name,
-                    mode="lines" if len(points) > 30 else "lines+markers",
-                    line={"color": colour, "dash": line.dash, "width": 1.5},
-                    fill="tozeroy" if line.filled else None,
-                    fillcolor=translucent(colour, 0.25) if line.filled else None,
-                    showlegend=len(panel.lines) > 1,
-                    hovertemplate=f"epoch %{{x:.3g}}: %{{y:.4g}}<extra>{line.name}</extra>",
-                ),
-                row=place,
-                col=1,
-            )
+            figure.add_trace(_scatter(points, panel, line, colour), row=place, col=1)
             level = run.settings.get(line.level)
             if isinstance(level, int | float) and level > 0 and points:
                 figure.add_hline(
@@ -221,7 +206,7 @@ def convergence_table(run: DiagnosedRun) -> DataTable:
 
 
 def diagnosed_runs(results: StudyResults) -> list[DiagnosedRun]:
-    """The first final run of each method that diagnoses itself."""
+    """The first final run of each method that reports diagnostics."""
     configs = {run.trial: run.config for run in results.runs}
     found: list[DiagnosedRun] = []
     for method in results.summary.methods:
@@ -252,6 +237,21 @@ def _rows(run: DiagnosedRun) -> list[dict[str, float]]:
     }
     at = {row["step"]: {name: row[name] for name in diagnosed if name in row} for row in history}
     return [dict(row) | at.get(row["step"], {}) for row in run.trace]
+
+
+def _scatter(points: Sequence[tuple[float, float]], panel: _Panel, line: _Line, colour: str) -> go.Scatter:
+    return go.Scatter(
+        x=[rounded(epoch) for epoch, _ in points],
+        # A logarithmic axis has no place for 0, and digits beyond these are rounding noise.
+        y=[rounded(value) if value > 0 or not panel.logarithmic else None for _, value in points],
+        name=line.name,
+        mode="lines" if len(points) > 30 else "lines+markers",
+        line={"color": colour, "dash": line.dash, "width": 1.5},
+        fill="tozeroy" if line.filled else None,
+        fillcolor=translucent(colour, 0.25) if line.filled else None,
+        showlegend=len(panel.lines) > 1,
+        hovertemplate=f"epoch %{{x:.3g}}: %{{y:.4g}}<extra>{line.name}</extra>",
+    )
 
 
 def _panels(rows: Rows) -> list[_Panel]:

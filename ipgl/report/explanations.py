@@ -1,4 +1,4 @@
-"""What stands around the tables in words: facts about the study, how to read its numbers, how to reproduce it."""
+"""Text of the report: facts about the study, notes on reading its numbers, commands to reproduce it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import yaml
 
@@ -22,7 +21,7 @@ from ipgl.report.significance import best_baseline
 
 
 def facts(results: StudyResults) -> list[tuple[str, str]]:
-    """The study at a glance, as (name, value)."""
+    """Key facts of the study, as (name, value)."""
     summary = results.summary
     finished = max((run.finished_at for run in results.runs), default=0.0)
     named = [
@@ -37,7 +36,7 @@ def facts(results: StudyResults) -> list[tuple[str, str]]:
 
 
 def remarks(summary: StudySummary) -> list[str]:
-    """What a reader must know before trusting the numbers."""
+    """Remarks on the validity of the results."""
     return [redacted(remark) for remark in summary.remarks]
 
 
@@ -49,7 +48,7 @@ def missing_curve(summary: StudySummary, curve: str) -> list[str]:
 
 
 def notes(results: StudyResults) -> list[str]:
-    """What a reader must know to read the table's numbers rightly."""
+    """Notes on how to read the table's numbers."""
     summary = results.summary
     said = [
         f"Means over the final seeds with {whole_percent(summary.confidence)} intervals for other seeds and other test "
@@ -115,7 +114,7 @@ def provenance(summary: StudySummary) -> list[tuple[str, str]]:
 
 
 def commands(summary: StudySummary) -> list[str]:
-    """Shell commands that make the study, and this report, again."""
+    """Shell commands that reproduce the study and this report."""
     names = list(study_configs(summary))
     revision = str(summary.environment.get("git_revision", "")).removesuffix("+changes")
     checkout = [f"git checkout {revision}"] if revision.isalnum() else []
@@ -124,7 +123,7 @@ def commands(summary: StudySummary) -> list[str]:
 
 
 def had_changes(summary: StudySummary) -> bool:
-    """Whether the study ran from files that no revision holds."""
+    """Whether the study ran with uncommitted changes."""
     return str(summary.environment.get("git_revision", "")).endswith("+changes")
 
 
@@ -133,7 +132,7 @@ def configurations(summary: StudySummary) -> list[tuple[str, str]]:
     return [(name, as_yaml(config)) for name, config in study_configs(summary).items()]
 
 
-def as_yaml(data: Mapping[str, Any]) -> str:
+def as_yaml(data: Mapping[str, object]) -> str:
     """The data as YAML, credentials masked."""
     plain = json.loads(json.dumps(redacted(data), default=str))  # YAML has no word for a tuple or a path
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
@@ -152,7 +151,7 @@ def _run_counts(results: StudyResults) -> str:
 
 
 def stops(results: StudyResults) -> list[str]:
-    """Search trials that ended before their time, by reason: `12 runs by the scheduler (erm 3, ipg 9)`."""
+    """Search trials that were stopped early, by reason: `12 runs by the scheduler (erm 3, ipg 9)`."""
     by_reason: dict[str, list[str]] = {}
     for run in results.runs:
         if run.status == "stopped":

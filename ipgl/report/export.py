@@ -1,4 +1,4 @@
-"""Every table of the report for programs: unrounded numbers, one file a table, as CSV or Parquet."""
+"""Export of the report's tables as CSV or Parquet: one file per table, unrounded numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.redaction import redacted
@@ -73,18 +73,19 @@ def write_tables(results: StudyResults, folder: Path, format: Format) -> list[Pa
 
 def _table(caption: str, rows: Sequence[Row]) -> DataTable:
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
-    kinds = [_kind([row.get(name) for row in rows]) for name in columns]
+    kinds = [_column_type([row.get(name) for row in rows]) for name in columns]
     return DataTable(
         caption,
         columns,
         tuple(
-            tuple(_as(kind, row.get(name)) for kind, name in zip(kinds, columns, strict=True)) for row in rows
+            tuple(_converted(kind, row.get(name)) for kind, name in zip(kinds, columns, strict=True))
+            for row in rows
         ),
         frozenset(i for i, kind in enumerate(kinds) if kind in (int, float)),
     )
 
 
-def _kind(values: Sequence[Value]) -> type:
+def _column_type(values: Sequence[Value]) -> type:
     """The type that holds a column's values; text where they have none in common."""
     kinds = {type(value) for value in values if value is not None}
     if kinds and kinds <= {int, float}:
@@ -92,7 +93,7 @@ def _kind(values: Sequence[Value]) -> type:
     return bool if kinds == {bool} else str
 
 
-def _as(kind: type, value: Value) -> Value:
+def _converted(kind: type, value: Value) -> Value:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if kind is float and not isinstance(value, str):
@@ -120,7 +121,7 @@ def _estimate(name: str, estimate: Estimate) -> Row:
     return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def _prefixed(prefix: str, values: Mapping[str, Any]) -> Row:
+def _prefixed(prefix: str, values: Mapping[str, object]) -> Row:
     plain = (str, int, float, bool, type(None))
     return {f"{prefix}{k}": v if isinstance(v, plain) else setting(v) for k, v in redacted(values).items()}
 

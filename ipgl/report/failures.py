@@ -1,4 +1,4 @@
-"""Runs that failed, grouped by their cause: forty trials that ran out of memory are one thing to know."""
+"""Failed runs, grouped by their cause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_CAUSE = Failure(kind="Unknown", message="no cause was recorded")
 
 @dataclass(frozen=True)
 class FailureRow:
-    """Runs of one method and phase that failed alike.
+    """Failed runs of one method and phase with the same cause.
 
     Attributes:
         runs: Each run's key and, where known, the step at which it failed.

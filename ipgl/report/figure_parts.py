@@ -1,4 +1,4 @@
-"""The pieces that figures are made of: an empty figure, lines, bands, keys, hover texts."""
+"""Building blocks of the figures: empty figure, lines, bands, legend keys, hover texts."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from itertools import groupby
 import plotly.graph_objects as go
 
 from ipgl.core.redaction import redacted
-from ipgl.evaluation.guessing import NO_BETTER, guesses
+from ipgl.evaluation.guessing import NO_BETTER, is_guessing
 from ipgl.evaluation.run_result import CurvePoint, RunResult
 from ipgl.evaluation.study_summary import Estimate, StudySummary
 from ipgl.report.formatting import finite, number, percent, percent_range, plotly_text, setting, shortened
 from ipgl.report.result_queries import ACCURACY, FLIP_RATE, KAPPA, cause_of, validation
 from ipgl.report.style import LIGHT, NEUTRAL, MethodStyle, template, translucent
 
-# What a trial's last mark looks like; a completed trial's line simply ends.
+# Symbol of a trial's last point, by status; the learning curve of a completed trial has none.
 STATUS_SYMBOLS = {"completed": "circle", "stopped": "circle-open", "failed": "x-thin-open"}
 WINNER_SYMBOL = "star"
 MAX_HOVER = 60
-FEW = 8  # methods; beyond this lines and bands get lighter and hover boxes single, or they hide each other
+# With more methods, lines and bands get lighter and hover boxes single, or they would hide each other.
+FEW_METHODS = 8
 
 
 def base_figure(title: str, subtitle: str, x_title: str, y_title: str, summary: StudySummary) -> go.Figure:
-    """A figure with nothing in it yet; every figure begins as one of these."""
+    """An empty figure with title, axes and theme."""
     return go.Figure(
         layout={
             "template": template(LIGHT),
@@ -38,8 +39,8 @@ def base_figure(title: str, subtitle: str, x_title: str, y_title: str, summary: 
     )
 
 
-def say(figure: go.Figure, sentence: str) -> go.Figure:
-    """An empty figure says why it is empty."""
+def add_message(figure: go.Figure, sentence: str) -> go.Figure:
+    """Write a sentence into an empty figure."""
     figure.add_annotation(text=sentence, xref="paper", yref="paper", x=0.5, y=0.5, font={"size": 15})
     return figure.update_xaxes(range=[0, 1], showticklabels=False).update_yaxes(
         range=[0, 1], showticklabels=False
@@ -59,8 +60,8 @@ def curve_trace(
         name=plotly_text(label),
         legendgroup=label,
         connectgaps=False,
-        line={"color": style.colour, "width": 3 if drawn <= FEW else 2, "dash": style.dash},
-        marker={"symbol": style.symbol, "size": 8 if drawn <= FEW else 7, "line": {"width": 1}},
+        line={"color": style.colour, "width": 3 if drawn <= FEW_METHODS else 2, "dash": style.dash},
+        marker={"symbol": style.symbol, "size": 8 if drawn <= FEW_METHODS else 7, "line": {"width": 1}},
         error_y={
             "type": "data",
             "symmetric": False,
@@ -74,8 +75,8 @@ def curve_trace(
             "visible": bool(lone),
         },
         text=[f"{percent(p.accuracy)} ({percent_range(p.low, p.high)})" for p in points],
-        # A box of all methods has the place in its heading.
-        hovertemplate="%{text}" if drawn <= FEW else "%{x:g}: %{text}",
+        # A hover box of all methods has the position in its heading.
+        hovertemplate="%{text}" if drawn <= FEW_METHODS else "%{x:g}: %{text}",
     )
 
 
@@ -95,7 +96,7 @@ def band_trace(
         y=y,
         mode="lines",
         fill="toself",
-        fillcolor=translucent(style.colour, 0.18 if drawn <= FEW else 0.08),
+        fillcolor=translucent(style.colour, 0.18 if drawn <= FEW_METHODS else 0.08),
         line={"width": 0},
         legendgroup=label,
         showlegend=False,
@@ -120,7 +121,7 @@ def front_trace(front: list[tuple[float, float]], scale: float = 100.0) -> go.Sc
     )
 
 
-def place_trace(label: str, style: MethodStyle, flip: Estimate, accuracy: Estimate) -> go.Scatter:
+def mean_trace(label: str, style: MethodStyle, flip: Estimate, accuracy: Estimate) -> go.Scatter:
     """One method's marker with both intervals."""
     return go.Scatter(
         x=[rounded(100 * flip.mean)],
@@ -252,7 +253,7 @@ def trial_hover(run: RunResult, wins: bool) -> str:
     agreement = f"kappa {number(kappa)}, " if finite(kappa) else ""
     lines = [
         f"<b>{plotly_text(run.label)}</b>, trial {run.number}, {'winner' if wins else run.status}"
-        + (f", {NO_BETTER}" if run.status == "completed" and guesses(run) else ""),
+        + (f", {NO_BETTER}" if run.status == "completed" and is_guessing(run) else ""),
         f"score {number(run.score)}, {agreement}accuracy {percent(accuracy)}, flip rate {percent(flip_rate)}",
         *([plotly_text(shortened(redacted(cause), MAX_HOVER))] if (cause := cause_of(run)) else []),
         *(
@@ -271,5 +272,5 @@ def _segments(points: list[CurvePoint]) -> Iterator[list[CurvePoint]]:
 
 
 def rounded(value: float) -> float | None:
-    """Five digits are more than a screen shows; None leaves a gap."""
+    """Round to five significant digits, which keeps the page small; None leaves a gap."""
     return float(f"{value:.5g}") if finite(value) else None

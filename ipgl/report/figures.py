@@ -1,4 +1,4 @@
-"""From results to Plotly figures: robustness to shift, invariance, the search's trials, and how they learned.
+"""Plotly figures of the results: robustness, invariance, search trials, learning curves.
 
 Pure functions: nothing is read or written. Accuracies are fractions in the results and percent on the axes.
 """
@@ -14,20 +14,20 @@ from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.selection import INVARIANCE_POWER
 from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.figure_parts import (
-    FEW,
+    FEW_METHODS,
     STATUS_SYMBOLS,
     WINNER_SYMBOL,
+    add_message,
     add_score_lines,
     add_status_keys,
     band_trace,
     base_figure,
     curve_trace,
     front_trace,
+    mean_trace,
     method_key,
     path_trace,
-    place_trace,
     rounded,
-    say,
     trial_hover,
 )
 from ipgl.report.formatting import finite, percent, plotly_text, whole_percent
@@ -37,8 +37,8 @@ from ipgl.report.result_queries import (
     FLIP_RATE,
     KAPPA,
     curve_points,
+    curve_type_of,
     final_estimate,
-    kind_of,
     mixture_of,
     pareto_front,
     search_runs,
@@ -71,23 +71,23 @@ def robustness_figure(results: StudyResults, curve: str | None = None) -> go.Fig
         figure.add_trace(curve_trace(points, method.label, styles[method.label], scale(curve), len(drawn)))
     if not drawn:
         tested = any(method.final_runs for method in summary.methods)
-        return say(figure, "No method has this curve." if tested else "No method has test results.")
+        return add_message(figure, "No method has this curve." if tested else "No method has test results.")
     if curve in MIXTURES:
         _mark_mixture(figure, summary)
-    suffix = "%" if kind_of(curve).shares else ""
+    suffix = "%" if curve_type_of(curve).shares else ""
     heading = f"<b>%{{x}}{suffix} {_HOVERED.get(curve, '')}</b>"
     figure.update_xaxes(ticksuffix=suffix, unifiedhovertitle={"text": heading.replace(" </b>", "</b>")})
-    if kind_of(curve).shares:
+    if curve_type_of(curve).shares:
         figure.update_xaxes(range=[-2, 102])
     figure.update_yaxes(ticksuffix="%")
     # One box with every method's value reads well until it covers the figure.
-    figure.update_layout(hovermode="x unified" if len(drawn) <= FEW else "closest")
+    figure.update_layout(hovermode="x unified" if len(drawn) <= FEW_METHODS else "closest")
     return figure
 
 
 def scale(curve: str) -> float:
     """What a curve's severity is multiplied by on its axis: shares are shown in percent."""
-    return 100.0 if kind_of(curve).shares else 1.0
+    return 100.0 if curve_type_of(curve).shares else 1.0
 
 
 def _empty_robustness(summary: StudySummary, curve: str) -> go.Figure:
@@ -109,11 +109,11 @@ def _empty_robustness(summary: StudySummary, curve: str) -> go.Figure:
             "Test accuracy (%)",
             summary,
         )
-    kind = kind_of(curve)
-    axis, value = (plotly_text(text[:1].upper() + text[1:]) for text in (kind.axis, kind.value))
-    subtitle = f"{value} against the {plotly_text(kind.axis)}. {intervals}"
+    curve_type = curve_type_of(curve)
+    axis, value = (plotly_text(text[:1].upper() + text[1:]) for text in (curve_type.axis, curve_type.value))
+    subtitle = f"{value} against the {plotly_text(curve_type.axis)}. {intervals}"
     short = value if len(value) <= MAX_AXIS_TITLE else "Share"
-    return base_figure(plotly_text(kind.title), subtitle, axis, short, summary)
+    return base_figure(plotly_text(curve_type.title), subtitle, axis, short, summary)
 
 
 def _mark_mixture(figure: go.Figure, summary: StudySummary) -> None:
@@ -151,12 +151,12 @@ def invariance_figure(results: StudyResults) -> go.Figure:
     )
     placed = invariance_places(results)
     if not placed:
-        return say(figure, "No method has both numbers.")
+        return add_message(figure, "No method has both numbers.")
     front = pareto_front([(flip.mean, accuracy.mean) for _, flip, accuracy in placed])
     figure.add_trace(front_trace([(placed[i][1].mean, placed[i][2].mean) for i in front]))
     for label, style in _styles(summary).items():
         for _, flip, accuracy in (place for place in placed if place[0].label == label):
-            figure.add_trace(place_trace(label, style, flip, accuracy))
+            figure.add_trace(mean_trace(label, style, flip, accuracy))
     figure.update_xaxes(ticksuffix="%", rangemode="tozero").update_yaxes(ticksuffix="%")
     return figure
 
@@ -176,7 +176,7 @@ def invariance_places(results: StudyResults) -> list[tuple[MethodSummary, Estima
 
 @dataclass(frozen=True)
 class _Gain:
-    """What the trials figure sets against the flip rate: a validation metric, how it is shown, what the rule does.
+    """The trials figure's second axis: a validation metric, how it is shown, and its part in the selection rule.
 
     Attributes:
         power: The study's rule is this metric times (1 - flip rate) to this power; None where it is another.
@@ -218,13 +218,13 @@ def trials_figure(results: StudyResults) -> go.Figure:
         summary,
     )
     if not runs:
-        return say(figure, "No search trial has validation metrics.")
+        return add_message(figure, "No search trial has validation metrics.")
     places = [(validation(run, FLIP_RATE), validation(run, gain.metric)) for run in runs]
     if gain.power:
         add_score_lines(figure, places, gain.scale, gain.power)
     figure.add_trace(front_trace([places[i] for i in pareto_front(places)], gain.scale))
     for label, style in _styles(summary).items():
-        # The winner comes last, so that it lies on top of what it beat.
+        # The winner comes last, so that it is drawn on top.
         own = sorted((run for run in runs if run.label == label), key=lambda run: run.trial in winners)
         if own:
             figure.add_trace(
@@ -273,7 +273,7 @@ def learning_figure(results: StudyResults) -> go.Figure:
     paths = [(run, score_path(results, run)) for run in search_runs(results) if run.label in styles]
     paths = sorted(((run, path) for run, path in paths if path), key=lambda pair: pair[0].trial in winners)
     if not paths:
-        return say(figure, "No search trial was evaluated.")
+        return add_message(figure, "No search trial was evaluated.")
     for run, path in paths:
         figure.add_trace(path_trace(run, path, styles[run.label], run.trial in winners))
     for label in styles:

@@ -1,4 +1,4 @@
-"""What a study found, in at most three sentences made from its numbers alone."""
+"""The findings of a study in at most three sentences, generated from its numbers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ipgl.report.formatting import (
 )
 from ipgl.report.result_queries import curve_points, difference_at, mixture_of, point_at, severities
 
-UNTOLD = "no difference between the two can be told"
+INCONCLUSIVE = "no difference between the two can be told"
 
 
 def findings(summary: StudySummary) -> list[str]:
-    """Up to three sentences: who leads on the hardest mix, what that costs on the easiest, what is missing.
+    """Up to three sentences: the best method on the hardest mix, its cost on the easiest, and what is missing.
 
-    A lead counts as told apart only where the interval of the difference excludes 0. A method that is no better than
+    A lead counts as significant only where the interval of the difference excludes 0. A method that is no better than
     guessing is named as such: with the lead if it leads, with what is missing otherwise. Where nothing is
     missing, the third sentence compares the leader with plain training (`erm`), unless the first already did.
     """
@@ -33,7 +33,7 @@ def findings(summary: StudySummary) -> list[str]:
         return [_capital(f"{_missing(summary) or 'no method has test results'}.")]
     hardest, easiest = measured[-1], measured[0]
     ranking = _ranking(summary, hardest)
-    sentences = [_lead(summary, ranking, hardest)]
+    sentences = [_first_sentence(summary, ranking, hardest)]
     if hardest != easiest:
         sentences.append(_cost(summary, ranking[0], easiest))
     missing = _missing(summary, ranking[0])
@@ -55,7 +55,7 @@ def _ranking(summary: StudySummary, severity: float) -> list[MethodSummary]:
     return [method for _, method in sorted(found, key=lambda pair: -pair[0])]
 
 
-def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) -> str:
+def _first_sentence(summary: StudySummary, ranking: list[MethodSummary], severity: float) -> str:
     leader = ranking[0]
     reached = _reached(summary, leader, severity)
     words = guessing_words(leader)
@@ -73,7 +73,7 @@ def _lead(summary: StudySummary, ranking: list[MethodSummary], severity: float) 
             f"{start}; {second} is next, and the study holds no difference between the two to judge this by."
         )
     gap = f"{points(difference.accuracy)} above the next, {second}"
-    return f"{start}: {gap} {_verdict(summary, leader, ranking[1], difference, UNTOLD)}."
+    return f"{start}: {gap} {_verdict(summary, leader, ranking[1], difference, INCONCLUSIVE)}."
 
 
 def _cost(summary: StudySummary, leader: MethodSummary, severity: float) -> str:
@@ -110,13 +110,13 @@ def _against_plain_training(
     gap = (
         f"Over plain training ({plain.label}) the lead {mix_phrase(severity, mixture_of(summary))} is {lead}"
     )
-    return [f"{gap} {_verdict(summary, ranking[0], plain, difference, UNTOLD)}."]
+    return [f"{gap} {_verdict(summary, ranking[0], plain, difference, INCONCLUSIVE)}."]
 
 
 def _verdict(
     summary: StudySummary, a: MethodSummary, b: MethodSummary, difference: CurvePoint, untold: str
 ) -> str:
-    """The difference's interval, what it speaks of, and what it allows to say."""
+    """The difference's interval, its population (methods or trained models), and the conclusion."""
     level = whole_percent(summary.confidence)
     if not (finite(difference.low) and finite(difference.high)):
         return f"(no interval), so {untold}"
@@ -147,7 +147,7 @@ def _reached(summary: StudySummary, method: MethodSummary, severity: float) -> s
 def _missing(summary: StudySummary, leader: MethodSummary | None = None) -> str:
     """Methods without test results or skill and mixes without examples, as clauses; empty where nothing is missing.
 
-    The leader's own want of skill stands in the first sentence.
+    That the leader itself has no skill is part of the first sentence.
     """
     curve = mixture_of(summary)
     clauses = [_why_missing(method, curve) for method in summary.methods if not curve_points(method, curve)]

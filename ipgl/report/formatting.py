@@ -1,26 +1,25 @@
-"""Numbers and values as a reader sees them: fractions become percent here and nowhere else."""
+"""Formatting of numbers and values for readers. Fractions become percent here and nowhere else."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 from ipgl.evaluation.curve_types import GENERAL_MIXTURE, MIXTURE
 
-_LEVELS = (0.01, 0.05, 0.1)  # at which people judge a p-value
+_LEVELS = (0.01, 0.05, 0.1)  # usual significance levels
 
 MISSING = "n/a"
 EMPTY = "no examples"
 
 
 def finite(value: float | None) -> bool:
-    """Whether there is a number to show."""
+    """Whether the value is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def percent(fraction: float, missing: str = MISSING) -> str:
-    """`0.648` as `64.8%`; what is no number is named, never shown as 0."""
+    """`0.648` as `64.8%`; a missing value is named, never shown as 0."""
     return f"{_signed(100 * fraction, 1)}%" if finite(fraction) else missing
 
 
@@ -80,7 +79,7 @@ def number(value: float) -> str:
     return _signed(value, 3) if finite(value) else MISSING
 
 
-def setting(value: Any) -> str:
+def setting(value: object) -> str:
     """A hyperparameter as short text; YAML's words for the values that have one."""
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -96,7 +95,7 @@ def signed_points(fraction: float) -> str:
 
 
 def p_value(value: float) -> str:
-    """`p = 0.034` or `p < 0.001`; what is no number is said.
+    """`p = 0.034` or `p < 0.001`; a missing value is named.
 
     A value that three digits would put on the other side of a usual level, as 0.0496 to 0.050, keeps more of them.
     """
@@ -121,7 +120,7 @@ def listed(items: list[str]) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most `limit` characters; where something is cut, that is said."""
+    """At most `limit` characters; truncation is marked."""
     return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit} more characters)"
 
 

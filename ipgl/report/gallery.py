@@ -1,4 +1,4 @@
-"""Pictures in the report: invariance pairs and examples that the worst group got wrong."""
+"""Images in the report: invariance pairs and misclassified examples of the worst group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 Picture = NDArray[np.uint8]
 CRISP_BELOW = 64  # pixels; a smaller picture is enlarged without smoothing, so that its pixels can be seen
-MAX_SIDE = 224  # pixels; a larger picture is scaled down, because the report travels by mail
+MAX_SIDE = 224  # pixels; a larger picture is scaled down, to keep the report small
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PicturePair:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test picture `[H, W, 3]` that a method got wrong; the caption says what it is and what it was taken for."""
+    """A test picture `[H, W, 3]` that a method got wrong; the caption names its class and the predicted one."""
 
     image: Picture
     caption: str
@@ -35,7 +35,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the report shows of the data.
+    """Images that the report shows.
 
     Attributes:
         pairs: Invariance pairs.
@@ -49,16 +49,16 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class ShownPicture:
-    """A picture as the page holds it: `source` is a data address, `crisp` asks for unsmoothed enlargement."""
+class EncodedPicture:
+    """A picture for the page: `source` is a data URL, `crisp` requests enlargement without smoothing."""
 
     source: str
     alt: str
     crisp: bool
 
 
-def shown(picture: Picture, alt: str) -> ShownPicture:
-    """The picture as a PNG in a data address.
+def encode_picture(picture: NDArray[np.generic], alt: str) -> EncodedPicture:
+    """Encode the picture as a PNG in a data URL.
 
     Args:
         picture: Values of type uint8, `[H, W, 3]`.
@@ -76,22 +76,25 @@ def shown(picture: Picture, alt: str) -> ShownPicture:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return ShownPicture(f"data:image/png;base64,{encoded}", alt, max(image.size) < CRISP_BELOW)
+    return EncodedPicture(f"data:image/png;base64,{encoded}", alt, max(image.size) < CRISP_BELOW)
 
 
-def shown_gallery(
+def encode_gallery(
     gallery: Gallery,
-) -> tuple[list[tuple[str, list[ShownPicture]]], list[tuple[str, list[tuple[str, ShownPicture]]]]]:
+) -> tuple[list[tuple[str, list[EncodedPicture]]], list[tuple[str, list[tuple[str, EncodedPicture]]]]]:
     """Captioned pairs, and captioned mistakes by method."""
     pairs = [
         (
             pair.caption,
-            [shown(pair.a, f"{pair.caption}: first member"), shown(pair.b, f"{pair.caption}: second member")],
+            [
+                encode_picture(pair.a, f"{pair.caption}: first member"),
+                encode_picture(pair.b, f"{pair.caption}: second member"),
+            ],
         )
         for pair in gallery.pairs
     ]
     mistakes = [
-        (label, [(m.caption, shown(m.image, m.caption)) for m in found])
+        (label, [(m.caption, encode_picture(m.image, m.caption)) for m in found])
         for label, found in gallery.mistakes.items()
     ]
     return pairs, mistakes

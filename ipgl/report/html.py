@@ -1,21 +1,20 @@
-"""The report: one HTML file that needs nothing else, neither a network nor a server."""
+"""The report as one self-contained HTML file, which needs no network and no server."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ipgl.core.atomic_files import write_text
-from ipgl.evaluation.study_summary import StudyResults
-from ipgl.report import explanations as notes
+from ipgl.evaluation.study_summary import StudyResults, StudySummary
+from ipgl.report import explanations
 from ipgl.report.budget import budget_table
 from ipgl.report.components import component_notes, components_table, components_title
 from ipgl.report.convergence import convergence_figure, convergence_table, diagnosed_runs
@@ -23,7 +22,7 @@ from ipgl.report.failures import MAX_FAILURES, failure_rows
 from ipgl.report.figures import invariance_figure, learning_figure, robustness_figure, trials_figure
 from ipgl.report.findings import findings
 from ipgl.report.formatting import finite, listed
-from ipgl.report.gallery import Gallery, shown_gallery
+from ipgl.report.gallery import Gallery, encode_gallery
 from ipgl.report.method_table import method_rows, result_columns
 from ipgl.report.plotly_library import compressed_plotly
 from ipgl.report.result_queries import curve_names, mixture_of
@@ -52,12 +51,12 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure on the page, with the table that says the same.
+    """A figure on the page, with the table of the same numbers.
 
     Attributes:
         height: Pixels, so that the page does not move when the figure is drawn.
         note: What the figure leaves out; empty if nothing.
-        table: None where a table nearby stands for several figures.
+        table: None where one table covers several figures.
     """
 
     name: str
@@ -83,12 +82,12 @@ class Insight:
 def render_report(
     results: StudyResults, gallery: Gallery | None = None, *, how_to: Sequence[str] = ()
 ) -> str:
-    """The whole report as HTML; plotly.js is in it once, and the browser is told to fetch nothing.
+    """Render the report as HTML, with plotly.js embedded once and without any external resource.
 
     Args:
         results: A study's, or several studies' merged into one with labels `study/label`.
         gallery: Pictures of pairs and mistakes.
-        how_to: Shell commands that make the report again; made from the summary if empty.
+        how_to: Shell commands that reproduce the report; derived from the summary if empty.
 
     Raises:
         ValueError: A picture of the gallery is not uint8 of shape [H, W, 3].
@@ -102,56 +101,16 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
-    failures = failure_rows(results)
-    pairs, mistakes = shown_gallery(gallery or Gallery())
-    styles = method_styles([method.label for method in summary.methods])
+    pairs, mistakes = encode_gallery(gallery or Gallery())
     return environment.get_template("template.html").render(
         summary=summary,
-        remarks=notes.remarks(summary),
-        findings=findings(summary),
-        columns=result_columns(results),
-        rows=method_rows(results),
-        baseline=best_baseline(summary),
-        chance=round(100 * summary.chance, 2) if finite(summary.chance) else None,
-        notes=notes.notes(results),
-        facts=notes.facts(results),
-        groups=groups_table(results),
-        components=components_table(results),
-        components_title=components_title(results),
-        component_notes=component_notes(results),
-        keys=[(label, style.colour, *legend_mark(style)) for label, style in styles.items()],
-        robustness=_robustness(results),
-        invariance=_plot("invariance", invariance_figure(results), invariance_table(results), styles),
-        trials=_plot("trials", trials_figure(results), trials_table(results), styles),
-        learning=_plot("learning", learning_figure(results), learning_table(results), styles),
-        timeline=_plot("timeline", timeline_figure(results), timeline_table(results), styles),
-        insights=_insights(results),
-        convergence=[
-            _plot(
-                f"convergence-{place}",
-                convergence_figure(run, f"How {run.method.label} converged"),
-                convergence_table(run),
-            )
-            for place, run in enumerate(diagnosed_runs(results))
-        ],
-        budgets=budget_table(results),
-        rules=rules_table(results),
-        choices=choices_table(results),
-        within=within_table(results),
+        **_tables(results),
+        **_figures(results),
+        **_failures(results),
+        **_provenance(summary, how_to),
         pairs=pairs,
         mistakes=mistakes,
         no_pictures=gallery.missing if gallery else "",
-        failures=failures[:MAX_FAILURES],
-        causes_left_out=len(failures[MAX_FAILURES:]),
-        failed_runs=sum(len(failure.runs) for failure in failures),
-        stops=notes.stops(results),
-        commands=list(how_to) or notes.commands(summary),
-        had_changes=notes.had_changes(summary),
-        configurations=notes.configurations(summary),
-        winners_yaml=notes.as_yaml(
-            {m.label: m.hyperparameters for m in summary.methods if m.winner is not None}
-        ),
-        provenance=notes.provenance(summary),
         light=LIGHT,
         dark=DARK,
         font=Markup(FONT),
@@ -180,12 +139,82 @@ def write_report(
     return write_text(path, render_report(results, gallery, how_to=how_to))
 
 
+def _tables(results: StudyResults) -> dict[str, object]:
+    """The template's variables of the findings and of the tables without a figure."""
+    summary = results.summary
+    return {
+        "remarks": explanations.remarks(summary),
+        "findings": findings(summary),
+        "columns": result_columns(results),
+        "rows": method_rows(results),
+        "baseline": best_baseline(summary),
+        "chance": round(100 * summary.chance, 2) if finite(summary.chance) else None,
+        "notes": explanations.notes(results),
+        "facts": explanations.facts(results),
+        "groups": groups_table(results),
+        "components": components_table(results),
+        "components_title": components_title(results),
+        "component_notes": component_notes(results),
+        "budgets": budget_table(results),
+        "rules": rules_table(results),
+        "choices": choices_table(results),
+        "within": within_table(results),
+    }
+
+
+def _figures(results: StudyResults) -> dict[str, object]:
+    """The template's variables of the figures, and the legend that they share."""
+    styles = method_styles([method.label for method in results.summary.methods])
+    return {
+        "keys": [(label, style.colour, *legend_mark(style)) for label, style in styles.items()],
+        "robustness": _robustness(results),
+        "invariance": _plot("invariance", invariance_figure(results), invariance_table(results), styles),
+        "trials": _plot("trials", trials_figure(results), trials_table(results), styles),
+        "learning": _plot("learning", learning_figure(results), learning_table(results), styles),
+        "timeline": _plot("timeline", timeline_figure(results), timeline_table(results), styles),
+        "insights": _insights(results),
+        "convergence": [
+            _plot(
+                f"convergence-{place}",
+                convergence_figure(run, f"How {run.method.label} converged"),
+                convergence_table(run),
+            )
+            for place, run in enumerate(diagnosed_runs(results))
+        ],
+    }
+
+
+def _failures(results: StudyResults) -> dict[str, object]:
+    """The template's variables of the runs that failed or were stopped."""
+    failures = failure_rows(results)
+    return {
+        "failures": failures[:MAX_FAILURES],
+        "causes_left_out": len(failures[MAX_FAILURES:]),
+        "failed_runs": sum(len(failure.runs) for failure in failures),
+        "stops": explanations.stops(results),
+    }
+
+
+def _provenance(summary: StudySummary, how_to: Sequence[str]) -> dict[str, object]:
+    """The template's variables of the commands, settings and versions that the results come from."""
+    winners = {
+        method.label: method.hyperparameters for method in summary.methods if method.winner is not None
+    }
+    return {
+        "commands": list(how_to) or explanations.commands(summary),
+        "had_changes": explanations.had_changes(summary),
+        "configurations": explanations.configurations(summary),
+        "winners_yaml": explanations.as_yaml(winners),
+        "provenance": explanations.provenance(summary),
+    }
+
+
 def _robustness(results: StudyResults) -> list[Plot]:
     summary = results.summary
     styles = [method.label for method in summary.methods]
     plots, mixture = [], mixture_of(summary)
     for place, curve in enumerate(curve_names(summary) or [mixture]):
-        missing = notes.missing_curve(summary, curve)
+        missing = explanations.missing_curve(summary, curve)
         figure = robustness_figure(results, curve)
         if place:
             figure.update_layout(height=400)
@@ -219,10 +248,10 @@ def _plot(
     name: str,
     figure: go.Figure,
     table: DataTable | None,
-    labels: Sequence[str] | dict[str, Any] = (),
+    labels: Collection[str] = (),
     note: str = "",
 ) -> Plot:
-    """The figure without what the page brings: title, theme, and the keys of `labels`, which its buttons show."""
+    """The figure without what the page adds: title, theme, and the keys of `labels`, which its buttons show."""
     spec = json.loads(figure.to_json())
     # The page sets the title in type that wraps on a phone, and hands in the template of the reader's theme.
     title = spec["layout"].pop("title")
@@ -242,7 +271,7 @@ def _breakable(name: str) -> Markup:
     return Markup(re.sub(r"([_./-])", r"\1<wbr>", str(escape(name))))
 
 
-def _json(data: Any) -> Markup:
+def _json(data: object) -> Markup:
     """JSON that is safe inside a script element: nothing in it can close the element or open a comment."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":

@@ -22,7 +22,7 @@ from ipgl.report.failures import failure_rows
 from ipgl.report.findings import findings
 from ipgl.report.formatting import counted
 from ipgl.report.method_table import Cell, MethodRow, method_rows, result_columns
-from ipgl.report.result_queries import curve_names, kind_of
+from ipgl.report.result_queries import curve_names, curve_type_of
 from ipgl.report.rule_tables import choices_table, rules_table, within_table
 from ipgl.report.tables import (
     DataTable,
@@ -52,7 +52,7 @@ def markdown_report(results: StudyResults) -> str:
         blocks.append(_list(escaped(note) for note in component_notes(results)))
     blocks += ["## Accuracy against invariance", markdown_table(invariance_table(results))]
     for curve in curve_names(summary):
-        blocks += [f"## {escaped(kind_of(curve).title)}", markdown_table(curve_table(results, curve))]
+        blocks += [f"## {escaped(curve_type_of(curve).title)}", markdown_table(curve_table(results, curve))]
     blocks += ["## What each selection rule would have chosen", markdown_table(rules_table(results))]
     blocks.append(markdown_table(choices_table(results)))
     if (within := within_table(results)).rows:
@@ -71,7 +71,7 @@ def markdown_report(results: StudyResults) -> str:
 
 
 def markdown_table(table: DataTable) -> str:
-    """A table with its caption; a sentence in its stead where it has no rows."""
+    """A table with its caption; a sentence instead of a table without rows."""
     if not table.rows:
         return "Nothing to show."
     cells = [

@@ -53,7 +53,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class AgainstCell:
-    """A method's difference to the best baseline in words; empty texts where there is nothing to say."""
+    """A method's difference to the best baseline in words; empty texts where it does not apply."""
 
     difference: str
     interval: str = ""
@@ -164,7 +164,7 @@ def _values(results: StudyResults, method: MethodSummary) -> list[tuple[float, f
         )
     worst, others = values[-2], estimate(method, WORST_NONEMPTY_GROUP)
     if worst[3] == EMPTY and others is not None and finite(others.mean):
-        # A group without examples leaves the worst group unknown; the lowest of the others is no stand-in.
+        # A group without examples leaves the worst group unknown; the lowest of the others does not replace it.
         values[-2] = (*worst[:3], f"{EMPTY} in one group; lowest of the others {percent(others.mean)}")
     return values
 

@@ -1,4 +1,4 @@
-"""plotly.js as the page carries it: compressed, because the plain text would be most of the file."""
+"""plotly.js in compressed form, as the HTML report embeds it."""
 
 from __future__ import annotations
 

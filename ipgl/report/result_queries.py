@@ -1,13 +1,12 @@
-"""Questions that text, tables and figures all ask of a study's results."""
+"""Queries on a study's results that text, tables and figures share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from ipgl.config.ranges import Range, RangeError, parse_range
-from ipgl.evaluation.curve_types import MIXTURE, MIXTURES, CurveKind, curve_kind
+from ipgl.evaluation.curve_types import MIXTURE, MIXTURES, CurveType, curve_type
 from ipgl.evaluation.run_result import CurvePoint, GroupCount, RunResult
 from ipgl.evaluation.study_summary import Estimate, GroupEstimate, MethodSummary, StudyResults, StudySummary
 from ipgl.report.formatting import finite
@@ -39,12 +38,12 @@ def curve_names(summary: StudySummary) -> list[str]:
     return [name for name in CURVE_ORDER if name in found] + sorted(found - set(CURVE_ORDER))
 
 
-def kind_of(curve: str) -> CurveKind:
+def curve_type_of(curve: str) -> CurveType:
     """How to read the curve; one that this version does not know is shown under its own name."""
     try:
-        return curve_kind(curve)
+        return curve_type(curve)
     except KeyError:
-        return CurveKind(curve, curve.replace("_", " ").capitalize(), "severity", "accuracy", False, curve)
+        return CurveType(curve, curve.replace("_", " ").capitalize(), "severity", "accuracy", False, curve)
 
 
 def point_at(points: Iterable[CurvePoint], severity: float) -> CurvePoint | None:
@@ -58,7 +57,7 @@ def severities(summary: StudySummary, curve: str) -> list[float]:
 
 
 def difference_at(summary: StudySummary, first: str, second: str, severity: float) -> CurvePoint | None:
-    """`first - second` at `severity`, whichever way round it is held; None where it is not a number."""
+    """`first - second` at `severity`, from whichever order is stored; None where it is not a number."""
     point = point_at(summary.differences.get(f"{first} - {second}", ()), severity)
     if point is None:
         other = point_at(summary.differences.get(f"{second} - {first}", ()), severity)
@@ -95,7 +94,7 @@ def empty_groups(results: StudyResults) -> list[GroupCount]:
     return [found[key] for key in sorted(found)]
 
 
-def study_configs(summary: StudySummary) -> dict[str, Mapping[str, Any]]:
+def study_configs(summary: StudySummary) -> dict[str, Mapping[str, object]]:
     """The configuration by study name; several where studies are compared."""
     held = summary.config.get("studies")
     if isinstance(held, Mapping) and held and all(isinstance(config, Mapping) for config in held.values()):
@@ -103,11 +102,11 @@ def study_configs(summary: StudySummary) -> dict[str, Mapping[str, Any]]:
     return {summary.study: summary.config}
 
 
-def stated(summary: StudySummary, *path: str) -> list[Any]:
+def configured_values(summary: StudySummary, *path: str) -> list[object]:
     """The distinct values that the studies' configurations hold under `path`, in their order."""
-    found: list[Any] = []
+    found: list[object] = []
     for config in study_configs(summary).values():
-        value: Any = config
+        value: object = config
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
         if value is not None and value not in found:
@@ -127,11 +126,11 @@ def search_ranges(summary: StudySummary, label: str) -> dict[str, Range]:
     return dict(_ranges(settings)) if isinstance(settings, Mapping) else {}
 
 
-def _ranges(settings: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, Range]]:
+def _ranges(settings: Mapping[str, object], path: str = "") -> Iterable[tuple[str, Range]]:
     for key, value in settings.items():
         try:
             found = parse_range(value)
-        except RangeError:  # results outlive the rules that they were made under
+        except RangeError:  # results may come from a version with other rules
             found = None
         if found is not None:
             yield path + key, found
@@ -140,18 +139,18 @@ def _ranges(settings: Mapping[str, Any], path: str = "") -> Iterable[tuple[str, 
 
 
 def target_severity(summary: StudySummary) -> float | None:
-    """Severity of the shifted accuracy; None where the studies differ in it or none says."""
+    """Severity of the shifted accuracy; None where the studies differ in it or none states it."""
     # A comparison states the one that was used for all.
     used = summary.config.get("evaluation")
     used = used.get("target_severity") if isinstance(used, Mapping) else None
-    targets = [used] if used is not None else stated(summary, "evaluation", "target_severity")
+    targets = [used] if used is not None else configured_values(summary, "evaluation", "target_severity")
     return float(targets[0]) if len(targets) == 1 and isinstance(targets[0], int | float) else None
 
 
 def training_severity(summary: StudySummary) -> float | None:
     """Where the training mix lies on the curve that methods are compared on, to a hundredth.
 
-    None where the studies differ in it, or where neither training counts nor the data set's settings tell it.
+    None where the studies differ in it, or where neither training counts nor the data set's settings determine it.
     """
     if mixture_of(summary) != MIXTURE:
         return 0.0
@@ -160,7 +159,7 @@ def training_severity(summary: StudySummary) -> float | None:
     }
     if counted:
         return counted.pop() if len(counted) == 1 else None
-    told = {_training_severity(dataset) for dataset in stated(summary, "dataset")}
+    told = {_training_severity(dataset) for dataset in configured_values(summary, "dataset")}
     return told.pop() if len(told) == 1 else None
 
 
@@ -177,7 +176,7 @@ def _conflicting_share(groups: Sequence[GroupEstimate]) -> float | None:
     return found if total else None
 
 
-def _training_severity(dataset: Any) -> float | None:
+def _training_severity(dataset: object) -> float | None:
     if not isinstance(dataset, Mapping):
         return None
     stated = dataset.get("train_agreements", dataset.get("train_agreement"))
@@ -230,7 +229,7 @@ def attribute_name(summary: StudySummary, attribute: int) -> str:
 
 
 def cause_of(run: RunResult) -> str:
-    """Why the run ended before its time; empty for a completed one."""
+    """Why the run failed or was stopped; empty for a completed one."""
     if run.status == "failed":
         failure = run.failure
         return f"{failure.kind}: {failure.message}" if failure else "no cause was recorded"

@@ -1,4 +1,4 @@
-"""Tables that look back at the selection rules: what each would have chosen, and how it ranked the trials."""
+"""Tables of the audit of selection rules: what each would have chosen, and how it ranks the trials."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""What the search learned about each method's settings: importances, parallel coordinates, slices."""
+"""Hyperparameter search per method: importances, parallel coordinates, slices."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -39,7 +38,7 @@ class Axis:
     high: float
     logarithmic: bool
 
-    def place(self, value: Any) -> float:
+    def place(self, value: object) -> float:
         """Where the value lies between the axis's ends, 0 to 1; NaN where it does not belong on it."""
         if self.choices:
             text = setting(value)
@@ -185,23 +184,23 @@ def _style(results: StudyResults, label: str) -> MethodStyle:
     return method_styles([method.label for method in results.summary.methods])[label]
 
 
-def _axis(name: str, known: Range | None, values: Sequence[Any]) -> Axis:
+def _axis(name: str, known: Range | None, values: Sequence[object]) -> Axis:
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if isinstance(known, Choice) or (known is None and len(numbers) < len(values)):
         listed = known.values if isinstance(known, Choice) else ()
         texts = [setting(redacted({name: value})[name]) for value in (*listed, *values)]
         return Axis(name, tuple(dict.fromkeys(texts)), 0.0, 1.0, logarithmic=False)
     low, high = (float(known.low), float(known.high)) if known is not None else (min(numbers), max(numbers))
-    # A starting point that a person gave may lie outside the range.
+    # A starting point from the study file may lie outside the range.
     low, high = min([low, *numbers]), max([high, *numbers])
     wide = known is None and low > 0 and high / low >= WIDE
     return Axis(name, (), low, high, low > 0 and (wide or isinstance(known, LogUniform | LogInt)))
 
 
-def _value(axis: Axis, value: Any) -> float | str | None:
+def _value(axis: Axis, value: object) -> float | str | None:
     if axis.choices:
         return setting(redacted({axis.name: value})[axis.name])
-    return rounded(float(value)) if finite(axis.place(value)) else None
+    return rounded(float(value)) if isinstance(value, int | float) and finite(axis.place(value)) else None
 
 
 def _line(run: RunResult, axes: Sequence[Axis], style: MethodStyle, wins: bool) -> go.Scatter:

@@ -1,4 +1,4 @@
-"""Each method against the best baseline: difference, interval, p-value, and what they allow to say.
+"""Comparison of each method with the best baseline: difference, interval, p-value, verdict.
 
 The best baseline is the one with the highest test accuracy, so that it was chosen by the numbers that it is then
 compared by. Intervals and p-values are therefore corrected for all pairs of methods, not only for those with it.
@@ -22,7 +22,7 @@ class AgainstBaseline:
     Attributes:
         difference: With the interval that allows for the number of pairs of methods.
         p_value: Corrected for it (Holm 1979); NaN where a method has a single run.
-        significant: The p-value is below 1 - confidence, and the interval excludes 0: either says what the other does.
+        significant: The p-value is below 1 - confidence, and the interval excludes 0: the two are equivalent.
     """
 
     difference: Estimate
@@ -43,7 +43,7 @@ def against_baseline(summary: StudySummary) -> dict[str, AgainstBaseline]:
     found: dict[str, AgainstBaseline] = {}
     for test in summary.tests if baseline else ():
         if baseline is not None and baseline.label in (test.a, test.b):
-            label, difference = _turned(test, baseline.label)
+            label, difference = _seen_from_baseline(test, baseline.label)
             if finite(difference.mean):
                 p_value = test.corrected_p_value
                 found[label] = AgainstBaseline(
@@ -53,14 +53,14 @@ def against_baseline(summary: StudySummary) -> dict[str, AgainstBaseline]:
 
 
 def is_significant(difference: Estimate, p_value: float, confidence: float) -> bool:
-    """Whether both the interval and the test say so; one that is missing says nothing."""
+    """Whether both the interval and the test say so; a missing one does not count against it."""
     if not (finite(difference.low) and finite(difference.high) and finite(p_value)):
         return False
     # 1 - 0.95 is a little more than 0.05 in binary.
     return (difference.low > 0 or difference.high < 0) and p_value < round(1 - confidence, 12)
 
 
-def _turned(test: MethodTest, baseline: str) -> tuple[str, Estimate]:
+def _seen_from_baseline(test: MethodTest, baseline: str) -> tuple[str, Estimate]:
     """The other label, and the difference as `other - baseline`."""
     d = test.corrected
     if test.b == baseline:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from ipgl.core.colours import PALETTE
-from ipgl.evaluation.curve_types import curve_kind
+from ipgl.evaluation.curve_types import curve_type
 from ipgl.evaluation.run_result import CurvePoint
 
 
@@ -18,8 +18,8 @@ def single_curve_figure(name: str, points: Sequence[CurvePoint]) -> go.Figure:
         name: The curve's name, as in `RunResult.curves`.
         points: The curve, in the order of its axis.
     """
-    kind = curve_kind(name)
-    scale, unit = (100.0, " (%)") if kind.shares else (1.0, "")
+    found = curve_type(name)
+    scale, unit = (100.0, " (%)") if found.shares else (1.0, "")
     axis = [scale * point.severity for point in points]
     low, middle, high = (
         [100 * getattr(point, part) for point in points] for part in ("low", "accuracy", "high")
@@ -36,10 +36,10 @@ def single_curve_figure(name: str, points: Sequence[CurvePoint]) -> go.Figure:
                 hoverinfo="skip",
                 showlegend=False,
             ),
-            go.Scatter(x=axis, y=middle, mode="lines+markers", line={"color": PALETTE[0]}, name=kind.title),
+            go.Scatter(x=axis, y=middle, mode="lines+markers", line={"color": PALETTE[0]}, name=found.title),
         ]
     )
-    figure.update_layout(title=kind.title, template="simple_white", showlegend=False)
-    figure.update_xaxes(title=f"{kind.axis[:1].upper()}{kind.axis[1:]}{unit}")
-    figure.update_yaxes(title=f"{kind.value[:1].upper()}{kind.value[1:]} (%)")
+    figure.update_layout(title=found.title, template="simple_white", showlegend=False)
+    figure.update_xaxes(title=f"{found.axis[:1].upper()}{found.axis[1:]}{unit}")
+    figure.update_yaxes(title=f"{found.value[:1].upper()}{found.value[1:]} (%)")
     return figure

@@ -1,4 +1,4 @@
-"""One look for every figure and for the page around them: method colours, themes, templates."""
+"""Visual style of figures and page: method colours, themes, templates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Theme:
 
     Attributes:
         page: Background of the page.
-        surface: Background of what stands on the page.
+        surface: Background of cards and figures on the page.
         text: Body text; at least 7:1 on `page` and `surface`.
         muted: Secondary text; at least 4.5:1 on both.
         rule: Borders and axis lines.

@@ -1,4 +1,4 @@
-"""Rows of the report's tables; the text alternative of each figure is one of them."""
+"""Rows of the report's tables, each the text alternative of a figure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ipgl.core.redaction import redacted
 from ipgl.evaluation.curve_types import MIXTURE, MIXTURES
-from ipgl.evaluation.guessing import NO_BETTER, guesses
+from ipgl.evaluation.guessing import NO_BETTER, is_guessing
 from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.study_summary import Estimate, StudyResults
 from ipgl.report.figures import invariance_places, score_path
@@ -29,7 +29,7 @@ from ipgl.report.result_queries import (
     attribute_name,
     class_name,
     curve_points,
-    kind_of,
+    curve_type_of,
     mixture_of,
     pareto_front,
     point_at,
@@ -49,7 +49,7 @@ class DataTable:
     Attributes:
         rows: Texts in a table for readers; in one for programs unrounded values, None or NaN where there is none.
         numeric: Columns (by place) that hold numbers and are set right-aligned.
-        marked: (row, column) of cells that stand out.
+        marked: (row, column) of highlighted cells.
     """
 
     caption: str
@@ -63,7 +63,7 @@ def curve_table(results: StudyResults, curve: str | None = None) -> DataTable:
     """A robustness figure in numbers; without a name that of the curve that methods are compared on."""
     curve = curve or mixture_of(results.summary)
     methods = results.summary.methods
-    kind = kind_of(curve)
+    curve_type = curve_type_of(curve)
     rows = []
     for severity in severities(results.summary, curve):
         cells = []
@@ -78,12 +78,12 @@ def curve_table(results: StudyResults, curve: str | None = None) -> DataTable:
         if curve == MIXTURE:
             rows.append((whole_percent(severity), whole_percent(1 - severity), *cells))
         else:
-            rows.append((whole_percent(severity) if kind.shares else f"{severity:g}", *cells))
-    value = "Test accuracy" if curve in MIXTURES else f"{kind.value[:1].upper()}{kind.value[1:]}"
+            rows.append((whole_percent(severity) if curve_type.shares else f"{severity:g}", *cells))
+    value = "Test accuracy" if curve in MIXTURES else f"{curve_type.value[:1].upper()}{curve_type.value[1:]}"
     axis = (
         ("Bias-conflicting", "Agreement")
         if curve == MIXTURE
-        else (f"{kind.axis[:1].upper()}{kind.axis[1:]}",)
+        else (f"{curve_type.axis[:1].upper()}{curve_type.axis[1:]}",)
     )
     return DataTable(
         f"{value} with its interval, in percent",
@@ -111,7 +111,7 @@ def invariance_table(results: StudyResults) -> DataTable:
 
 
 def groups_table(results: StudyResults) -> DataTable:
-    """Each group's test accuracy by method, with how many examples stand behind it; each lowest is marked."""
+    """Each group's test accuracy by method, with its number of examples; each method's lowest is marked."""
     summary = results.summary
     methods = [method for method in summary.methods if method.groups]
     # In a comparison of studies the groups may differ in size; then each size is a row of its own.
@@ -218,7 +218,7 @@ def _group_text(accuracy: Estimate | None) -> str:
 def outcome(run: RunResult, winners: set[str]) -> str:
     """How the trial ended, whether it is no better than guessing, whether it won."""
     words: list[str] = [run.status]
-    if run.status == "completed" and guesses(run):
+    if run.status == "completed" and is_guessing(run):
         words.append(NO_BETTER)
     if run.trial in winners:
         words.append("winner")

@@ -1,7 +1,8 @@
-"""When each run ran, how it ended, and why: bars in lanes, one lane for each run at a time."""
+"""Timeline of the runs: start, end, status and cause of each, in lanes of concurrent runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -10,7 +11,7 @@ from ipgl.core.durations import duration
 from ipgl.core.redaction import redacted
 from ipgl.evaluation.run_result import RunResult
 from ipgl.evaluation.study_summary import StudyResults
-from ipgl.report.figure_parts import MAX_HOVER, base_figure, rounded, say
+from ipgl.report.figure_parts import MAX_HOVER, add_message, base_figure, rounded
 from ipgl.report.formatting import counted, finite, number, plotly_text, shortened
 from ipgl.report.result_queries import cause_of
 from ipgl.report.style import NEUTRAL, method_styles
@@ -19,14 +20,14 @@ from ipgl.report.tables import DataTable
 # A bar's fill says how the run ended, its colour which method it was.
 STATUS_PATTERNS = {"completed": "", "stopped": "/", "failed": "x"}
 LANE_PIXELS = 34
-# A study that was resumed next morning would else be two slivers with a night between them.
+# Otherwise a study that is resumed the next day would be two narrow stripes with an empty night between them.
 MIN_PAUSE_SECONDS = 300.0
 MIN_PAUSE_SHARE = 0.1
 UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedRun:
     """A run on the timeline; times in seconds since the first start, pauses taken out."""
 
     run: RunResult
@@ -54,38 +55,11 @@ def timeline_figure(results: StudyResults) -> go.Figure:
         summary,
     )
     if not placed:
-        return say(figure, "No run has times.")
+        return add_message(figure, "No run has times.")
     for label, style in method_styles([method.label for method in summary.methods]).items():
         own = [p for p in placed if p.run.label == label]
         if own:
-            figure.add_trace(
-                go.Bar(
-                    orientation="h",
-                    base=[rounded(p.start / unit_seconds) for p in own],
-                    x=[rounded((p.end - p.start) / unit_seconds) for p in own],
-                    y=[p.lane + 1 for p in own],
-                    width=0.74,
-                    name=plotly_text(label),
-                    legendgroup=label,
-                    marker={
-                        "color": style.colour,
-                        "pattern": {
-                            "shape": [STATUS_PATTERNS[p.run.status] for p in own],
-                            "fillmode": "overlay",
-                            "fgcolor": "white",
-                            "size": 6,
-                            "solidity": 0.35,
-                        },
-                        "line": {
-                            "color": NEUTRAL,
-                            "width": [2 if p.run.phase == "final" else 0 for p in own],
-                        },
-                    },
-                    text=[_hover(p.run) for p in own],
-                    textposition="none",
-                    hovertemplate="%{text}<extra></extra>",
-                )
-            )
+            figure.add_trace(_bars(own, label, style.colour, unit_seconds))
     for place, seconds in pauses:
         figure.add_vline(
             x=place / unit_seconds,
@@ -101,7 +75,7 @@ def timeline_figure(results: StudyResults) -> go.Figure:
 
 
 def timeline_table(results: StudyResults) -> DataTable:
-    """The timeline in words: every run, longest known causes included."""
+    """The timeline as a table: every run with times, score and cause."""
     placed, _ = timeline(results)
     start = {p.run.trial: p.run.started_at for p in placed}
     first = min(start.values(), default=0.0)
@@ -122,19 +96,19 @@ def timeline_table(results: StudyResults) -> DataTable:
     return DataTable("Runs in the order in which they started", columns, tuple(rows), frozenset({4, 5, 6}))
 
 
-def timeline(results: StudyResults) -> tuple[list[Placed], list[tuple[float, float]]]:
+def timeline(results: StudyResults) -> tuple[list[PlacedRun], list[tuple[float, float]]]:
     """Runs with a place each, and (place, length) in seconds of every pause that was taken out."""
     runs = [run for run in results.runs if finite(run.started_at) and 0 < run.started_at <= run.finished_at]
     runs.sort(key=lambda run: (run.started_at, run.finished_at))
     pauses = _pauses(runs)
     free: list[float] = []  # when each lane's last run ended
-    placed: list[Placed] = []
+    placed: list[PlacedRun] = []
     first = runs[0].started_at if runs else 0.0
     for run in runs:
         lane = next((i for i, end in enumerate(free) if end <= run.started_at), len(free))
         free[lane : lane + 1] = [run.finished_at]
         cut = sum(length for begun, length in pauses if begun < run.started_at)
-        placed.append(Placed(run, run.started_at - first - cut, run.finished_at - first - cut, lane))
+        placed.append(PlacedRun(run, run.started_at - first - cut, run.finished_at - first - cut, lane))
     places, before = [], 0.0
     for begun, length in pauses:
         places.append((begun - first - before, length))
@@ -142,8 +116,35 @@ def timeline(results: StudyResults) -> tuple[list[Placed], list[tuple[float, flo
     return placed, places
 
 
+def _bars(placed: Sequence[PlacedRun], label: str, colour: str, unit_seconds: float) -> go.Bar:
+    """One method's runs."""
+    return go.Bar(
+        orientation="h",
+        base=[rounded(p.start / unit_seconds) for p in placed],
+        x=[rounded((p.end - p.start) / unit_seconds) for p in placed],
+        y=[p.lane + 1 for p in placed],
+        width=0.74,
+        name=plotly_text(label),
+        legendgroup=label,
+        marker={
+            "color": colour,
+            "pattern": {
+                "shape": [STATUS_PATTERNS[p.run.status] for p in placed],
+                "fillmode": "overlay",
+                "fgcolor": "white",
+                "size": 6,
+                "solidity": 0.35,
+            },
+            "line": {"color": NEUTRAL, "width": [2 if p.run.phase == "final" else 0 for p in placed]},
+        },
+        text=[_hover(p.run) for p in placed],
+        textposition="none",
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
 def _pauses(runs: list[RunResult]) -> list[tuple[float, float]]:
-    """(when it began, how long it was) of the gaps in which nothing ran and that dwarf the rest."""
+    """(when it began, how long it was) of the gaps without a run that are long compared with the running time."""
     gaps: list[tuple[float, float]] = []
     busy_until = runs[0].finished_at if runs else 0.0
     for run in runs:

@@ -1,4 +1,4 @@
-"""The search of a label's settings by Optuna; the only package that imports optuna."""
+"""Hyperparameter search with Optuna; the only package that imports optuna."""
 
 from ipgl.search.importance import importances
 from ipgl.search.optuna_study import SearchStudy

@@ -1,13 +1,12 @@
-"""One label's search as an Optuna study: it proposes settings, and learns from what is reported of them.
+"""The hyperparameter search of one label as an Optuna study, through Optuna's ask-and-tell interface.
 
-Optuna is used through its ask-and-tell interface. Its study lives in memory: a resumed search is a new study, which is
-told of the trials on storage.
+The Optuna study is kept in memory only. To resume a search, a new one is made, and the trials on
+storage are added to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -19,17 +18,17 @@ from ipgl.search.space import distributions
 
 
 class SearchStudy:
-    """Proposals for one label, each known by a key of the caller's. Scores are maximised."""
+    """An Optuna study that maximises the score; the caller identifies its trials by keys."""
 
     def __init__(
         self, space: Mapping[str, Range], sampler: BaseSampler, first: Sequence[Mapping[str, Scalar]] = ()
     ) -> None:
-        """Begin without trials.
+        """Create a study without trials.
 
         Args:
-            space: Dotted key -> range; not empty.
-            sampler: What `make_sampler` gives.
-            first: Points to propose before any other, in this order.
+            space: Search range by dotted key; not empty.
+            sampler: The sampler, from `make_sampler`.
+            first: Hyperparameters that are proposed before any others, in this order.
         """
         self._space = distributions(space)
         self._study = optuna.create_study(
@@ -40,8 +39,8 @@ class SearchStudy:
         for point in first:
             self._study.enqueue_trial(dict(point))
 
-    def add(self, parameters: Mapping[str, Any], score: float) -> None:
-        """Add a trial that has ended in an earlier session."""
+    def add(self, parameters: Mapping[str, Scalar], score: float) -> None:
+        """Add a trial that ended before this study was created."""
         self._study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE,
@@ -51,20 +50,20 @@ class SearchStudy:
             )
         )
 
-    def ask(self, key: str) -> dict[str, Any]:
-        """The settings of trial `key`; the same ones if it is asked for again."""
+    def ask(self, key: str) -> dict[str, Scalar]:
+        """Propose hyperparameters for trial `key`; while it runs, further calls return the same ones."""
         if key not in self._asked:
             self._asked[key] = self._study.ask(fixed_distributions=self._space)
         return dict(self._asked[key].params)
 
     def report(self, key: str, score: float, evaluation: int) -> None:
-        """Report a running trial's score; a trial that was started again repeats evaluations, which are passed over."""
+        """Report a running trial's score after an evaluation; those that a restarted trial repeats are ignored."""
         if evaluation > self._steps.get(key, -1):
             self._steps[key] = evaluation
             self._asked[key].report(score, evaluation)
 
     def tell(self, key: str, score: float | None) -> None:
-        """End a trial; None if it has failed without a score."""
+        """End a trial with its final score; None if it failed without one."""
         trial = self._asked.pop(key, None)
         if trial is None:
             return

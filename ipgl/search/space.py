@@ -19,7 +19,7 @@ from ipgl.config import Choice, Int, LogInt, LogUniform, Range
 
 
 def distributions(space: Mapping[str, Range]) -> dict[str, BaseDistribution]:
-    """Optuna's form of a search space, under the same dotted keys."""
+    """Optuna distributions of a search space, by the same dotted keys."""
     return {key: _distribution(found) for key, found in space.items()}
 
 
@@ -32,12 +32,12 @@ def _distribution(found: Range) -> BaseDistribution:
 
 
 def make_sampler(name: Literal["tpe", "random"], seed: int, startup_trials: int) -> BaseSampler:
-    """A sampler that draws the same values for the same seed and history.
+    """An Optuna sampler that draws the same values for the same seed and history.
 
     Args:
         name: `tpe` (Bergstra et al. 2011; its `constant_liar` keeps concurrent trials apart) or `random`.
         seed: Seed of the draws.
-        startup_trials: Trials that `tpe` draws at random before it models.
+        startup_trials: Number of trials that `tpe` draws at random before it uses its model.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if name == "random":

@@ -1,1 +1,1 @@
-"""Where studies and trials are kept, on a disk or behind a URI."""
+"""Storage of studies and trials, in a folder or at a URI."""

@@ -1,7 +1,8 @@
-"""Storage at a URI (`s3://bucket/studies`, any file system that fsspec knows), worked on through local copies.
+"""Storage at a URI (`s3://bucket/studies`, or any other fsspec file system), accessed through local copies.
 
-Each process has a folder of copies. What is written there is put to the URI at once; what is read is fetched first if
-it has changed. An object is replaced whole, so that readers see the old content or the new, as with a local file.
+Each process has its own folder of local copies. Files are uploaded when they have been written, and downloaded before
+they are read if they have changed. An upload replaces the whole object, so that readers see its old content or the new,
+as with atomic writes to a local file.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache, partial, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ipgl.core.errors import StudyStateError
 from ipgl.core.redaction import without_credentials
-from ipgl.core.retry import patiently
+from ipgl.core.retry import retrying
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 _R = TypeVar("_R")
 _P = ParamSpec("_P")
-# Object stores replace an object in one step; elsewhere a file is put beside its place and renamed.
+# Object stores replace an object in one step; elsewhere a file is uploaded under a temporary name and renamed.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
 _SIGNATURE = (
     "size",
@@ -57,25 +61,43 @@ def is_uri(storage: str) -> bool:
 
 @lru_cache
 def remote_at(uri: str) -> Remote:
-    """This process's view of a storage URI."""
+    """This process's `Remote` for a storage URI; the same one for each call."""
     return Remote(uri)
 
 
+def download(remote: Remote | None, *paths: Path) -> None:
+    """`Remote.pull`, or nothing where the storage is a folder."""
+    if remote:
+        remote.pull(*paths)
+
+
+def upload(remote: Remote | None, *paths: Path) -> None:
+    """`Remote.push`, or nothing where the storage is a folder."""
+    if remote:
+        remote.push(*paths)
+
+
 class Remote:
-    """A storage URI and this process's copies of what lies there."""
+    """A storage URI and this process's local copies of its files.
+
+    Attributes:
+        uri: The URI.
+        display_uri: The URI without credentials, for messages.
+        guard: Held during every transfer; hold it around writing a local copy and uploading it.
+    """
 
     def __init__(self, uri: str) -> None:
-        """Remember the URI; nothing is contacted yet."""
+        """Store the URI; no connection is made yet."""
         self.uri = uri.rstrip("/")
-        self.shown = without_credentials(self.uri)
-        # Threads of one process share the copies: none may fetch what another has written but not yet put.
+        self.display_uri = without_credentials(self.uri)
+        # Threads share the local copies: none may download over a file that another has written but not yet uploaded.
         self.guard = threading.RLock()
         self._known: dict[str, tuple[object, ...]] = {}
         self._sent: dict[str, tuple[int, int]] = {}
 
     @cached_property
     def local(self) -> Path:
-        """The folder of copies. It goes with the process, or, if that is killed, when the next one begins."""
+        """The folder of local copies; removed when the process ends, or, if it is killed, by the next process."""
         parent = _private_folder()
         for path in parent.glob("copies-*"):
             process = path.name.split("-")[1]
@@ -86,12 +108,12 @@ class Remote:
         return folder
 
     def lock(self, name: str) -> Path:
-        """A file that the processes of this machine that work on the study `name` have in common."""
+        """The lock file of the study `name` for the processes of this machine."""
         digest = hashlib.sha256(f"{self.uri}/{name}".encode()).hexdigest()[:16]
         return _private_folder() / f"{digest}.lock"
 
     @cached_property
-    def system(self) -> Any:
+    def system(self) -> AbstractFileSystem:
         """The fsspec file system.
 
         Raises:
@@ -101,25 +123,25 @@ class Remote:
 
     @cached_property
     def root(self) -> str:
-        """The URI's path as the file system wants it."""
+        """The URI's path in the form that `system` uses."""
         return str(self._opened[1]).rstrip("/")
 
     @cached_property
-    def _opened(self) -> tuple[Any, str]:
-        from fsspec.core import url_to_fs  # for few studies
+    def _opened(self) -> tuple[AbstractFileSystem, str]:
+        from fsspec.core import url_to_fs  # few studies need it
 
         try:
             system, root = url_to_fs(self.uri, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise StudyStateError(
-                f"storage {self.shown}: this URI cannot be used ({error}); install the package for it on all nodes "
-                "(s3fs for s3://, gcsfs for gs://, adlfs for abfs://), or give a folder"
+                f"storage {self.display_uri}: this URI cannot be used ({error}); install the package for it on all "
+                "nodes (s3fs for s3://, gcsfs for gs://, adlfs for abfs://), or give a folder"
             ) from None
         return system, root
 
     @_guarded
     def pull(self, *paths: Path) -> None:
-        """Make these files' copies what lies at the URI; a copy of a file that is not there is removed.
+        """Download these files if they have changed; local copies of files that do not exist at the URI are removed.
 
         Raises:
             OSError: The storage cannot be read.
@@ -127,7 +149,7 @@ class Remote:
         for path in paths:
             name = self._name(path)
             try:
-                info = self._ask(partial(self.system.info, self._at(name)))
+                info = self._retry(partial(self.system.info, self._at(name)))
             except (FileNotFoundError, NotADirectoryError):
                 self._known.pop(name, None)
                 path.unlink(missing_ok=True)
@@ -136,7 +158,11 @@ class Remote:
 
     @_guarded
     def pull_below(self, folder: Path, names: Iterable[str] = ()) -> None:
-        """Fetch every file below a folder that has changed, or those of the given file names; one listing in all.
+        """Download the files below a folder that have changed, with a single listing.
+
+        Args:
+            folder: The local copy of the folder.
+            names: File names to which the download is limited; empty for all.
 
         Raises:
             OSError: The storage cannot be read.
@@ -144,13 +170,13 @@ class Remote:
         wanted = set(names)
         below = self._at(self._name(folder))
         try:
-            found = self._ask(lambda: self.system.find(below, detail=True))
+            found = self._retry(lambda: self.system.find(below, detail=True))
         except (FileNotFoundError, NotADirectoryError):
             return
         for place, info in found.items():
             name = str(place)[len(self.root) :].lstrip("/")
             parts = name.split("/")
-            # What a storage lists must not lead out of the folder of copies.
+            # A listing must not lead out of the folder of local copies.
             if any(part in ("", ".", "..") for part in parts) or parts[-1].startswith("."):
                 continue
             if not wanted or parts[-1] in wanted:
@@ -158,25 +184,25 @@ class Remote:
 
     @_guarded
     def push(self, *paths: Path) -> None:
-        """Put these files to the URI unless they are there as they are.
+        """Upload these files, except those that have not changed since the last transfer.
 
         Raises:
-            OSError: The storage does not take them; what was there stays.
+            OSError: The storage refuses one; its old content remains.
         """
         for path in paths:
             name, state = self._name(path), _state(path)
             if self._sent.get(name) == state:
                 continue
-            self._ask(partial(self._put, path, self._at(name)))
-            self._known[name] = _signature(self._ask(partial(self.system.info, self._at(name))))
+            self._retry(partial(self._put, path, self._at(name)))
+            self._known[name] = _signature(self._retry(partial(self.system.info, self._at(name))))
             self._sent[name] = state
 
     @_guarded
     def push_below(self, folder: Path) -> None:
-        """Put every file below a folder, but for hidden ones.
+        """Upload every file below a folder, except hidden ones.
 
         Raises:
-            OSError: The storage does not take them.
+            OSError: The storage refuses one.
         """
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
@@ -184,7 +210,7 @@ class Remote:
 
     @_guarded
     def remove(self, path: Path) -> None:
-        """Remove a file here and there, if it is there.
+        """Remove a file from the storage, if it exists there, and its local copy.
 
         Raises:
             OSError: The storage refuses.
@@ -194,16 +220,16 @@ class Remote:
         self._known.pop(name, None)
         self._sent.pop(name, None)
         with suppress(FileNotFoundError):
-            self._ask(partial(self.system.rm_file, self._at(name)))
+            self._retry(partial(self.system.rm_file, self._at(name)))
 
-    def _fetch(self, path: Path, info: dict[str, Any]) -> None:
+    def _fetch(self, path: Path, info: Mapping[str, object]) -> None:
         name, signature = self._name(path), _signature(info)
         if self._known.get(name) == signature and path.exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            self._ask(partial(self.system.get_file, self._at(name), str(temporary)))
+            self._retry(partial(self.system.get_file, self._at(name), str(temporary)))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -225,9 +251,9 @@ class Remote:
                 self.system.rm_file(temporary)
             raise
 
-    def _ask(self, action: Callable[[], _R]) -> _R:
+    def _retry(self, action: Callable[[], _R]) -> _R:
         self.system.invalidate_cache()
-        return patiently(action, any_error=True)
+        return retrying(action, any_error=True)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.local).as_posix()
@@ -247,7 +273,7 @@ def _private_folder() -> Path:
     return folder
 
 
-def _signature(info: dict[str, Any]) -> tuple[object, ...]:
+def _signature(info: Mapping[str, object]) -> tuple[object, ...]:
     return tuple(str(info.get(name)) for name in _SIGNATURE)
 
 

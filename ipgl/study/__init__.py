@@ -1,1 +1,1 @@
-"""A whole study: run, resume, read, compare, show in MLflow."""
+"""Studies as a whole: running, resuming, reading, comparing and synchronising them with a tracker."""

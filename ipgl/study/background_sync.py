@@ -1,4 +1,4 @@
-"""Keeps the tracker's copy of a study up to date, beside the study and without ever holding it up."""
+"""Synchronisation of a running study with its tracker, in a background thread."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from functools import partial
 from ipgl.config import TrialConfig
 from ipgl.core.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults
-from ipgl.storage.study_folder import StudyFolder
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.storage.study_dir import StudyFolder, study_command
+from ipgl.study.study_tracker import StudyTracker
 
 _PERIOD_SECONDS = 2.0
-# Showing takes at most one part in so many of a core, which trials want: the pause is that much longer.
+# The pause is at least so many times the CPU time of a synchronisation, since trials need the cores.
 _SHARE = 20
 _LONGEST_PAUSE_SECONDS = 30.0
-# How long the study's end waits for a tracker that has gone, which is what a server takes to restart.
-_PATIENCE_SECONDS = 20.0
+# How long the end of a study waits for an unreachable tracker: long enough for a server to restart.
+_END_WAIT_SECONDS = 20.0
 
 
-class TrackerSync:
-    """A thread that shows the tracker what stands on storage; use as a context manager.
+class BackgroundSync:
+    """A thread that copies a study from storage to its tracker; use as a context manager.
 
-    Storage comes first: what the tracker cannot take now it is shown again later, at the latest when the
-    study closes, is resumed, or is synchronised by hand. No trouble with the tracker is ever raised, except at
-    the beginning if `must_open` says so.
+    Storage is the source of truth: what the tracker cannot record now is sent again later, at the latest when the
+    study ends, is resumed, or is synchronised by `ipgl track sync`. Errors of the tracker are never raised, except
+    when the context is entered with `must_open`; afterwards they become `warnings`.
     """
 
-    def __init__(self, study: TrackedStudy, *, must_open: bool = True) -> None:
-        """Remember the study; nothing is contacted yet.
+    def __init__(self, study: StudyTracker, *, must_open: bool = True) -> None:
+        """Store the study; no connection is made yet.
 
         Args:
-            study: The study and what shows it.
-            must_open: Raise if the tracker cannot be used at the beginning: right for a new study, where a mistyped
-                address is likelier than a server that is away.
+            study: The study and its tracker.
+            must_open: Raise if the tracker cannot be used at the beginning. Meant for new studies, where a mistyped
+                address is more likely than an outage of the server.
         """
         self._study = study
         self._must_open = must_open
@@ -46,7 +46,7 @@ class TrackerSync:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ipgl-tracker", daemon=True)
 
-    def __enter__(self) -> TrackerSync:
+    def __enter__(self) -> BackgroundSync:
         if self._must_open:
             self._study.open()
             self._opened = True
@@ -59,23 +59,23 @@ class TrackerSync:
             self._attempt(self._study.tracker.interrupt)
 
     def began(self, config: TrialConfig) -> None:
-        """Show the trial soon."""
+        """Queue a trial that has started; an event of `Events`."""
         self._want(config.key)
 
     def reported(self, config: TrialConfig, score: float) -> None:
-        """Show the trial's new row soon."""
+        """Queue a trial that has a new evaluation; an event of `Events`."""
         self._want(config.key)
 
     def ended(self, result: RunResult) -> None:
-        """Show the trial's end soon."""
+        """Queue a trial that has ended; an event of `Events`."""
         self._want(result.trial)
 
     def close(self, results: StudyResults) -> None:
-        """Show everything that is still waiting, then the outcome; waits a little for a tracker that has gone."""
+        """Synchronise all trials and the results; waits up to 20 s for a tracker that is unreachable."""
         if not self._end_thread():
             return
         self._want_all()
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _END_WAIT_SECONDS
         while True:
             self._show_waiting()
             if self._reachable() and self._attempt(partial(self._study.close, results)):
@@ -87,7 +87,7 @@ class TrackerSync:
 
     @property
     def warnings(self) -> list[str]:
-        """What the tracker lacks, and how it gets that; trouble that has been made up for is not among it."""
+        """What the tracker lacks, and the command that completes it; errors that were made up for are left out."""
         warnings = self._study.warnings
         if not self._closed or self._waiting:
             how = f"`{sync_command(self._study.folder)}` brings MLflow up to date from the study's files"
@@ -103,9 +103,9 @@ class TrackerSync:
             self._want(key)
 
     def _end_thread(self) -> bool:
-        """Whether the thread has ended; one that hangs in a request dies with the process."""
+        """Stop the thread and return whether it has ended; one that hangs in a request ends with the process."""
         self._stop.set()
-        self._thread.join(_PATIENCE_SECONDS)
+        self._thread.join(_END_WAIT_SECONDS)
         if self._thread.is_alive():
             self._trouble = "The tracking server does not answer."
         return not self._thread.is_alive()
@@ -133,9 +133,9 @@ class TrackerSync:
             keys, self._waiting = list(self._waiting), {}
         if not keys:
             return
-        # Read once for all of them: every listing reads one file per trial of the study.
+        # Listed once for all: each listing reads one file per trial of the study.
         begun = self._study.trials()
-        # A trial that the cluster announced but that has not begun on storage comes again with its first row.
+        # A trial that is not on storage yet is queued again with its first evaluation.
         trials = [begun[key] for key in keys if key in begun]
         for number, trial in enumerate(trials):
             if not self._reachable():
@@ -150,7 +150,7 @@ class TrackerSync:
             action()
         except TrackingError as error:
             self._trouble = str(error)
-        except Exception as error:  # whatever it is, the study's results matter more
+        except Exception as error:  # no error of the tracker may end the study
             self._trouble = f"Tracking failed unexpectedly ({type(error).__name__}: {error})."
         else:
             self._away = False
@@ -160,5 +160,5 @@ class TrackerSync:
 
 
 def sync_command(folder: StudyFolder) -> str:
-    """What to type to bring the tracker up to date by hand."""
-    return folder.command("sync", group="track")
+    """The command that synchronises a study by hand."""
+    return study_command(folder, "sync", group="track")

@@ -1,4 +1,4 @@
-"""Several studies as one table: their methods side by side, each under `study/label`."""
+"""Comparison of several studies: their methods in one table, each labelled `study/label`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from typing import Any
 from ipgl.config import EvaluationSettings
 from ipgl.core.errors import StudyStateError
 from ipgl.core.flatten import flatten
-from ipgl.evaluation import MethodSummary, RunResult, StudyResults, StudySummary, Tested, compare
+from ipgl.evaluation import (
+    Comparison,
+    MethodSummary,
+    RunResult,
+    StudyResults,
+    StudySummary,
+    Tested,
+    compare,
+)
 from ipgl.evaluation.aggregate import NOTHING_COMPARED
 from ipgl.evaluation.selection_audit import audit_rules
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
-from ipgl.study.mixture_axis import on_one_axis
-from ipgl.study.results import missing_curves, read_ended, results_of, study_environment
+from ipgl.storage.study_dir import StudyFolder
+from ipgl.study.mixture_axis import align_studies
+from ipgl.study.results import missing_curves, read_ended_runs, results_of, study_environment
 
 _CURVE_AXES = {
     "mixture": "severities",
@@ -30,12 +38,12 @@ _SHOWN_KEYS = 6
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Studies side by side.
+class StudyComparison:
+    """A comparison of studies.
 
     Attributes:
-        results: One summary over all; labels are `study/label`.
-        problems: What keeps the studies from being compared in full; the results hold all that can be.
+        results: Results of all studies together; labels are `study/label`.
+        problems: Differences between the studies that prevent a full comparison, one sentence each.
     """
 
     results: StudyResults
@@ -60,17 +68,17 @@ class _Study:
         return f"{self.name}/{label}"
 
 
-def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compared:
-    """Put studies beside each other, from what is on storage.
+def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> StudyComparison:
+    """Compare studies from their files on storage.
 
     Raises:
-        StudyStateError: Their groups are not the same, or they have no severity in common.
+        StudyStateError: Their groups differ, or they have no severity in common.
     """
     found = [_read(plan, folder) for plan, folder in studies]
     _require_same_groups(found)
     settings, problems = _common_settings(found)
     unpaired, notes = _data_differences(found)
-    axis = on_one_axis({study.name: study.tested for study in found}, *_names(found))
+    axis = align_studies({study.name: study.tested for study in found}, *_names(found))
     problems += [*unpaired, *axis.problems]
     comparison = compare(
         {
@@ -81,14 +89,7 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
         settings,
     )
     methods = tuple(
-        method.model_copy(
-            update={
-                "label": study.label(method.label),
-                "estimates": comparison.estimates.get(study.label(method.label), {}),
-                "curves": comparison.curves.get(study.label(method.label), {}),
-                "groups": comparison.groups.get(study.label(method.label), ()),
-            }
-        )
+        _relabelled(method, study.label(method.label), comparison)
         for study in found
         for method in study.results.summary.methods
     )
@@ -102,10 +103,10 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
             "differences": {
                 pair: points
                 for pair, points in comparison.differences.items()
-                if axis.holds(*pair.split(" - "))
+                if axis.comparable(*pair.split(" - "))
             },
-            "tests": tuple(test for test in comparison.tests if axis.holds(test.a, test.b)),
-            # What was searched was tested on each study's own axis, so that its trials cannot be ranked together.
+            "tests": tuple(test for test in comparison.tests if axis.comparable(test.a, test.b)),
+            # Search trials were tested on each study's own axis, and cannot be ranked together.
             **({"rules": ()} if axis.realigned else {}),
             "remarks": (
                 *problems,
@@ -116,13 +117,27 @@ def compare_studies(studies: Sequence[tuple[StudyPlan, StudyFolder]]) -> Compare
         }
     )
     histories = {key: rows for study in found for key, rows in study.results.histories.items()}
-    return Compared(StudyResults(summary=summary, runs=tuple(runs), histories=histories), tuple(problems))
+    return StudyComparison(
+        StudyResults(summary=summary, runs=tuple(runs), histories=histories), tuple(problems)
+    )
 
 
 def _read(plan: StudyPlan, folder: StudyFolder) -> _Study:
-    ended = read_ended(folder, [method.label for method in plan.methods])
-    # What is compared is compared over all studies together.
+    ended = read_ended_runs(folder, [method.label for method in plan.methods])
+    # Comparisons are made over all studies together, not here.
     return _Study(plan, results_of(plan, folder, ended, NOTHING_COMPARED), ended.tested)
+
+
+def _relabelled(method: MethodSummary, label: str, comparison: Comparison) -> MethodSummary:
+    """A method's summary under another label, with that label's part of the comparison."""
+    return method.model_copy(
+        update={
+            "label": label,
+            "estimates": comparison.estimates.get(label, {}),
+            "curves": comparison.curves.get(label, {}),
+            "groups": comparison.groups.get(label, ()),
+        }
+    )
 
 
 def _merged(
@@ -165,7 +180,7 @@ def _merged(
 
 
 def _names(studies: Sequence[_Study]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the classes and of the attribute's values; empty where no study has final runs."""
+    """Names of the classes and of the attribute's values; empty if no study has final runs."""
     named = next((study.results.summary for study in studies if study.results.summary.class_names), None)
     return (named.class_names, named.attribute_names) if named else ((), ())
 
@@ -186,7 +201,7 @@ def _require_same_groups(studies: Sequence[_Study]) -> None:
 
 
 def _common_settings(studies: Sequence[_Study]) -> tuple[EvaluationSettings, list[str]]:
-    """The first study's settings, less what the others do not share."""
+    """The first study's settings without what the others do not share, and the problems that this causes."""
     first, problems = studies[0].plan.config.evaluation, []
     update: dict[str, Any] = {}
     curves = list(first.curves)
@@ -223,7 +238,7 @@ def _common_settings(studies: Sequence[_Study]) -> tuple[EvaluationSettings, lis
 
 
 def _data_differences(studies: Sequence[_Study]) -> tuple[list[str], list[str]]:
-    """Which studies were tested on other examples than the first, and which differ only in other data."""
+    """Problems of studies with other test examples than the first, and notes on those with other training data."""
     unpaired, notes = [], []
     first = next((study for study in studies if study.finals), None)
     for study in studies:
@@ -248,7 +263,7 @@ def _data_differences(studies: Sequence[_Study]) -> tuple[list[str], list[str]]:
 
 
 def _data_keys(one: _Study, other: _Study) -> str:
-    """Which settings of the data set differ."""
+    """The settings of the data set that differ."""
     a, b = (flatten(study.plan.config.dataset.model_dump(mode="json")) for study in (one, other))
     keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
     shown = [f"dataset.{key}: {a.get(key)!r} and {b.get(key)!r}" for key in keys[:_SHOWN_KEYS]]

@@ -1,4 +1,4 @@
-"""Pictures for the report: invariance pairs, and what each method gets wrong in its worst group."""
+"""Images for the report: invariance pairs, and misclassified examples of each method's worst group."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch
 
 from ipgl.config import TrialConfig
 from ipgl.core.errors import IpglError
-from ipgl.data import Dataset, pictures
+from ipgl.data import Dataset, rgb_images
 from ipgl.evaluation import MethodSummary, StudyResults, Tested
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.report import Gallery, Mistake, PicturePair
-from ipgl.storage.study_folder import StudyFolder
-from ipgl.study.results import read_ended
+from ipgl.storage.study_dir import StudyFolder
+from ipgl.study.results import read_ended_runs
 from ipgl.trial.datasets import cached_dataset
 
 _PAIRS = 8
 _MISTAKES = 6
-# A method with a data set of its own costs building that; beyond this many the report does without its pictures.
+# Most data sets that are built; methods with further data sets of their own get no images.
 _DATASETS = 3
 
 
 def make_gallery(plan: StudyPlan, folder: StudyFolder, results: StudyResults) -> Gallery:
-    """Build the data again and pick what to show; without the data the gallery says why there are no pictures."""
+    """Build the data sets and choose the images; if a data set cannot be built, the gallery states the reason."""
     shown = [method for method in results.summary.methods if method.final_runs]
-    tested = read_ended(folder, [method.label for method in shown]).tested
+    tested = read_ended_runs(folder, [method.label for method in shown]).tested
     pairs: tuple[PicturePair, ...] = ()
     mistakes: dict[str, tuple[Mistake, ...]] = {}
     known: set[str] = set()
@@ -52,15 +52,15 @@ def make_gallery(plan: StudyPlan, folder: StudyFolder, results: StudyResults) ->
 def _pairs(dataset: Dataset) -> tuple[PicturePair, ...]:
     found = dataset.held_out_pairs
     index = torch.arange(min(_PAIRS, len(found)))
-    first, second = (pictures(x, index, dataset) for x in (found.a, found.b))
+    first, second = (rgb_images(x, index, dataset) for x in (found.a, found.b))
     names = [dataset.class_names[label] for label in found.y[: len(index)].tolist()]
     return tuple(PicturePair(*shown) for shown in zip(first, second, names, strict=True))
 
 
 def _mistakes(method: MethodSummary, runs: list[Tested], dataset: Dataset) -> tuple[Mistake, ...]:
-    """Examples of the worst group that most of the method's seeds got wrong; ties go to the earlier example.
+    """The examples of the worst group that most final runs misclassify; ties go to the earlier example.
 
-    Runs on other test examples than the first's have no say.
+    Runs on other test examples than those of the first run are ignored.
     """
     measured = [group for group in method.groups if not math.isnan(group.accuracy.mean)]
     if not measured:
@@ -76,7 +76,7 @@ def _mistakes(method: MethodSummary, runs: list[Tested], dataset: Dataset) -> tu
     if not len(chosen):
         return ()
     index = torch.from_numpy(members[chosen])
-    shown = pictures(dataset.test.x, index, dataset)
+    shown = rgb_images(dataset.test.x, index, dataset)
     what = f"{dataset.class_names[worst.label]}, {dataset.attribute_names[worst.attribute]}"
     mistakes = []
     for picture, column in zip(shown, chosen, strict=True):

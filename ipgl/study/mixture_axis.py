@@ -1,4 +1,4 @@
-"""Puts studies that are compared on one mixture axis: which groups agree must be the same for all."""
+"""Alignment of the studies in a comparison, so that their mixture curves share one severity axis."""
 
 from __future__ import annotations
 
@@ -12,40 +12,43 @@ from ipgl.report.formatting import listed
 
 Studies: TypeAlias = Mapping[str, Mapping[str, Sequence[Tested]]]
 _Roles: TypeAlias = tuple[bool | None, ...]
-_TRAINING_MIX = 0.01  # seeds of the data move the training mix by less
+_TRAINING_MIX = 0.01  # larger than the differences between seeds of one data set
 
 
 @dataclass(frozen=True)
-class OneAxis:
+class AlignedStudies:
     """Final runs of several studies under one alignment.
 
     Attributes:
-        studies: Study -> label -> completed final runs.
-        problems: What had to be changed, or cannot be compared, a sentence each.
-        realigned: Whether a study's runs are read under another alignment than its own.
-        apart: Studies whose points lie at other mixes than the first one's, so that no difference to them is told.
+        studies: Completed final runs by study and label.
+        problems: What was changed, or cannot be compared, one sentence each.
+        realigned: Whether some study is evaluated under another alignment than its own.
+        other_mix: Studies whose severities stand for other mixtures than the first study's, so that differences to
+            them are left out.
     """
 
     studies: Studies
     problems: tuple[str, ...] = ()
     realigned: bool = False
-    apart: frozenset[str] = frozenset()
+    other_mix: frozenset[str] = frozenset()
 
-    def holds(self, first: str, second: str) -> bool:
-        """Whether accuracies of labels `study/label` at one severity are accuracies on one mix."""
+    def comparable(self, first: str, second: str) -> bool:
+        """Whether two labels `study/label` have accuracies on the same mixtures."""
         one, other = (label.partition("/")[0] for label in (first, second))
-        return one == other or not {one, other} & self.apart
+        return one == other or not {one, other} & self.other_mix
 
 
-def on_one_axis(studies: Studies, class_names: Sequence[str], attribute_names: Sequence[str]) -> OneAxis:
-    """The studies' final runs with the same groups aligned, and what had to be changed for that.
+def align_studies(
+    studies: Studies, class_names: Sequence[str], attribute_names: Sequence[str]
+) -> AlignedStudies:
+    """Give the final runs of all studies the same aligned groups.
 
-    Mixtures are exact from group accuracies, so a run can be read under another study's alignment: that of the first
-    study that has one is used for all. Without any, the general mixtures of studies differ where their training mixes
-    do.
+    Accuracies on mixtures follow exactly from group accuracies, so a run can be evaluated under another study's
+    alignment: that of the first study that has one is used for all. Without any, general mixtures are used, which
+    differ between studies whose training mixes differ.
 
     Args:
-        studies: Study -> label -> completed final runs, all with the same groups.
+        studies: Completed final runs by study and label, all with the same groups.
         class_names: Names of the classes.
         attribute_names: Names of the attribute's values.
     """
@@ -56,7 +59,7 @@ def on_one_axis(studies: Studies, class_names: Sequence[str], attribute_names: S
         return _general(studies, firsts)
     moved = [name for name, found in roles.items() if found != roles[used]]
     if not moved:
-        return OneAxis(studies)
+        return AlignedStudies(studies)
     problem = (
         f"{'Study' if len(moved) == 1 else 'Studies'} {listed(moved)} "
         f"{'has' if len(moved) == 1 else 'have'} no alignment or another one: accuracies of all are shown where "
@@ -67,7 +70,7 @@ def on_one_axis(studies: Studies, class_names: Sequence[str], attribute_names: S
         name: {label: [_realigned(run, roles[used]) for run in runs] for label, runs in by_label.items()}
         for name, by_label in studies.items()
     }
-    return OneAxis(alike, (problem,), realigned=True)
+    return AlignedStudies(alike, (problem,), realigned=True)
 
 
 def _first(by_label: Mapping[str, Sequence[Tested]]) -> Tested | None:
@@ -97,15 +100,15 @@ def _said(groups: Sequence[GroupCount], classes: Sequence[str], attributes: Sequ
     )
 
 
-def _general(studies: Studies, firsts: Mapping[str, Tested]) -> OneAxis:
-    """The studies as they are; those are apart whose general mixture starts elsewhere than the first one's."""
+def _general(studies: Studies, firsts: Mapping[str, Tested]) -> AlignedStudies:
+    """The studies unchanged; `other_mix` are those whose training mix differs from the first study's."""
     starts = {name: mixture_weights(run.run.groups, [0.0])[0] for name, run in firsts.items()}
     first, *others = starts or [""]
-    apart = [name for name in others if abs(starts[name] - starts[first]).max() > _TRAINING_MIX]
-    if not apart:
-        return OneAxis(studies)
+    different = [name for name in others if abs(starts[name] - starts[first]).max() > _TRAINING_MIX]
+    if not different:
+        return AlignedStudies(studies)
     problem = (
-        f"The general mixture starts from each study's own training mix, and that of {listed(apart)} is another than "
-        f"{first}'s: differences between them are not told."
+        f"The general mixture starts from each study's own training mix, and that of {listed(different)} is another "
+        f"than {first}'s: differences between them are not told."
     )
-    return OneAxis(studies, (problem,), apart=frozenset(apart))
+    return AlignedStudies(studies, (problem,), other_mix=frozenset(different))

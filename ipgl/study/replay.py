@@ -1,4 +1,4 @@
-"""Bring MLflow up to date from a study's files, by hand and at any address."""
+"""Synchronisation of a study on storage with MLflow, at the study's own address or another one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipgl.core.errors import StudyStateError, TrackingError
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.storage.study_lock import locked
 from ipgl.study.runner import require_state, stored_plan
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import locate, make_tracker
 
 
 @dataclass(frozen=True)
-class Synced:
-    """What `sync_study` did: addresses to open, the number of runs shown, and what is not shown."""
+class SyncResult:
+    """Result of `sync_study`.
+
+    Attributes:
+        links: Addresses of the study in the tracker's user interface, by title.
+        runs: Number of runs that were synchronised.
+        warnings: What could not be recorded, one sentence each.
+    """
 
     links: dict[str, str]
     runs: int
     warnings: list[str]
 
 
-def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
-    """Show a study that does not run now, finished or not, as it stands on storage.
+def sync_study(folder: StudyFolder, uri: str | None = None) -> SyncResult:
+    """Record the present state of a study, which may be unfinished but must not be running.
 
     Args:
         folder: The study.
-        uri: Server or database to show it in; None is the one that the study file names.
+        uri: MLflow server or database; None for that of the study file.
 
     Raises:
-        StudyStateError: There is no such study, it is running, or all of it is unreadable.
+        StudyStateError: There is no such study, it is running, or its files cannot be read.
         TrackingError: The study has no tracker and `uri` is None, or the tracker cannot be used.
     """
     state, plan = require_state(folder), stored_plan(folder)
@@ -41,14 +47,14 @@ def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
         settings = settings.model_copy(update={"name": "mlflow", "uri": uri})
     elif settings.name == "none":
         raise TrackingError(
-            f"{folder.source}: the study is not tracked (`tracking: {{name: none}}`); "
+            f"{folder.files.source}: the study is not tracked (`tracking: {{name: none}}`); "
             "name a server or database with --uri"
         )
     with locked(folder):
         tracker = make_tracker(
             settings, folder.path.parent, _cursor(folder, plan.config.tracking.uri, settings.uri)
         )
-        study = TrackedStudy(
+        study = StudyTracker(
             tracker, plan, folder, str(state["execution"]), float(state["created_at"]), _fingerprint(folder)
         )
         study.open()
@@ -60,20 +66,21 @@ def sync_study(folder: StudyFolder, uri: str | None = None) -> Synced:
             study.close(results)
         else:
             tracker.interrupt()
-    return Synced(tracker.links, len(trials), study.warnings)
+    return SyncResult(tracker.links, len(trials), study.warnings)
 
 
 def _cursor(folder: StudyFolder, own: str | None, uri: str | None) -> Path:
-    """One file per address, because each says how far *that* copy is."""
+    """The file that stores how much of the study has been recorded at an address; one file per address."""
     if uri == own:
-        return folder.tracking
-    shown = locate(folder.path.parent, uri).shown  # without a password, of which even a hash tells something
-    digest = hashlib.sha256(shown.encode()).hexdigest()[:12]
-    return folder.tracking.with_stem(f"{folder.tracking.stem}-{digest}")
+        return folder.files.tracking
+    # Without credentials, since a hash of them could be attacked
+    address = locate(folder.path.parent, uri).display_uri
+    digest = hashlib.sha256(address.encode()).hexdigest()[:12]
+    return folder.files.tracking.with_stem(f"{folder.files.tracking.stem}-{digest}")
 
 
 def _fingerprint(folder: StudyFolder) -> str:
-    """The data's fingerprint as the first run that can be read says it."""
+    """The data's fingerprint, from the first readable result."""
     for path in sorted(folder.path.glob("trials/*/result.json")):
         with suppress(StudyStateError):
             result = folder.trial(path.parent.name).read_result()

@@ -1,4 +1,4 @@
-"""Read a study's folder back into results: winners, summary, tables. Nothing here trains."""
+"""Results of a study from its files on storage: choice of winners, and the summary."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ from ipgl.evaluation import (
     compare,
     wilson_interval,
 )
-from ipgl.evaluation.guessing import guesses, guessing_remarks
+from ipgl.evaluation.guessing import guessing_remarks, is_guessing
 from ipgl.evaluation.selection_audit import audit_rules, best_run
 from ipgl.methods import METHODS
 from ipgl.plan.budget import method_budget, needs_text
 from ipgl.plan.final_runs import components_of
-from ipgl.plan.study_plan import MethodPlan, StudyPlan
-from ipgl.storage.study_folder import StudyFolder, TrialFolder
+from ipgl.plan.method_plan import MethodPlan
+from ipgl.plan.study_plan import StudyPlan
+from ipgl.storage.study_dir import StudyFolder, study_command
+from ipgl.storage.trial_dir import TrialFolder
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What can be read of a study's ended runs.
+class EndedRuns:
+    """The readable results of a study's ended runs.
 
     Attributes:
-        runs: In the order of their numbers, with their folders.
-        tested: The completed final runs with their predictions, by label.
+        runs: Folders and results, by number.
+        tested: Completed final runs with their predictions, by label.
         remarks: What could not be read, one sentence each.
-        repeated: The completed component runs with their predictions, by key.
+        repeated: Completed component runs with their predictions, by key.
     """
 
     runs: list[tuple[TrialFolder, RunResult]]
@@ -58,7 +60,7 @@ class Ended:
 
 
 def read_runs(folder: StudyFolder) -> list[tuple[TrialFolder, RunResult]]:
-    """Every run that has ended, in the order of their numbers.
+    """Folders and results of all runs that have ended, by number.
 
     Raises:
         StudyStateError: A result is damaged.
@@ -66,8 +68,8 @@ def read_runs(folder: StudyFolder) -> list[tuple[TrialFolder, RunResult]]:
     return [(trial, result) for trial in folder.trials() if (result := trial.read_result())]
 
 
-def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
-    """Read all that can be read; a damaged file costs its run, not the others."""
+def read_ended_runs(folder: StudyFolder, labels: Iterable[str]) -> EndedRuns:
+    """Read the results of all runs that have ended; runs with damaged files are left out and become remarks."""
     runs: list[tuple[TrialFolder, RunResult]] = []
     tested: dict[str, list[Tested]] = {label: [] for label in labels}
     repeated: dict[str, Tested] = {}
@@ -81,20 +83,19 @@ def read_ended(folder: StudyFolder, labels: Iterable[str]) -> Ended:
             if result.status != "completed" or result.label not in tested:
                 continue
             if result.phase == "final":
-                tested[result.label].append(Tested(result, trial.read_predictions()))
+                tested[result.label].append(Tested(result, trial.artifacts.read_predictions()))
             elif result.phase == "component":
-                repeated[result.trial] = Tested(result, trial.read_predictions())
+                repeated[result.trial] = Tested(result, trial.artifacts.read_predictions())
         except StudyStateError as error:
             damaged.append(str(error))
-    return Ended(runs, tested, tuple(f"A run is left out: {what}." for what in damaged), repeated)
+    return EndedRuns(runs, tested, tuple(f"A run is left out: {what}." for what in damaged), repeated)
 
 
 def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None]:
     """Each label's best completed search trial under the study's selection rule.
 
-    Every rule but an oracle, which says so by its name, reads validation metrics alone. Trials that were
-    stopped early compete with nobody, since they have not been trained to the end, and one that is no better than
-    guessing wins only where all are (`best_run`).
+    All rules except oracles use validation metrics only. Trials that were stopped early are not considered, and one
+    that is no better than guessing wins only if all are (`best_run`).
     """
     winners: dict[str, str | None] = {}
     runs = [run for _, run in read_runs(folder) if run.phase == "search" and run.status == "completed"]
@@ -106,13 +107,15 @@ def choose_winners(plan: StudyPlan, folder: StudyFolder) -> dict[str, str | None
 
 
 def summarise(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
-    """Everything that tables, figures and the tracker show, from what is on storage."""
-    ended = read_ended(folder, [method.label for method in plan.methods])
+    """Compute the results of a study, for tables, figures and the tracker, from its files."""
+    ended = read_ended_runs(folder, [method.label for method in plan.methods])
     return results_of(plan, folder, ended, compare(ended.tested, plan.config.evaluation))
 
 
-def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: Comparison) -> StudyResults:
-    """The study's results from its runs as read, and from what a comparison found for its labels."""
+def results_of(
+    plan: StudyPlan, folder: StudyFolder, ended: EndedRuns, comparison: Comparison
+) -> StudyResults:
+    """The results of a study from its ended runs and the comparison of its labels."""
     winners = folder.read_winners() or {}
     methods = tuple(
         _method_summary(plan, method, ended, winners.get(method.label), comparison) for method in plan.methods
@@ -153,7 +156,7 @@ def results_of(plan: StudyPlan, folder: StudyFolder, ended: Ended, comparison: C
 
 
 def _method_summary(
-    plan: StudyPlan, method: MethodPlan, ended: Ended, winner_key: str | None, comparison: Comparison
+    plan: StudyPlan, method: MethodPlan, ended: EndedRuns, winner_key: str | None, comparison: Comparison
 ) -> MethodSummary:
     from ipgl.search import importances  # imports optuna
 
@@ -178,8 +181,8 @@ def _method_summary(
         ),
         final_runs=tuple(tested.run.trial for tested in ended.tested[label]),
         counts={status: counts.get(status, 0) for status in ("completed", "stopped", "failed")},
-        guessing=winner is not None and guesses(winner),
-        guessing_finals=sum(guesses(tested.run) for tested in ended.tested[label]),
+        guessing=winner is not None and is_guessing(winner),
+        guessing_finals=sum(is_guessing(tested.run) for tested in ended.tested[label]),
         budget=budget,
         components=components_of(plan, label, winner.hyperparameters, ended.tested[label], ended.repeated)
         if winner
@@ -188,7 +191,7 @@ def _method_summary(
 
 
 def missing_curves(methods: Iterable[MethodSummary]) -> tuple[str, ...]:
-    """Which methods lack a curve that another one has."""
+    """Remarks about methods that lack a curve which another method has."""
     shown = [method for method in methods if method.curves]
     names = dict.fromkeys(name for method in shown for name in method.curves)
     return tuple(
@@ -200,7 +203,7 @@ def missing_curves(methods: Iterable[MethodSummary]) -> tuple[str, ...]:
 
 
 def final_runs_json(folder: StudyFolder, confidence: float) -> str:
-    """The final test runs as JSON, for programs: `{"runs": [{method, seed, trial, metrics, groups, curves}]}`.
+    """The final runs as JSON: `{"runs": [{method, seed, trial, metrics, groups, curves}]}`.
 
     Each group has its accuracy with Wilson's interval at level `confidence`.
 
@@ -210,7 +213,7 @@ def final_runs_json(folder: StudyFolder, confidence: float) -> str:
     runs = [run for _, run in read_runs(folder) if run.phase == "final" and run.status == "completed"]
     if not runs:
         raise StudyStateError(
-            f"{folder.path}: no final run has been completed yet; `{folder.command('resume')}` goes on with it"
+            f"{folder.path}: no final run has been completed yet; `{study_command(folder, 'resume')}` goes on with it"
         )
     fields = {"metrics", "groups", "curves", "seed", "trial"}
     entries: list[dict[str, Any]] = []
@@ -226,7 +229,7 @@ def final_runs_json(folder: StudyFolder, confidence: float) -> str:
 
 @lru_cache(maxsize=1)
 def study_environment() -> dict[str, str]:
-    """Versions, host and source revision of the process that runs the study."""
+    """Package versions, host and git revision of this process, by name."""
     packages = {name: version(name) for name in ("ipgl", "ray", "torch", "optuna", "mlflow")}
     return {
         **packages,
@@ -237,7 +240,7 @@ def study_environment() -> dict[str, str]:
 
 
 def _revision() -> str:
-    """The working directory's git revision, `+changes` if files differ from it; empty outside a checkout."""
+    """Git revision of the working directory, with `+changes` if files differ from it; empty outside a repository."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -253,7 +256,7 @@ def _revision() -> str:
 
 
 def _chance(run: RunResult) -> float:
-    """Accuracy of always guessing the test split's most frequent class."""
+    """Accuracy of a constant prediction of the most frequent class in the test split."""
     sizes = Counter[int]()
     for group in run.groups:
         sizes[group.label] += group.count

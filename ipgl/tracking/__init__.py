@@ -1,4 +1,4 @@
-"""Results in a tracking server; the only room that imports mlflow, and only once a tracker is used."""
+"""Experiment tracking in MLflow. The only package that imports mlflow, and only once a tracker is used."""
 
 from ipgl.tracking.base import DataView, ModelView, RunView, StudyView, Tracker
 from ipgl.tracking.fetch import FetchedStudy, fetch_study

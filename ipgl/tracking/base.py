@@ -1,11 +1,11 @@
-"""What a tracker is told: a study, its runs as they stand on storage, and at the end the whole outcome."""
+"""The `Tracker` protocol and its inputs: a study, its runs, the data set, trained models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ipgl.config import Phase
 from ipgl.evaluation.run_result import RunResult
@@ -13,13 +13,14 @@ from ipgl.evaluation.study_summary import StudyResults
 
 if TYPE_CHECKING:
     import numpy as np
+    import plotly.graph_objects as go
     from numpy.typing import NDArray
     from torch import nn
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """One study as the tracker's parent run shows it.
+    """A study, recorded as the parent run.
 
     Attributes:
         execution: Names one execution of the study; resuming keeps it, a new start changes it.
@@ -31,11 +32,17 @@ class StudyView:
     study: str
     execution: str
     question: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
     config_hash: str = ""
     data_fingerprint: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     started_at: float | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Labels of the methods, in the order of the study file."""
+        held = self.config.get("methods")
+        return tuple(held) if isinstance(held, Mapping) else ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class DataView:
 
     name: str
     fingerprint: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     input_shape: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
     attribute_names: tuple[str, ...] = ()
@@ -59,13 +66,13 @@ class DataView:
 
 @dataclass(frozen=True)
 class ModelView:
-    """A trained model that others shall be able to load.
+    """A trained model to be registered in the tracking server.
 
     Attributes:
         label: The method's name in the study file.
         trial: Key of the run that trained it, which has been recorded before.
-        load: Gives the model in evaluation mode on the CPU, logits `[B, K]` of inputs `[B, ...]`, and two or more
-            example inputs, float32 `[E, ...]`. Called only if the model is not there yet.
+        load: Returns the model in evaluation mode on the CPU, logits `[B, K]` of inputs `[B, ...]`, and two or more
+            example inputs, float32 `[E, ...]`. Called only if the model is not registered yet.
         class_names: Names of the K classes.
     """
 
@@ -77,20 +84,20 @@ class ModelView:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run as it stands on storage now.
+    """The current state of one run on storage.
 
     Attributes:
         key: Unique in its study and stable over restarts.
         label: The method's name in the study file; `method` is the registry entry.
         number: Order in which the study started its runs.
-        parameters: Flat settings; a value longer than 500 characters is cut.
+        parameters: Flat settings; values longer than 500 characters are truncated.
         rows: History so far, by rising `step`; each row holds `step`, `epoch`, `time` (seconds since the
             epoch) and float metrics.
         result: Set once the run has ended.
         artifacts: Files to attach once, when the run has ended.
         started_at: Seconds since the epoch; None takes the result's or the first row's time.
         data: Logged as the input of a run that has ended, and of the study's run; None is left out.
-        title: What tells a final or component run from its label's others; empty takes its seed.
+        title: Distinguishes a final or component run from others of its label; if empty, the seed does.
     """
 
     key: str
@@ -99,7 +106,7 @@ class RunView:
     phase: Phase
     number: int
     seed: int
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
     rows: Sequence[Mapping[str, float]] = ()
     result: RunResult | None = None
     artifacts: Sequence[Path] = ()
@@ -109,15 +116,15 @@ class RunView:
 
 
 class Tracker(Protocol):
-    """Keeps a browsable copy of what stands on storage; the copy may lag behind but never holds anything twice.
+    """Records a study in a tracking server; what is recorded may lag behind storage, but is never duplicated.
 
     One process, the study's driver, calls it. Every method may be called again with the same or newer views
     after a crash. Any of them raises `TrackingError` when the server or database cannot be used; the study can
-    go on without it, because the next `record` brings the copy up to date.
+    go on without it, because the next `record` catches up.
     """
 
     def check(self) -> None:
-        """Find out within seconds whether the server or database can be used, and create a local one.
+        """Check within seconds whether the server or database can be used; create a local database.
 
         Raises:
             TrackingError: It cannot be used; the message names the place and the next step.
@@ -136,7 +143,7 @@ class Tracker(Protocol):
         self,
         results: StudyResults,
         artifacts: Sequence[Path] = (),
-        figures: Mapping[str, Any] | None = None,
+        figures: Mapping[str, go.Figure] | None = None,
         answer: Sequence[str] = (),
         models: Sequence[ModelView] = (),
     ) -> None:

@@ -1,4 +1,4 @@
-"""Talking to MLflow quietly, with short retries, and with its many errors as one `TrackingError`."""
+"""Connections to MLflow: its process-wide settings, a quick check, and its errors as `TrackingError`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ipgl.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# MLflow knows these switches only as environment variables; whatever the user has set stays. Its own seven
-# retries with doubling pauses would hold up the study's driver for minutes when a server goes away.
+# MLflow reads these settings from environment variables only. Its own limits, 120 seconds and seven retries with
+# doubling pauses, would hold up a study for minutes when a server is down.
 SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -29,9 +29,28 @@ CHECK_TIMEOUT_SECONDS = 5
 _LONGEST_CAUSE = 600
 
 
+def set_environment() -> None:
+    """Set MLflow's environment variables for this process; those that the user has set stay.
+
+    Call it in the main thread before other threads use MLflow: a process's environment is shared by its threads, and
+    changing it while another thread reads it is a race.
+    """
+    for name, value in SWITCHES.items():
+        os.environ.setdefault(name, value)
+
+
+def forbid_retries() -> None:
+    """Keep MLflow from repeating requests in this process, whatever the user has set; see `set_environment`.
+
+    A request to create a run that is repeated after a lost answer creates a second run. Without retries it fails,
+    and the next call finds the run that was created.
+    """
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+
+
 def connect(store: Store) -> MlflowClient:
-    """A client of `store`, with MLflow's telemetry and chatter off; creates a SQLite file that is missing."""
-    _quieten()
+    """A client of `store`, with MLflow's log messages off; creates a SQLite file that is missing."""
+    _silence_loggers()
     from mlflow import MlflowClient
 
     if store.database and not store.database.exists():
@@ -42,7 +61,7 @@ def connect(store: Store) -> MlflowClient:
 def probe(store: Store) -> None:
     """Raise MLflow's or the database driver's own error, within seconds, if `store` cannot be used."""
     if not store.is_server and store.database is None:
-        # MLflow retries a database for almost two minutes; one attempt of our own comes first.
+        # MLflow retries a database for almost two minutes; this single attempt comes first.
         import sqlalchemy
 
         seconds = "timeout" if store.uri.startswith("mssql") else "connect_timeout"
@@ -52,32 +71,16 @@ def probe(store: Store) -> None:
         engine.dispose()
     if store.database and store.database.exists() and not os.access(store.database, os.W_OK):
         raise PermissionError(f"{store.database} cannot be written")
-    with http_limits(retries=0, timeout_seconds=CHECK_TIMEOUT_SECONDS):
+    if store.is_server:
+        _probe_server(store)
+    else:
         connect(store).search_experiments(max_results=1)
-
-
-@contextmanager
-def http_limits(retries: int, timeout_seconds: int | None = None) -> Iterator[None]:
-    """Other limits for the requests within; MLflow reads them from the environment at every request."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries)}
-    if timeout_seconds is not None:
-        limits["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(timeout_seconds)
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
 def tracking_errors(store: Store, action: str) -> Iterator[None]:
     """Turn what MLflow raises within into a `TrackingError`: place, what failed, cause, next step."""
-    _quieten()
+    _silence_loggers()
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 
@@ -87,14 +90,29 @@ def tracking_errors(store: Store, action: str) -> Iterator[None]:
         cause = " ".join(store.redact(str(error)).split()) or type(error).__name__
         if len(cause) > _LONGEST_CAUSE:
             cause = cause[: _LONGEST_CAUSE - 1] + "…"
-        message = f"MLflow at {store.shown}: cannot {action}: {cause.rstrip('.')}. {_next_step(store)}"
+        message = f"MLflow at {store.display_uri}: cannot {action}: {cause.rstrip('.')}. {_next_step(store)}"
         # A chained cause would carry the address with its credentials into tracebacks.
         raise TrackingError(message) from None
 
 
-def _quieten() -> None:
-    for name, value in SWITCHES.items():
-        os.environ.setdefault(name, value)
+def _probe_server(store: Store) -> None:
+    # `MlflowClient` takes its limits from the environment alone; the function below it takes them as arguments.
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    endpoint = "/api/2.0/mlflow/experiments/search"
+    answer = http_request(
+        get_default_host_creds(store.uri),
+        endpoint,
+        "GET",
+        max_retries=0,
+        timeout=CHECK_TIMEOUT_SECONDS,
+        params={"max_results": 1},
+    )
+    verify_rest_response(answer, endpoint)
+
+
+def _silence_loggers() -> None:
     import mlflow  # noqa: F401  (it sets its loggers' levels when it is first imported)
 
     for name, level in (
@@ -118,7 +136,7 @@ def _next_step(store: Store) -> str:
 
 
 def _create_database(database: Path, artifact_root: Path | None) -> None:
-    # Built beside its place and linked in when complete: a kill leaves no half-made schema, and of two
+    # Built in a temporary folder and linked when complete: a kill leaves no partial schema, and of two
     # drivers that start at once the second uses the first one's file.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

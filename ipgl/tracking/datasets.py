@@ -1,9 +1,9 @@
-"""A data set as MLflow's run pages show it: name, fingerprint, where it comes from, shapes and group sizes."""
+"""Data sets as inputs of MLflow runs: name, fingerprint, source, shapes and group sizes."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipgl.core.flatten import flatten
 from ipgl.evaluation.run_result import RunResult
@@ -14,24 +14,24 @@ from ipgl.tracking.mlflow_values import parameter_texts
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-# A longer one is refused.
+# MLflow refuses longer values.
 _LONGEST_DIGEST = 36
 _LONGEST_SOURCE = 60_000
 
 
 def dataset_input(data: DataView, result: RunResult) -> DatasetInput:
-    """The data set as an input of a run.
+    """Convert the data set to an input of an MLflow run.
 
     Args:
-        data: What the data set is.
-        result: A completed run on it, which knows the sizes of its groups.
+        data: The data set.
+        result: A completed run on the data set; provides the group sizes.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     dataset = Dataset(
         name=data.name,
         digest=data.fingerprint[:_LONGEST_DIGEST],
-        # MLflow's kind for data that a program makes; the program is this package, called with these settings.
+        # The source type of data that code generates, here this package with these settings.
         source_type="code",
         source=_source(data),
         schema=json.dumps(_schema(data)),
@@ -46,11 +46,11 @@ def _source(data: DataView) -> str:
     return source if len(source) <= _LONGEST_SOURCE else json.dumps({"tags": {}})
 
 
-def _schema(data: DataView) -> dict[str, Any]:
-    def tensor(kind: str, *shape: int) -> dict[str, Any]:
+def _schema(data: DataView) -> dict[str, object]:
+    def tensor(kind: str, *shape: int) -> dict[str, object]:
         return {"type": "tensor", "tensor-spec": {"dtype": kind, "shape": [-1, *shape]}}
 
-    # MLflow reads each side as JSON within JSON.
+    # MLflow expects features and targets as JSON strings within JSON.
     return {
         "mlflow_tensorspec": {
             "features": json.dumps([tensor("float32", *data.input_shape)]),
@@ -59,7 +59,7 @@ def _schema(data: DataView) -> dict[str, Any]:
     }
 
 
-def _profile(data: DataView, result: RunResult) -> dict[str, Any]:
+def _profile(data: DataView, result: RunResult) -> dict[str, object]:
     def named(counts: list[int]) -> dict[str, int]:
         return {
             f"{name_of(group.label, data.class_names)} / {name_of(group.attribute, data.attribute_names)}": count

@@ -1,4 +1,4 @@
-"""A study's results back from MLflow, for notebooks and scripts far from the storage folder."""
+"""Read a finished study's results back from MLflow, for notebooks and scripts without the storage folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ipgl.core.errors import TrackingError
 from ipgl.evaluation import RunResult, StudyResults, StudySummary, Tested, read_predictions
-from ipgl.tracking.client import connect, probe, tracking_errors
+from ipgl.tracking.client import connect, probe, set_environment, tracking_errors
 from ipgl.tracking.store import Store, locate
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PAGE = 1000
 
 @dataclass(frozen=True)
 class FetchedStudy:
-    """One finished study as MLflow holds it.
+    """A finished study, read from MLflow.
 
     Attributes:
         results: The summary with every run; histories are left in MLflow.
@@ -94,6 +94,7 @@ def fetch_study(study: str, uri: str | None = None, storage: str | Path = "runs"
             it holds), or one of its files is damaged.
     """
     store = locate(Path(storage).expanduser(), uri)
+    set_environment()
     with tracking_errors(store, f"fetch study {study!r}"):
         if store.database and not store.database.exists():
             raise TrackingError(
@@ -112,7 +113,7 @@ def fetch_study(study: str, uri: str | None = None, storage: str | Path = "runs"
             known = (
                 f"finished studies there: {', '.join(names)}" if names else "there is no finished study yet"
             )
-            raise TrackingError(f"MLflow at {store.shown} holds no finished study {study!r}; {known}")
+            raise TrackingError(f"MLflow at {store.display_uri} holds no finished study {study!r}; {known}")
         parent = max(own, key=lambda run: run.info.start_time)
         execution = parent.data.tags["ipgl.execution"]
         children = _search(
@@ -130,7 +131,7 @@ def _fetch(client: MlflowClient, store: Store, parent: Run, children: Sequence[R
     with tempfile.TemporaryDirectory() as scratch:
 
         def download(run: Run, name: str) -> Path:
-            # Of what a server says nothing becomes the name of a folder here.
+            # Names that a server sends are never used as names of local folders.
             folder = tempfile.mkdtemp(dir=scratch)
             return Path(client.download_artifacts(run.info.run_id, name, folder))
 
@@ -154,7 +155,7 @@ def _fetch(client: MlflowClient, store: Store, parent: Run, children: Sequence[R
         except (ValidationError, json.JSONDecodeError, ValueError, KeyError) as error:
             cause = " ".join(str(error).split())[:300]
             raise TrackingError(
-                f"MLflow at {store.shown}: a file of study {parent.data.tags['ipgl.study']!r} is damaged or of "
+                f"MLflow at {store.display_uri}: a file of study {parent.data.tags['ipgl.study']!r} is damaged or of "
                 f"another version ({cause}); `ipgl track sync` writes it again from the study's files"
             ) from None
     runs.sort(key=lambda run: run.number)

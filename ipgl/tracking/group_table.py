@@ -1,4 +1,4 @@
-"""A run's accuracy in each group as a table that MLflow's artifact pages draw."""
+"""Per-group accuracies of a run as CSV, which MLflow's artifact pages draw as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MLflow is given, as plain data: names that it accepts, short parameters, metrics with steps and times."""
+"""Conversion to MLflow's values: legal names, parameters of limited length, metrics with step and time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ipgl.core.flatten import flatten
-from ipgl.evaluation.curve_types import curve_kind
+from ipgl.evaluation.curve_types import curve_type
 from ipgl.evaluation.run_result import CurvePoint, RunResult
 from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudySummary
 from ipgl.tracking.base import RunView, StudyView
@@ -18,7 +18,7 @@ METRICS_PER_CALL = 1000
 PARAMETERS_PER_CALL = 100
 LONGEST_PARAMETER = 500
 _LONGEST_NAME = 250
-# Test metrics of the tables that open first, the most telling first; all others are recorded too.
+# Test metrics of the tables that open first, the most informative first; all others are recorded too.
 HEADLINES = (
     "shifted_accuracy",
     "worst_group",
@@ -28,8 +28,7 @@ HEADLINES = (
     "area_worst_case_tv",
 )
 _WORST_CASE = "worst_case_tv"
-# Radius 0 is the centre's own mix and radius 1 the worst group, which have metrics of their own; half way between
-# them is what neither says.
+# Radius 0 is the centre's group mix and radius 1 the worst group, which have metrics of their own.
 _WORST_CASE_RADIUS = 0.5
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 # A row's place and time, not measurements; `epoch` stays, because every row has it and the tracker asks the
@@ -47,7 +46,7 @@ class Point(NamedTuple):
     step: int
 
 
-def cut(text: str, longest: int) -> str:
+def truncated(text: str, longest: int) -> str:
     """At most `longest` characters, the last one `…` if anything is missing."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -62,17 +61,17 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def parameter_texts(parameters: Mapping[str, Any]) -> dict[str, str]:
+def parameter_texts(parameters: Mapping[str, object]) -> dict[str, str]:
     """Parameters as short text by accepted names; text stays as it is, anything else is written as JSON."""
     return {
-        safe_name(key): cut(
+        safe_name(key): truncated(
             value if isinstance(value, str) else json.dumps(value, default=str), LONGEST_PARAMETER
         )
         for key, value in parameters.items()
     }
 
 
-def study_parameters(study: StudyView) -> dict[str, Any]:
+def study_parameters(study: StudyView) -> dict[str, object]:
     """The study file without what is shown elsewhere or may hold an address."""
     elsewhere = ("name", "question", "tracking", "storage")
     return flatten({key: value for key, value in study.config.items() if key not in elsewhere})
@@ -89,21 +88,21 @@ def finite(value: float) -> float:
     return float(value) if math.isfinite(value) else math.nan
 
 
-def bunches(rows: Iterable[Sequence[Point]]) -> Iterator[list[Point]]:
+def point_batches(rows: Iterable[Sequence[Point]]) -> Iterator[list[Point]]:
     """Join rows into calls of at most 1000 points; a row is never divided, so each is logged whole or not at all."""
-    bunch: list[Point] = []
+    batch: list[Point] = []
     for row in rows:
-        if bunch and len(bunch) + len(row) > METRICS_PER_CALL:
-            yield bunch
-            bunch = []
-        bunch.extend(row)
-    if bunch:
-        yield bunch
+        if batch and len(batch) + len(row) > METRICS_PER_CALL:
+            yield batch
+            batch = []
+        batch.extend(row)
+    if batch:
+        yield batch
 
 
 def curve_points(name: str, curve: Sequence[CurvePoint], ended: float) -> list[Point]:
     """A robustness curve as one metric whose step is 100 times the severity: a share's axis runs from 0 to 100."""
-    time, metric = milliseconds(ended), safe_name(curve_kind(name).metric)
+    time, metric = milliseconds(ended), safe_name(curve_type(name).metric)
     return [
         Point(metric, point.accuracy, time, round(100 * point.severity))
         for point in curve

@@ -1,4 +1,4 @@
-"""Trained models in MLflow: in a form that loads without this package, as versions of one registered model.
+"""Trained models as versions of one registered MLflow model, loadable without this package.
 
 The form is `torch.export` (`pt2`): a graph and its weights, no pickled class, any batch size. `pyfunc` then predicts
 probabilities from a numpy array:
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipgl.tracking.base import ModelView
-from ipgl.tracking.client import http_limits
 from ipgl.tracking.mlflow_values import Point
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def register(
             _log_metrics(client, run_id, model.model_id, metrics)
             found = _create_version(client, name, model, run_id, tags, description, question)
         client.set_registered_model_alias(name, alias, found.version)
-        # Where the model's own page looks for its versions; only MLflow's fluent calls set it themselves.
+        # The model's page reads its versions from this tag, which only MLflow's fluent API sets itself.
         versions = json.dumps([{"name": name, "version": int(found.version)}])
         for model in client.search_logged_models([experiment_id], _identity(tags)):
             client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": versions})
@@ -124,16 +123,15 @@ def _logged_model(
     if found and found[0].status == "READY":
         return found[0]
     with tempfile.TemporaryDirectory() as folder:
-        # The order matters: nothing is created on the server for a model that cannot be exported.
+        # Export first: nothing is created on the server for a model that cannot be exported.
         path = Path(folder) / "model"
         _export(view, path)
         if found:
             model = found[0]
         else:
-            with http_limits(retries=0):
-                model = client.create_logged_model(
-                    experiment_id, view.label, run_id, dict(tags), dict(parameters), "classifier"
-                )
+            model = client.create_logged_model(
+                experiment_id, view.label, run_id, dict(tags), dict(parameters), "classifier"
+            )
         _name_in_description(path, model.model_id, run_id)
         client.log_model_artifacts(model.model_id, str(path))
     outputs = client.get_run(run_id).outputs
@@ -170,16 +168,15 @@ def _create_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    with http_limits(retries=0):
-        return client.create_model_version(
-            name,
-            # Not `models:/<id>`, which the client would look up at the process's default address.
-            model.artifact_location,
-            run_id,
-            tags=dict(tags),
-            description=description,
-            model_id=model.model_id,
-        )
+    return client.create_model_version(
+        name,
+        # Not `models:/<id>`, which the client would look up at the process's default address.
+        model.artifact_location,
+        run_id,
+        tags=dict(tags),
+        description=description,
+        model_id=model.model_id,
+    )
 
 
 def _export(view: ModelView, path: Path) -> None:
@@ -201,19 +198,19 @@ def _export(view: ModelView, path: Path) -> None:
             signature=ModelSignature(batch_of(*example.shape[1:]), batch_of(len(view.class_names))),
             input_example=example,
             serialization_format="pt2",
-            # Left to itself MLflow finds them out by loading the model in a process of its own, for half a minute.
+            # By default MLflow infers them by loading the model in another process, which takes half a minute.
             pip_requirements=[
                 f"{package}=={version(package).partition('+')[0]}" for package in ("mlflow", "torch", "numpy")
             ],
             metadata={"class_names": list(view.class_names)},
         )
-    except Exception as error:  # torch.export raises a dozen kinds; none of them is worth a study's end
+    except Exception as error:  # torch.export raises many types; none may end the study
         first = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(f"it cannot be exported: {type(error).__name__}: {first}") from error
 
 
 def _name_in_description(path: Path, model_id: str, run_id: str) -> None:
-    """Say in the model's own description which logged model it is, and that its weights lie on the CPU."""
+    """Write the logged model's id, and that its weights are on the CPU, to the `MLmodel` file."""
     from mlflow.models import Model
 
     description: Any = Model.load(str(path))

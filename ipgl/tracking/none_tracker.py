@@ -1,13 +1,16 @@
-"""The tracker of `tracking: {name: none}`: results stay on storage alone."""
+"""The tracker of `tracking: {name: none}`, which records nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ipgl.evaluation.study_summary import StudyResults
 from ipgl.tracking.base import ModelView, RunView, StudyView
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 class NoneTracker:
@@ -29,7 +32,7 @@ class NoneTracker:
         self,
         results: StudyResults,
         artifacts: Sequence[Path] = (),
-        figures: Mapping[str, Any] | None = None,
+        figures: Mapping[str, go.Figure] | None = None,
         answer: Sequence[str] = (),
         models: Sequence[ModelView] = (),
     ) -> None:

@@ -1,4 +1,4 @@
-"""Where MLflow keeps its runs: a server, a database, or by default one SQLite file beside the studies."""
+"""MLflow's backend: a server, a database, or by default one SQLite file in the storage folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Store:
     """A place that MLflow can read and write.
 
     Attributes:
-        uri: As MLflow takes it, credentials included: show `shown` instead.
+        uri: Address for MLflow, with credentials; use `display_uri` in output.
         artifact_root: Folder of the artifacts, absolute; None where the server decides.
-        database: The SQLite file; None where it is no SQLite.
+        database: The SQLite file; None for servers and other databases.
     """
 
     uri: str = field(repr=False)
@@ -29,11 +29,11 @@ class Store:
 
     @property
     def is_server(self) -> bool:
-        """Whether an MLflow server stands between us and the database."""
+        """Whether the address is that of an MLflow server rather than a database."""
         return urlsplit(self.uri).scheme in _SERVERS
 
     @property
-    def shown(self) -> str:
+    def display_uri(self) -> str:
         """The address without credentials, fit for screens, files and error messages."""
         return self.redact(self.uri)
 
@@ -46,7 +46,7 @@ class Store:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
     def redact(self, text: str) -> str:
-        """Text without the credentials of any URL, and without this store's own wherever they stand."""
+        """Text without the credentials of any URL, and without this store's own anywhere in it."""
         return without_credentials(self.remove_own_credentials(text))
 
     def remove_own_credentials(self, text: str) -> str:
@@ -62,7 +62,7 @@ class Store:
         secrets = set()
         for match in USERINFO.finditer(self.uri):
             user, colon, password = match.group(0)[:-1].partition(":")
-            # A short password, or a name alone, would blot out ordinary words; within a URL both are hidden anyway.
+            # A short password, or a name alone, may equal an ordinary word; within a URL both are redacted anyway.
             if colon:
                 secrets |= {f"{user}:{password}", *([password] if len(password) >= 4 else [])}
             elif self.is_server and len(user) >= 8:
@@ -73,7 +73,7 @@ class Store:
 
 
 def locate(storage: Path, uri: str | None) -> Store:
-    """The store that a study file means.
+    """Resolve `tracking.uri` of a study file.
 
     Args:
         storage: Folder of all studies.

@@ -1,11 +1,10 @@
-"""The study's answer as Markdown, shown on top of its run in MLflow."""
+"""The description (Markdown) of a study's parent run in MLflow: question, answer, table, winners."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ipgl.evaluation.guessing import guessing_words
 from ipgl.evaluation.run_result import Failure
@@ -14,7 +13,7 @@ from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
 from ipgl.tracking.mlflow_values import estimates, headlines
 
-# More columns than this no longer fit beside each other; areas are in the table of runs.
+# More columns do not fit beside each other; areas are in the table of runs.
 _MOST_COLUMNS = 4
 # MLflow draws table cells without any padding.
 _SPACE = "&emsp;"
@@ -22,7 +21,7 @@ _BLANK = "&nbsp;"
 
 
 def opening_note(study: StudyView) -> str:
-    """The question alone, while there is no answer yet."""
+    """Description while the study runs: the question alone."""
     return f"{study.question or study.study}\n\n*Running; the results come when the study ends.*"
 
 
@@ -128,7 +127,7 @@ def _percent(estimate: Estimate | None) -> str:
     )
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, default=str).strip('"')
 
 

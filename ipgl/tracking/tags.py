@@ -1,4 +1,4 @@
-"""Names, start times and tags of MLflow runs; tags are what its searches and its table's columns work on."""
+"""Names, start times and tags of MLflow runs. Tags are what runs are searched by and what table columns show."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ipgl.evaluation.run_result import RunResult
 from ipgl.tracking.base import ModelView, RunView, StudyView
 from ipgl.tracking.study_description import failure_line, failure_note, opening_note
 
-# Older servers refuse longer ones.
+# Older servers refuse longer tags.
 LONGEST_TAG = 5000
-# What only the study's driver knows; a trial's own process adds the rest when it ends.
+# Known to the study's driver only; the trial's process adds the other environment tags when it ends.
 _OF_THE_STUDY = ("git_revision", "ray_cluster")
 
 
 def study_tags(study: StudyView) -> dict[str, str]:
-    """Tags of the study's run, but for those that it is found by."""
+    """Tags of the study's run, except for those that it is searched by."""
     return environment_tags(study.environment) | {
         "ipgl.study": study.study,
         "ipgl.status": "running",
@@ -29,7 +29,7 @@ def study_tags(study: StudyView) -> dict[str, str]:
 
 
 def run_tags(study: StudyView, run: RunView, parent: str, colour: str) -> dict[str, str]:
-    """Tags of a trial's run when it begins, but for those that it is found by."""
+    """Tags of a trial's run when it begins, except for those that it is searched by."""
     return {
         "ipgl.study": study.study,
         "ipgl.kind": run.phase,
@@ -62,7 +62,7 @@ def end_tags(result: RunResult) -> dict[str, str]:
 
 
 def model_tags(study: StudyView, model: ModelView) -> dict[str, str]:
-    """Tags of a registered model's version: where it comes from, and what it is found by."""
+    """Tags of a registered model's version: its origin, and what it is searched by."""
     return {
         "ipgl.study": study.study,
         "ipgl.execution": study.execution,
@@ -83,7 +83,7 @@ def environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_name(run: RunView) -> str:
-    """What people read in the table: `ipg trial 007`, `ipg seed 3` or `ipg seed 3, other pairs`."""
+    """Display name in the run table: `ipg trial 007`, `ipg seed 3` or `ipg seed 3, other pairs`."""
     if run.phase == "search":
         return f"{run.label} trial {run.number:03d}"
     return f"{run.label} {run.title or f'seed {run.seed}'}"

@@ -1,4 +1,4 @@
-"""`ipgl ui`: MLflow's pages for the local database, on this machine only unless told otherwise."""
+"""The command `ipgl ui`: serve MLflow's pages for the local database, by default to this machine only."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def ui_command(
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(store.artifact_root),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
-        "PYTHONWARNINGS": "ignore",  # deprecations inside MLflow's server are not the reader's business
+        "PYTHONWARNINGS": "ignore",  # MLflow's own deprecation warnings
     }
     return [*server, *quiet], environment
 
@@ -73,7 +73,7 @@ def run_ui(
         uri: The study file's `tracking.uri`.
         host: Interface to listen on; anything but loopback shows the results to the network.
         port: TCP port.
-        announce: Told the address once the pages answer.
+        announce: Called with the address once the server responds.
 
     Returns:
         The server's exit status; 0 if it was stopped from here.
@@ -86,7 +86,7 @@ def run_ui(
         print(f"warning: {warning}", file=sys.stderr)
     _require_free(host, port)
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    # A session of its own: Ctrl-C in the terminal reaches us alone, and one signal ends all of the server.
+    # Its own session: Ctrl-C in the terminal reaches this process alone, and one signal ends all server processes.
     server = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
         if _wait_until_ready(server, host, port):
@@ -101,7 +101,7 @@ def run_ui(
 
 
 def exposure(host: str) -> str:
-    """What listening on `host` means for others' access; empty for loopback."""
+    """A warning about who can reach a server that listens on `host`; empty for loopback."""
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,18 +1,17 @@
-"""MLflow's pages as one study needs them: addresses, and what the pages show when they open.
+"""Links to MLflow's pages, and shared views: the columns, filters and charts that the pages open with.
 
-Left to itself the run table starts with no metric in it and with every run folded away below its study, and the
-charts draw ten runs at most. An address cannot say otherwise, but it can name a *shared view* that is kept in a
-tag of the experiment. Sorting by a metric is what unfolds the runs.
+By default MLflow's run table shows no metric and collapses all runs below their study, and its charts draw ten runs
+at most. An address cannot change that, but it can name a *shared view*, which is stored in a tag of the experiment.
+Sorting by a metric expands the runs.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 from urllib.parse import quote
 
-from ipgl.evaluation.curve_types import MIXTURES, CurveKind, curve_kind
+from ipgl.evaluation.curve_types import MIXTURES, CurveType, curve_type
 from ipgl.evaluation.study_summary import MethodSummary, StudySummary
 from ipgl.tracking.base import StudyView
 from ipgl.tracking.mlflow_values import headlines, outcome_name, safe_name
@@ -79,17 +78,17 @@ def shared_views(study: StudyView, parent: str, summary: StudySummary | None = N
         "hideEmptyCharts": True,
         "isAccordionReordered": True,  # or MLflow sorts the sections by name
         "compareRunSections": [_section()],
-        "compareRunCharts": [_chart(curve_kind(name)) for name in _curves(methods)],
+        "compareRunCharts": [_chart(curve_type(name)) for name in _curves(methods)],
     }
     return {_tag(parent, "runs"): _text(runs), _tag(parent, "curves"): _text(curves)}
 
 
 def _curves(methods: Iterable[MethodSummary]) -> list[str]:
-    """Curves that the methods have; before the end those that every study may have."""
+    """Curves of the methods; before the study has ended, the usual ones."""
     return list(dict.fromkeys(name for method in methods for name in method.curves)) or list(_USUAL_CURVES)
 
 
-def _section() -> dict[str, Any]:
+def _section() -> dict[str, object]:
     return {
         "uuid": _SECTION,
         "name": "Robustness",
@@ -102,15 +101,15 @@ def _section() -> dict[str, Any]:
     }
 
 
-def _chart(kind: CurveKind) -> dict[str, Any]:
+def _chart(curve: CurveType) -> dict[str, object]:
     """A line chart with the curve of every run, by the fewest keys that MLflow draws one from.
 
     The whole view must stay below 5000 characters, which older servers take for a tag.
     """
-    metric = safe_name(kind.metric)
+    metric = safe_name(curve.metric)
     return {
         "type": "LINE",
-        "uuid": f"ipgl-{kind.name}",
+        "uuid": f"ipgl-{curve.name}",
         "metricSectionId": _SECTION,
         "deleted": False,
         "isGenerated": False,
@@ -146,5 +145,5 @@ def _tag(parent: str, view: str) -> str:
     return f"mlflow.sharedViewState.{_key(parent, view)}"
 
 
-def _text(view: dict[str, Any]) -> str:
+def _text(view: dict[str, object]) -> str:
     return json.dumps(view, separators=(",", ":"))

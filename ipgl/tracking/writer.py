@@ -1,4 +1,4 @@
-"""The few MLflow calls that the tracker needs, each safe to repeat, and each free of credentials."""
+"""MLflow calls of the tracker. Each may be repeated without effect, and none passes on credentials."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipgl.tracking.base import ModelView
-from ipgl.tracking.client import connect, http_limits
+from ipgl.tracking.client import connect
 from ipgl.tracking.mlflow_values import (
     PARAMETERS_PER_CALL,
     Point,
-    bunches,
-    cut,
     milliseconds,
     parameter_texts,
+    point_batches,
+    truncated,
 )
 from ipgl.tracking.models import register
 from ipgl.tracking.store import Store
 from ipgl.tracking.tags import LONGEST_TAG
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
@@ -32,7 +33,7 @@ _REWRITABLE = {".csv", ".html", ".json", ".jsonl", ".log", ".md", ".txt", ".yaml
 
 
 class Writer:
-    """Finds, creates and fills runs; MLflow's own errors come out as they are."""
+    """Finds, creates and fills runs; MLflow's errors are not translated."""
 
     def __init__(self, store: Store) -> None:
         """Remember the store; the first call connects."""
@@ -54,7 +55,7 @@ class Writer:
         if found is None:
             try:
                 return self._create_experiment(name)
-            except MlflowException as error:  # another study's driver was first
+            except MlflowException as error:  # another study's driver created it meanwhile
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 found = self.client.get_experiment_by_name(name)
@@ -68,10 +69,9 @@ class Writer:
     def _create_experiment(self, name: str) -> str:
         root = self.store.artifact_root
         location = (root / name.replace("/", "_")).as_posix() if root else None
-        # The kind makes MLflow open its pages for runs, not those for language models.
+        # With this tag MLflow opens its pages for runs instead of those for language models.
         tags = {"mlflow.experimentKind": "custom_model_development"}
-        with http_limits(retries=0):
-            return str(self.client.create_experiment(name, location, tags))
+        return str(self.client.create_experiment(name, location, tags))
 
     def set_views(self, experiment_id: str, views: Mapping[str, str]) -> None:
         """Store shared views in the experiment's tags."""
@@ -79,7 +79,7 @@ class Writer:
             self.client.set_experiment_tag(experiment_id, name, view)
 
     def exists(self, run_id: str, execution: str) -> bool:
-        """Whether this run is there, undeleted, and belongs to the execution."""
+        """Whether the run exists, is not deleted, and belongs to the execution."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -101,10 +101,7 @@ class Writer:
     def create(self, experiment_id: str, name: str, tags: Mapping[str, str], started_at: float | None) -> Run:
         """A new run; `started_at` in seconds since the epoch, None is now."""
         start = milliseconds(time.time() if started_at is None else started_at)
-        # A request that is repeated after a lost answer would make a second run; failing here instead lets
-        # the next call find the first one.
-        with http_limits(retries=0):
-            return self.client.create_run(experiment_id, start, self._clean(tags), name)
+        return self.client.create_run(experiment_id, start, self._redacted(tags), name)
 
     def reopen(self, run_id: str) -> None:
         """Show a run as running again."""
@@ -116,7 +113,7 @@ class Writer:
         self.set_tags(run_id, tags)
         self.client.set_terminated(run_id, state, milliseconds(ended) or None)
 
-    def log_missing_parameters(self, run: Run, parameters: Mapping[str, Any]) -> None:
+    def log_missing_parameters(self, run: Run, parameters: Mapping[str, object]) -> None:
         """Log what `run` (as found or created) lacks; MLflow never changes a parameter's first value."""
         from mlflow.entities import Param
 
@@ -132,8 +129,8 @@ class Writer:
         """Log metrics; a point that is there already is left alone."""
         from mlflow.entities import Metric
 
-        for bunch in bunches([point] for point in points):
-            metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in bunch]
+        for batch in point_batches([point] for point in points):
+            metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in batch]
             self.client.log_batch(run_id, metrics=metrics)
 
     def log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
@@ -164,7 +161,7 @@ class Writer:
             alias=alias,
             experiment_id=experiment_id,
             run_id=run_id,
-            tags=self._clean(tags),
+            tags=self._redacted(tags),
             description=f"{view.label} as the run {run.info.run_name} trained it. "
             f'Load it with `mlflow.pyfunc.load_model("models:/{name}@{alias}")`: '
             f"it predicts the probabilities of {', '.join(view.class_names)}.",
@@ -177,13 +174,15 @@ class Writer:
         """Set tags in one call; empty ones are left out."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(run_id, tags=[RunTag(name, text) for name, text in self._clean(tags).items()])
+        self.client.log_batch(
+            run_id, tags=[RunTag(name, text) for name, text in self._redacted(tags).items()]
+        )
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Attach text as the artifact `name`."""
         self.client.log_text(run_id, self.store.remove_own_credentials(text), name)
 
-    def log_figure(self, run_id: str, figure: Any, name: str) -> None:
+    def log_figure(self, run_id: str, figure: go.Figure, name: str) -> None:
         """Attach a Plotly figure as a page that needs no network (MLflow's default fetches plotly.js)."""
         self.client.log_figure(run_id, figure, f"figures/{name}.html", save_kwargs={"include_plotlyjs": True})
 
@@ -197,5 +196,5 @@ class Writer:
             else:
                 self.client.log_artifact(run_id, str(path))
 
-    def _clean(self, tags: Mapping[str, str]) -> dict[str, str]:
-        return {name: cut(self.store.redact(text), LONGEST_TAG) for name, text in tags.items() if text}
+    def _redacted(self, tags: Mapping[str, str]) -> dict[str, str]:
+        return {name: truncated(self.store.redact(text), LONGEST_TAG) for name, text in tags.items() if text}

@@ -1,1 +1,1 @@
-"""One trial from its configuration to its result, without Ray."""
+"""Trials: training and testing one model from a complete configuration, without Ray."""

@@ -1,4 +1,4 @@
-"""Models and methods from the components that a configuration names."""
+"""Construction of models and methods from a trial's configuration, and loading of trained models."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ipgl.data import Dataset, derive_seed
 from ipgl.methods import METHODS, MethodContext
 from ipgl.methods.base import Method
 from ipgl.models import MODELS, Classifier
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.trial.datasets import trial_dataset
 from ipgl.trial.user_code import FOLDER as IMPORTS
 from ipgl.trial.user_code import load_imports
 
 
 def build_model(component: Component, dataset: Dataset, seed: int) -> Classifier:
-    """Build the model with initial weights that depend on `seed` alone."""
+    """Build the model that a component names; its initial weights depend only on `seed`."""
     entry = lookup("model", MODELS, component.name)
     torch.manual_seed(derive_seed(seed, "weights"))
     return entry.build(
@@ -37,7 +37,7 @@ def load_model(folder: Path) -> Classifier:
     """The trained model of a completed trial, in evaluation mode on the CPU.
 
     Args:
-        folder: The trial's folder, as `TrialFolder.path`.
+        folder: The trial's folder (`TrialFolder.path`).
 
     Raises:
         StudyStateError: The trial has no result, or its files are damaged.
@@ -47,5 +47,5 @@ def load_model(folder: Path) -> Classifier:
     load_imports([path.name for path in sorted((study / IMPORTS).glob("*.py"))], study)
     config = TrialConfig.model_validate(trial.require_result().config)
     model = build_model(config.model, trial_dataset(config), config.seed)
-    model.load_state_dict(torch.load(trial.model, weights_only=True, map_location="cpu"))
+    model.load_state_dict(torch.load(trial.files.model, weights_only=True, map_location="cpu"))
     return model.eval()

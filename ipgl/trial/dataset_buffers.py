@@ -1,4 +1,4 @@
-"""A data set in pieces that several processes can map instead of each having its own."""
+"""Serialisation of data sets into buffers that several processes can map into their memory without copies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ipgl.data.pixel_file import PixelFile
 
 
 class _Pickler(pickle.Pickler):
-    """Puts the content of tensors beside the pickle; mapped files are shared as they are."""
+    """Pickles the content of tensors out of band, and refuses memory-mapped files."""
 
-    def reducer_override(self, value: Any) -> Any:
+    def reducer_override(self, value: object) -> Any:
         if isinstance(value, PixelFile):
             raise pickle.PicklingError(f"{value.path} is mapped")
         if isinstance(value, torch.Tensor) and value.device.type == "cpu":
@@ -27,11 +27,13 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def frozen(dataset: Dataset) -> list[NDArray[np.uint8]] | None:
-    """The data set as bytes, its tensors' content apart from the rest and not copied.
+def to_buffers(dataset: Dataset) -> list[NDArray[np.uint8]] | None:
+    """Serialise a data set.
 
-    None if it cannot be pickled, as with a function of the user's that has no name, or if it maps a file, which all
-    processes of a machine share anyway.
+    Returns:
+        Byte arrays, uint8 `[bytes]`: first the pickle, then the content of each tensor, which is not copied. None if
+        the data set cannot be pickled (as with a lambda of the user's), or if it maps a file, which the processes of
+        a machine share already.
     """
     buffers: list[pickle.PickleBuffer] = []
     out = io.BytesIO()
@@ -42,14 +44,14 @@ def frozen(dataset: Dataset) -> list[NDArray[np.uint8]] | None:
     return [np.frombuffer(part, dtype=np.uint8) for part in (out.getbuffer(), *(b.raw() for b in buffers))]
 
 
-def thawed(parts: Sequence[NDArray[np.uint8]]) -> Dataset:
-    """The data set again, its tensors where `parts` are: if those cannot be written, nor can they."""
+def from_buffers(parts: Sequence[NDArray[np.uint8]]) -> Dataset:
+    """Restore a data set from `to_buffers`; its tensors use the memory of `parts`, and are read-only if that is."""
     whole, *buffers = parts
     dataset: Dataset = pickle.loads(whole.tobytes(), buffers=buffers)
     return dataset
 
 
-def _tensor(content: NDArray[Any]) -> torch.Tensor:
+def _tensor(content: NDArray[np.generic]) -> torch.Tensor:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it cannot be written is the point
+        warnings.simplefilter("ignore")  # torch warns of read-only memory
         return torch.from_numpy(content)

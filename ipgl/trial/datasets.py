@@ -1,4 +1,4 @@
-"""The data sets that the trials of a process read: built once, or taken from another process's memory."""
+"""Data sets of trials: built once per process, or shared from another process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build_dataset(component: Component) -> Dataset:
 
 
 def trial_dataset(config: TrialConfig) -> Dataset:
-    """The data that a trial trains on: of a frozen model its features, else the data set itself; remembered."""
+    """The data that a trial trains on: the data set, or its features if the model is frozen. Cached."""
     dataset = cached_dataset(config.dataset.model_dump_json())
     if not is_frozen(config.model):
         return dataset
@@ -35,10 +35,10 @@ def training_counts(dataset: Dataset) -> Tensor:
 
 
 def trial_alignment(settings: EvaluationSettings, dataset: Dataset) -> Alignment:
-    """The alignment that the study states, or that the training counts show.
+    """The alignment that the study file states, or else the one inferred from the training counts.
 
     Raises:
-        DataError: What the study states does not fit the data set.
+        DataError: The stated alignment does not fit the data set.
     """
     return resolve_alignment(
         settings.alignment, training_counts(dataset), dataset.class_names, dataset.attribute_names
@@ -49,7 +49,7 @@ _shared: dict[str, Dataset] = {}
 
 
 def cached_dataset(component: str) -> Dataset:
-    """`build_dataset` of a component as JSON, remembered: a process runs many trials on one data set."""
+    """`build_dataset` of a component given as JSON, cached: a process runs many trials on one data set."""
     return _shared[component] if component in _shared else _built_dataset(component)
 
 
@@ -60,7 +60,7 @@ def _built_dataset(component: str) -> Dataset:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a data set is, without its data; the fields are `Dataset`'s."""
+    """Properties of a data set without its data; the fields are those of `Dataset`."""
 
     fingerprint: str
     input_shape: tuple[int, ...]
@@ -70,28 +70,29 @@ class DatasetFacts:
 
 @lru_cache(maxsize=16)
 def dataset_facts(component: str) -> DatasetFacts:
-    """What the data set of a component as JSON is; remembered even where the data set itself is forgotten."""
+    """Properties of the data set of a component given as JSON; cached longer than the data set itself."""
     data = cached_dataset(component)
     return DatasetFacts(data.fingerprint, data.input_shape, data.class_names, data.attribute_names)
 
 
 def is_shared(component: str) -> bool:
-    """Whether `share_dataset` was given it."""
+    """Whether `share_dataset` has supplied the data set of a component given as JSON."""
     return component in _shared
 
 
 def share_dataset(component: str, dataset: Dataset) -> None:
-    """Let trials of this process use a data set that another process has built; its tensors may be read-only."""
+    """Supply a data set that another process has built to the trials of this one; its tensors may be read-only."""
     _shared[component] = dataset
 
 
 def forget_datasets() -> None:
-    """Free what `cached_dataset` remembers; it builds it again when it is asked."""
+    """Clear the cache of `cached_dataset`; shared data sets stay."""
     _built_dataset.cache_clear()
 
 
 @lru_cache(maxsize=2)
 def _cached_features(dataset: str, model: str) -> Dataset:
     data = Component.model_validate_json(dataset)
-    folder = cache_folder(data.settings.get("cache"))
+    cache = data.settings.get("cache")
+    folder = cache_folder(None if cache is None else str(cache))
     return with_frozen_features(cached_dataset(dataset), Component.model_validate_json(model), folder)

@@ -1,4 +1,4 @@
-"""The record of a trial, however it ends."""
+"""Results of trials that completed, stopped early or failed, and of the environment they ran in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipgl.evaluation import RunResult
 
 
 def base_result(config: TrialConfig, started_at: float) -> RunResult:
-    """What every record of a trial holds, however the trial ends; its status is `failed` until something better."""
+    """The fields that all results of a trial share; the status is `failed` until it is replaced."""
     data = config.model_dump(mode="json")
     return RunResult(
         study=config.study,
@@ -33,7 +33,7 @@ def base_result(config: TrialConfig, started_at: float) -> RunResult:
 
 
 def stopped_result(base: RunResult, history: list[dict[str, float]], reason: str = "") -> RunResult:
-    """The record of a trial that ended early: what its last evaluation saw, and no test metrics."""
+    """The result of a trial that was stopped early: metrics of its last evaluation, and no test metrics."""
     last = history[-1] if history else {}
     return base.model_copy(
         update={
@@ -57,7 +57,7 @@ def validation_metrics(row: dict[str, float]) -> dict[str, float]:
 
 
 def trial_environment() -> dict[str, str]:
-    """Versions and machine that a result came from."""
+    """Versions of packages and properties of the machine, by name, for the result's record."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
         "ipgl": __version__,

@@ -1,4 +1,4 @@
-"""One trial: a pure function from a configuration to a result. Ray, a notebook and a test call this same function."""
+"""Running a trial: a function of its configuration, which Ray workers, notebooks and tests all call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ipgl.evaluation import (
     prediction_metrics,
 )
 from ipgl.models import Classifier
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import (
     Collective,
     NonFiniteError,
@@ -48,29 +48,30 @@ from ipgl.trial.testing import TestedModel, held_out_pair_metrics, run_test
 def run_trial(
     config: TrialConfig, folder: TrialFolder, reporter: Reporter, trainer: Trainer | None = None
 ) -> RunResult:
-    """Train, test once, and leave the result in `folder`; a trial that has a result already just returns it.
+    """Train and test a model, and write the result to `folder`; if the folder has a result already, return that.
 
-    A run that fails for a reason of its own (not finite, wrong shapes, ...) is a result with status `failed`.
-    What lies outside it leaves the folder without a result: the end of the process, what the reporter raises, storage
-    that fails. Calling again then goes on from the last checkpoint. Of several workers one may fail alone while
-    the others wait for it, so that there only what all see alike (`NonFiniteError`) is a result.
+    Failures of the trial itself (loss that is not finite, wrong shapes, ...) give a result with status `failed`. Other
+    failures leave no result: the process is killed, the reporter raises, or storage fails. A further call then
+    continues from the last checkpoint. On several workers, only `NonFiniteError`, which all workers see, gives
+    a result: any other error may occur on one worker while the others wait for it.
 
     Args:
-        config: Everything that the result depends on.
-        folder: Where checkpoint, history, model, predictions and result are kept.
+        config: The complete configuration of the trial.
+        folder: The trial's folder.
         reporter: Receives a row after each evaluation.
-        trainer: What trains as `ipgl.training.train` does, together with other trials; None for that itself.
+        trainer: A replacement of `ipgl.training.train` with the same interface, which may train several trials
+            together; None for `ipgl.training.train` itself.
 
     Raises:
-        OSError: The storage, or a file of the data, fails.
-        Exception: What the reporter raised; on several workers, what this one failed of.
+        OSError: The storage, or a file of the data, cannot be read or written.
+        Exception: The reporter's own exceptions; on several workers, also errors of this worker.
     """
     existing = folder.read_result()
     if existing:
         return existing
     started = time.time()
-    # Known from here on: Ray Train leaves the process group, as a lone worker would never have joined it, under the
-    # survivors of a dead worker.
+    # Made before training: when a worker dies, Ray Train makes the others leave the process group, and each would
+    # then count as a single worker.
     collective = Collective()
     folder.write_start(config)
     recorder = _Recorder(config, folder, reporter, writes=collective.rank == 0)
@@ -88,37 +89,37 @@ def run_trial(
     except Exception as error:
         if collective.workers > 1 and not isinstance(error, NonFiniteError):
             raise
-        result = base.model_copy(
-            update={
-                "failure": Failure(
-                    kind=type(error).__name__,
-                    message=str(error),
-                    step=error.step if isinstance(error, NonFiniteError) else None,
-                    # What the user can mend needs no stack; anything else is a fault to be found.
-                    traceback="" if isinstance(error, IpglError | NonFiniteError) else traceback.format_exc(),
-                ),
-                "finished_at": time.time(),
-            }
-        )
+        result = base.model_copy(update={"failure": _failure(error), "finished_at": time.time()})
     if collective.rank == 0:
         folder.write_result(result)
-        folder.drop_checkpoints()
+        folder.checkpoints.remove()
     return result
 
 
+def _failure(error: Exception) -> Failure:
+    """The record of an exception that is being handled."""
+    return Failure(
+        kind=type(error).__name__,
+        message=str(error),
+        step=error.step if isinstance(error, NonFiniteError) else None,
+        # Errors that the user can correct need no traceback.
+        traceback="" if isinstance(error, IpglError | NonFiniteError) else traceback.format_exc(),
+    )
+
+
 class _StoppedEarlyError(Exception):
-    """The run will not recover; the message says why."""
+    """The trial is stopped because its metrics will not recover; the message gives the reason."""
 
 
 class _StoppedByReporterError(Exception):
-    """Carries what the reporter raised past the handler that records failures."""
+    """Wraps an exception of the reporter, so that it is not recorded as a failure of the trial."""
 
     def __init__(self, reason: BaseException) -> None:
         self.reason = reason
 
 
 class _Recorder:
-    """Keeps the history on storage, then passes each row on."""
+    """A reporter that writes the history to storage, passes rows on, and stops trials that will not recover."""
 
     def __init__(self, config: TrialConfig, folder: TrialFolder, reporter: Reporter, *, writes: bool) -> None:
         self._config, self._folder, self._reporter = config, folder, reporter
@@ -127,7 +128,7 @@ class _Recorder:
         self._writes = writes
 
     def resume(self, rows: list[dict[str, float]]) -> None:
-        """Take the rows of the checkpoint that the run goes on from."""
+        """Set the history to the rows of the checkpoint from which training continues."""
         self._keep(rows)
 
     def report(self, row: dict[str, float]) -> None:
@@ -141,12 +142,12 @@ class _Recorder:
     def _keep(self, rows: list[dict[str, float]]) -> None:
         self._rows = rows
         if self._writes:
-            self._folder.keep_checkpoints()
+            self._folder.checkpoints.publish()
             self._folder.write_history(rows)
 
     def _judge(self) -> None:
         if self._config.phase != "search":
-            return  # a winner's retraining is tested, however it turns out
+            return  # final runs are always tested
         training = self._config.training
         size, classes = self._judged
         failure_modes = [failure_mode(validation_metrics(row), size, classes) for row in self._rows]
@@ -155,19 +156,19 @@ class _Recorder:
             raise _StoppedEarlyError(reason)
 
     def judge_by(self, examples: int, num_classes: int) -> None:
-        """Say how large the validation split is and how many classes it has."""
+        """Set the size of the validation split and the number of classes, which the stopping rule uses."""
         self._judged = examples, num_classes
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The evaluation of a model on the validation split and the held-out pairs, for `ipgl.training.train`.
+    """Evaluation of a model on the validation split and the held-out pairs; a callback of `ipgl.training.train`.
 
     Attributes:
         dataset: The data.
         alignment: Which attribute value agrees with each class.
         batch_size: Inputs in one forward pass.
-        score: Of the selection rule, from the metrics.
+        score: The selection rule's score as a function of the metrics.
     """
 
     dataset: Dataset
@@ -176,7 +177,7 @@ class Validation:
     score: Callable[[dict[str, float]], float]
 
     def __call__(self, model: Classifier) -> dict[str, float]:
-        """Metrics by name, `validation/...`, the selection score, and the load of the machine."""
+        """Metrics by name (`validation/...`), the selection score (`score`), and the load of the machine."""
         dataset = self.dataset
         device = next(model.parameters()).device
         logits = predict_logits(model, dataset.validation.x, self.batch_size)
@@ -210,7 +211,7 @@ def _train_and_test(
     alignment = trial_alignment(evaluation, dataset)
     batch = settings.evaluation_batch_size
 
-    folder.fetch_checkpoints()
+    folder.checkpoints.fetch()
     outcome: TrainingOutcome = trainer(
         model,
         lambda context: build_method(config.method, context),
@@ -219,7 +220,7 @@ def _train_and_test(
         seed=config.seed,
         evaluate=Validation(dataset, alignment, batch, score),
         reporter=recorder,
-        checkpoint_path=folder.checkpoint,
+        checkpoint_path=folder.files.checkpoint,
         config_hash=base.config_hash,
         on_resume=recorder.resume,
     )
@@ -235,8 +236,8 @@ def _train_and_test(
     if writes:
         if config.phase != "search":
             folder.write_trace(outcome.trace)
-        folder.write_predictions(tested.predictions)
-        folder.write_model(saved_bytes(model.state_dict()))
+        folder.artifacts.write_predictions(tested.predictions)
+        folder.artifacts.write_model(saved_bytes(model.state_dict()))
     notes = (
         *dataset.notes,
         *mixture_remarks(alignment, tested.groups),
@@ -248,7 +249,7 @@ def _train_and_test(
 def completed_result(
     base: RunResult, outcome: TrainingOutcome, tested: TestedModel, dataset: Dataset, notes: tuple[str, ...]
 ) -> RunResult:
-    """The record of a trial that was trained to its end and tested."""
+    """The result of a trial that was trained to its end and tested."""
     last = outcome.history[-1]
     return base.model_copy(
         update={

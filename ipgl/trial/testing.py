@@ -1,4 +1,4 @@
-"""A trained model on the test split: predictions, groups, curves and metrics."""
+"""Evaluation of a trained model on the test split: predictions, groups, curves and metrics."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from ipgl.trial.datasets import training_counts
 
 @dataclass(frozen=True)
 class TestedModel:
-    """What the test split says of a model.
+    """Test results of a model.
 
     Attributes:
-        predictions: Of every test example, on corrupted inputs, and along held-out pairs.
-        groups: Counts of each group, by `label * num_attributes + attribute`.
+        predictions: Predictions for test examples, for corrupted inputs, and between the members of held-out pairs.
+        groups: Counts of each group, ordered by `label * num_attributes + attribute`.
         curves: Robustness curves by name.
         metrics: Accuracies, calibration and areas under the curves by name.
     """
@@ -59,16 +59,16 @@ def run_test(
     corruptions: bool,
     of_pairs: Mapping[str, float],
 ) -> TestedModel:
-    """Evaluate a model, which is in evaluation mode, on the test split.
+    """Evaluate a model on the test split.
 
     Args:
-        model: The model.
+        model: The model, in evaluation mode.
         dataset: The data.
-        settings: Which curves, at which points.
+        settings: The curves and their points.
         alignment: Which attribute value agrees with each class.
         batch_size: Inputs in one forward pass.
-        corruptions: Whether the data set's corruptions are evaluated, where the settings ask for them.
-        of_pairs: `flip_rate` and `rho` on the held-out pairs, which join the metrics.
+        corruptions: Evaluate the data set's corruptions, if the settings include that curve.
+        of_pairs: `flip_rate` and `rho` on the held-out pairs, to be added to the metrics.
     """
     predictions = _predict(model, dataset, settings, batch_size, corruptions)
     return measure(
@@ -89,15 +89,15 @@ def measure(
     training_counts: Tensor | None,
     of_pairs: Mapping[str, float],
 ) -> TestedModel:
-    """Groups, curves and metrics from predictions.
+    """Compute groups, curves and metrics from predictions.
 
     Args:
-        predictions: Of the test examples.
-        settings: Which curves, at which points.
+        predictions: Predictions for the test split.
+        settings: The curves and their points.
         alignment: Which attribute value agrees with each class.
         groups: Number of classes, and of attribute values.
         training_counts: Training examples per group, `[num_classes, num_attributes]`; None if unknown.
-        of_pairs: `flip_rate` and `rho` on the held-out pairs, which join the metrics.
+        of_pairs: `flip_rate` and `rho` on the held-out pairs, to be added to the metrics.
     """
     found = group_results(
         torch.from_numpy(predictions.prediction).long(),
@@ -130,7 +130,7 @@ def held_out_pair_metrics(model: nn.Module, dataset: Dataset, batch_size: int) -
 def _predict(
     model: nn.Module, dataset: Dataset, settings: EvaluationSettings, batch_size: int, corruptions: bool
 ) -> Predictions:
-    """Everything that is asked of the trained model: test split, corruptions, held-out pairs."""
+    """Predictions for the test split, for its corruptions and between the members of held-out pairs."""
     test = dataset.test
 
     def classes(x: Readable) -> NDArray[np.int32]:

@@ -1,10 +1,11 @@
-"""The user's own code: Python files and modules that register methods, models or data sets."""
+"""Import of the user's Python files and modules, which register methods, models or data sets."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import importlib.util
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ FOLDER = "imports"
 
 
 class ImportFailedError(IpglError):
-    """One entry of `imports` cannot be used; `position` is its place in the list."""
+    """An entry of `imports` cannot be imported; `position` is its index in the list."""
 
     def __init__(self, position: int, message: str) -> None:
         self.position = position
@@ -24,11 +25,11 @@ class ImportFailedError(IpglError):
 
 
 def load_imports(entries: Iterable[str], folder: Path) -> None:
-    """Run every entry once in this process; a file that has changed since is run again.
+    """Import every entry once per process; a file is imported again if it has changed.
 
     Args:
-        entries: `name.py` is a file, anything else a module on the import path.
-        folder: What files are relative to: the study file's folder, or the study's own, which keeps copies.
+        entries: Files, which end in `.py`, or names of modules on the import path.
+        folder: Folder to which files are relative: that of the study file, or the study's folder with its copies.
 
     Raises:
         ImportFailedError: A file or module is missing or fails.
@@ -51,7 +52,7 @@ def load_imports(entries: Iterable[str], folder: Path) -> None:
 
 
 def copy_imports(entries: Iterable[str], source: Path, study: Path) -> None:
-    """Keep the files beside the results, from where resumed studies and all nodes of a cluster read them."""
+    """Copy the files of `entries` into the study's folder, for resumed studies and other nodes of a cluster."""
     for entry in entries:
         if entry.endswith(".py"):
             target = study / FOLDER / Path(entry).name
@@ -66,9 +67,17 @@ def _found(entry: str, folder: Path) -> Path:
     raise FileNotFoundError(str(folder / entry))
 
 
+def module_name(module: str) -> str:
+    """A module's name; that of a file under `imports` is the file's, as if it had been imported by name."""
+    return _LOADED.sub(r"\1", module)
+
+
+_LOADED = re.compile(r"^_ipgl_(.+)_[0-9a-f]{12}$")
+
+
 def _load_file(path: Path) -> None:
     content = path.read_bytes()
-    # The content names the module, so that a copy of a file that is loaded already is not run twice.
+    # The name contains a hash of the content, so that copies of one file are imported once.
     name = f"_ipgl_{path.stem}_{hashlib.sha256(content).hexdigest()[:12]}"
     if name in sys.modules:
         return

@@ -72,7 +72,7 @@ def test_without_training_counts_no_alignment_is_made_up() -> None:
 
 def test_a_data_set_s_test_split() -> None:
     entry = DATASETS["colored_mnist"]
-    data = entry.build(entry.settings(source="digits"))
+    data = entry.build(entry.settings.model_validate({"source": "digits"}))
     trained = ipgl.train(
         data, {"name": "mlp", "width": 16}, training={"epochs": 2, "evaluations": 1}, progress=False
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,16 +15,18 @@ from ipgl.core.errors import IpglError
 from ipgl.data import DATASETS
 from ipgl.methods import METHODS
 from ipgl.methods.erm import Erm, ErmSettings
-from ipgl.models import MODELS
+from ipgl.models import MODELS, Classifier
+from ipgl.trial.user_code import load_imports
 
 
 @pytest.fixture(autouse=True)
 def _registries() -> Iterator[None]:
-    before = [(registry, dict(registry)) for registry in (DATASETS, METHODS, MODELS)]
+    registries: list[dict[str, Any]] = [DATASETS, METHODS, MODELS]
+    before = [(registry, dict(registry)) for registry in registries]
     yield
     for registry, entries in before:
-        registry.clear()  # type: ignore[attr-defined]
-        registry.update(entries)  # type: ignore[attr-defined]
+        registry.clear()
+        registry.update(entries)
 
 
 class OwnSettings(Settings):
@@ -46,7 +51,8 @@ def test_a_registered_method_trains() -> None:
 def test_a_cell_that_is_run_again_replaces_its_own_and_nothing_else() -> None:
     def define() -> None:
         @ipgl.register_model("own", OwnSettings)
-        def build(settings: OwnSettings, shape: tuple[int, ...], classes: int) -> object: ...
+        def build(settings: OwnSettings, shape: tuple[int, ...], classes: int) -> Classifier:
+            raise NotImplementedError
 
     define()
     define()
@@ -54,6 +60,30 @@ def test_a_cell_that_is_run_again_replaces_its_own_and_nothing_else() -> None:
         ipgl.register_model("mlp", OwnSettings)(MODELS["cnn"].build)
     with pytest.raises(IpglError, match="'erm' is registered already"):
         ipgl.register_method("erm", OwnSettings)(object)  # type: ignore[type-var]
+
+
+def test_a_file_under_imports_that_has_changed_replaces_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own_file.py"
+    text = """
+import ipgl
+from ipgl.methods.erm import Erm, ErmSettings
+
+@ipgl.register_method("own", ErmSettings, source="SOURCE")
+class Own(Erm):
+    pass
+"""
+    file.write_text(text.replace("SOURCE", "first"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("own_file")  # as a notebook might, beside the study that names the file
+    load_imports(["own_file.py"], tmp_path)
+    file.write_text(text.replace("SOURCE", "second"))
+    load_imports(["own_file.py"], tmp_path)
+    assert METHODS["own"].source == "second"
+    (tmp_path / "other_file.py").write_text(text)
+    with pytest.raises(IpglError, match=r"'own' is registered already, by own_file\.Own; choose another"):
+        load_imports(["other_file.py"], tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "My Method", "../x", "a" * 65])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ipgl.data import DATASETS
 from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.plan.study_plan import _complete
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import SilentReporter
 from ipgl.trial.run import run_trial
 
@@ -29,7 +30,7 @@ def test_it_is_a_final_run_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFix
     trained = ipgl.train(DATA, MODEL, METHOD, training=TRAINING, seed=5)
     assert capsys.readouterr().out.count("validation accuracy") == 3
 
-    def complete(registry: object, given: dict[str, object]) -> Component:
+    def complete(registry: object, given: Mapping[str, object]) -> Component:
         name = str(given["name"])
         settings = registry[name].settings  # type: ignore[index]
         return _complete(settings, name, {key: value for key, value in given.items() if key != "name"})
@@ -53,7 +54,7 @@ def test_it_is_a_final_run_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFix
     assert run.status == "completed", run.failure
     assert trained.metrics == run.metrics
     assert trained.score == run.score
-    weights = torch.load(folder.model, weights_only=True)
+    weights = torch.load(folder.files.model, weights_only=True)
     for name, value in trained.model.state_dict().items():
         assert torch.equal(value, weights[name])
     assert list(trained.history()["step"]) == [row["step"] for row in folder.read_history()]

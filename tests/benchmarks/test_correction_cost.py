@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ print(json.dumps({"seconds": sorted(seconds)[len(seconds) // 2], "bytes": peak()
 """
 
 
-def test_closed_form_rationale_against_matrices(keep):
+def test_closed_form_rationale_against_matrices(keep: Callable[[dict[str, float]], None]) -> None:
     """K = 1000, d = 2048, P = 256, forward and backward; processes of their own, so that each has a peak of its own."""
 
     def run(form: str, times: int) -> dict[str, float]:
@@ -109,19 +109,24 @@ CASES = {
 
 @pytest.mark.mnist
 @pytest.mark.parametrize("case", CASES)
-def test_ipg_step_against_erm_step(case, timed, keep, tmp_path):
+def test_ipg_step_against_erm_step(
+    case: str,
+    timed: Callable[..., dict[str, float]],
+    keep: Callable[[dict[str, float]], None],
+    tmp_path: Path,
+) -> None:
     """Ratios to ERM's step, beside what (B + 2 P) / B examples through the network allow."""
     model, settings, batch_size, pairs, rounds = CASES[case]
     dataset = birds(tmp_path) if model == "resnet18" else mnist()
     batch = dataset.train.batch(torch.arange(batch_size))
     pair_batch = dataset.pairs.batch(torch.arange(pairs))
 
-    def stepper(name: str, **given: Any):
+    def stepper(name: str, **given: object) -> Callable[[], object]:
         entry = MODELS[model]
         torch.manual_seed(0)
         network = entry.build(entry.settings(**settings), dataset.input_shape, dataset.num_classes)
         context = RunOptimisers(network, dataset, TrainingSettings(), 1000, Collective()).context
-        method = METHODS[name].build(METHODS[name].settings(**given), context)
+        method = METHODS[name].build(METHODS[name].settings.model_validate(given), context)
         return lambda: method.step(network, batch, pair_batch if METHODS[name].needs.pairs else None)
 
     always = {"adaptivity": "off", "discrepancy": "logit"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -18,17 +20,22 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_parts(case, timed, keep):
+def test_parts(
+    case: str, timed: Callable[..., dict[str, float]], keep: Callable[[dict[str, float]], None]
+) -> None:
     name, settings, shape, examples = CASES[case]
     entry = MODELS[name]
     model = entry.build(entry.settings(**settings), shape, 2).eval()
     x = torch.rand(examples, *shape)
 
-    @torch.inference_mode()
     def large() -> torch.Tensor:
-        return torch.cat([model(part) for part in x.split(2048)])
+        with torch.inference_mode():
+            return torch.cat([model(part) for part in x.split(2048)])
 
-    actions = {"2,048 at a time": large, "as evaluation does": lambda: predict_logits(model, x, 2048)}
+    actions: dict[str, Callable[[], torch.Tensor]] = {
+        "2,048 at a time": large,
+        "as evaluation does": lambda: predict_logits(model, x, 2048),
+    }
     torch.testing.assert_close(actions["as evaluation does"](), large())
     seconds = timed(actions, rounds=5, repeats=1)
     keep(

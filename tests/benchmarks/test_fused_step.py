@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 from ipgl.config import OptimiserSettings, TrainingSettings
 from ipgl.data import Dataset
@@ -28,7 +29,7 @@ class OwnStep:
     def __init__(self, optimiser: torch.optim.Optimizer) -> None:
         self._optimiser = optimiser
 
-    def __call__(self, gradients: Any) -> None:
+    def __call__(self, gradients: Sequence[Tensor | None]) -> None:
         for parameter, gradient in zip(self._optimiser.param_groups[0]["params"], gradients, strict=True):
             parameter.grad = gradient
         self._optimiser.step()
@@ -44,14 +45,18 @@ def dataset() -> Dataset:
 
 @pytest.mark.parametrize("method", ["erm", "ipg"])
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
-def test_a_whole_step(method: str, optimiser: str, dataset: Dataset, keep: Any) -> None:
+def test_a_whole_step(
+    method: str, optimiser: str, dataset: Dataset, keep: Callable[[dict[str, float]], None]
+) -> None:
     """A multi-layer perceptron 32 wide at batch 64, in CPU time; both end in the same bits."""
     entry, network = METHODS[method], MODELS["mlp"]
 
     def begin() -> TrainingRun:
         torch.manual_seed(0)
         return TrainingRun(
-            network.build(network.settings(width=32), dataset.input_shape, dataset.num_classes),
+            network.build(
+                network.settings.model_validate({"width": 32}), dataset.input_shape, dataset.num_classes
+            ),
             lambda context: entry.build(entry.settings(), context),
             dataset,
             TrainingSettings(

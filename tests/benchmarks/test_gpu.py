@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from narrowing import as_tensor
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, TensorDataset
@@ -62,9 +62,9 @@ def mnist() -> Dataset:
     return build_colored_mnist(ColoredMnistSettings(source="mnist"))
 
 
-def network(name: str, shape: tuple[int, ...], **settings: Any) -> Classifier:
+def network(name: str, shape: tuple[int, ...], **settings: object) -> Classifier:
     torch.manual_seed(0)
-    return MODELS[name].build(MODELS[name].settings(**settings), shape, 2).to(DEVICE)
+    return MODELS[name].build(MODELS[name].settings.model_validate(settings), shape, 2).to(DEVICE)
 
 
 def settings(batch_size: int) -> TrainingSettings:
@@ -79,9 +79,11 @@ def settings(batch_size: int) -> TrainingSettings:
 
 @pytest.mark.mnist
 @pytest.mark.parametrize(("name", "width"), [("mlp", 256), ("cnn", 16)])
-def test_against_a_plain_loop(name, width, mnist, keep):
+def test_against_a_plain_loop(
+    name: str, width: int, mnist: Dataset, keep: Callable[[dict[str, float]], None]
+) -> None:
     """One epoch at batch 64; the target is 5."""
-    tensors = TensorDataset(mnist.train.x, mnist.train.y)
+    tensors = TensorDataset(as_tensor(mnist.train.x), mnist.train.y)
     here = place(mnist, DEVICE)
 
     def plain() -> None:
@@ -109,7 +111,7 @@ def test_against_a_plain_loop(name, width, mnist, keep):
 
 @pytest.mark.mnist
 @pytest.mark.parametrize("together", [8, 64])
-def test_trials_together(together, mnist, keep):
+def test_trials_together(together: int, mnist: Dataset, keep: Callable[[dict[str, float]], None]) -> None:
     """200 steps of 64-wide networks at batch 64; the target is 10."""
     here = place(mnist, DEVICE)
     entry = METHODS["ipg"]
@@ -145,7 +147,9 @@ def test_trials_together(together, mnist, keep):
 
 @pytest.mark.parametrize("update", ["additive", "balanced"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_where_a_step_s_time_goes(precision, update, keep):
+def test_where_a_step_s_time_goes(
+    precision: str, update: str, keep: Callable[[dict[str, float]], None]
+) -> None:
     """Ten IPG steps of a ResNet-50 at batch 128: the share of time in kernels, whose target is 0.9.
 
     The profiler's picture is written to `.benchmarks/`; `chrome://tracing` and Perfetto open it.

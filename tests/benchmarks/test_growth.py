@@ -8,12 +8,13 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from narrowing import as_tensor
 from small_study import finished_study
 from torch import nn
 
@@ -59,7 +60,7 @@ def described(found: Curve, order: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("axis", ["pairs", "classes", "features"])
-def test_rationale(axis, keep):
+def test_rationale(axis: str, keep: Callable[[dict[str, float]], None]) -> None:
     """Forward and backward: order 1 in each, where matrices would be of order 1 in their product."""
 
     def make(size: int) -> Callable[[], object]:
@@ -79,21 +80,21 @@ def toy(pairs: int) -> Dataset:
         return Split(torch.randn(size, 392), y, y, torch.zeros_like(y))
 
     part = split(pairs)
-    pair_set = PairSet(part.x, part.x.flip(0), part.y, torch.arange(pairs))
+    pair_set = PairSet(part.x, as_tensor(part.x).flip(0), part.y, torch.arange(pairs))
     names = ("0", "1")
     return Dataset(split(64), split(8), split(8), pair_set, pair_set, names, names, "toy")
 
 
-def test_step_by_pairs(keep):
+def test_step_by_pairs(keep: Callable[[dict[str, float]], None]) -> None:
     """An additive step of a 256-wide network at batch 64: of order 1 once the pairs outweigh the batch."""
     entry, model = METHODS["ipg"], MODELS["mlp"]
 
     def make(pairs: int) -> Callable[[], object]:
         dataset = toy(pairs)
-        network = model.build(model.settings(width=256), dataset.input_shape, 2)
+        network = model.build(model.settings.model_validate({"width": 256}), dataset.input_shape, 2)
         context = RunOptimisers(network, dataset, TrainingSettings(), 1000, Collective()).context
-        settings = entry.settings(
-            update="additive", discrepancy="logit", adaptivity="off", pairs_per_step=pairs
+        settings = entry.settings.model_validate(
+            {"update": "additive", "discrepancy": "logit", "adaptivity": "off", "pairs_per_step": pairs}
         )
         method = entry.build(settings, context)
         batch, pair_batch = dataset.train.batch(torch.arange(64)), dataset.pairs.batch(torch.arange(pairs))
@@ -103,7 +104,7 @@ def test_step_by_pairs(keep):
 
 
 @pytest.mark.parametrize("name", ["mixture", "worst_case_kl", "worst_case_tv"])
-def test_curves_by_groups(name, keep):
+def test_curves_by_groups(name: str, keep: Callable[[dict[str, float]], None]) -> None:
     """A curve of one run with its intervals: each group in turn may be the worst, so of order 2 at most."""
     settings = EvaluationSettings(curves=tuple(dict.fromkeys(("mixture", name))))
 
@@ -126,7 +127,7 @@ def test_curves_by_groups(name, keep):
     keep(described(curve((4, 16, 64, 256), make, calls=1, rounds=3), 1.0 if name == "mixture" else 2.0))
 
 
-def test_summary_by_trials(keep, tmp_path):
+def test_summary_by_trials(keep: Callable[[dict[str, float]], None], tmp_path: Path) -> None:
     """Everything that a study shows at its end, from storage: of order 1."""
     plan, folder = finished_study(tmp_path / "runs")
     searched = next(trial for trial in folder.trials() if "-search-" in trial.path.name)
@@ -147,7 +148,7 @@ def test_summary_by_trials(keep, tmp_path):
     keep(described(found, 1.0))
 
 
-def _averaging(rank: int, workers: int, port: int, out: Any) -> None:
+def _averaging(rank: int, workers: int, port: int, out: multiprocessing.Queue[float]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
     collective, gradients = Collective(), [torch.randn(1000, 250) for _ in range(4)]
@@ -163,7 +164,7 @@ def _averaging(rank: int, workers: int, port: int, out: Any) -> None:
     dist.destroy_process_group()
 
 
-def test_averaging_by_workers(keep):
+def test_averaging_by_workers(keep: Callable[[dict[str, float]], None]) -> None:
     """A million gradients averaged over workers of one machine.
 
     In a ring each moves 2 (W - 1) / W of them, and here all share two cores: 2, 6 and 14 million are of order 1.4.

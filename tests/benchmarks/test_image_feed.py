@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ THEIRS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs' size and detail: smooth shapes and fine noise, 500 x 375, about 60 kB each."""
     root = tmp_path_factory.mktemp("photographs")
     rng = np.random.default_rng(0)
@@ -46,7 +48,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("view", ["training", "evaluation"])
-def test_warm_cache_against_image_folder(folder, tmp_path, view, keep):
+def test_warm_cache_against_image_folder(
+    folder: Path, tmp_path: Path, view: str, keep: Callable[[dict[str, float]], None]
+) -> None:
     """Seconds per pass on two cores, the two sides in turns; both are given two workers or threads."""
     torch.set_num_threads(WORKERS)
     theirs = DataLoader(
@@ -63,11 +67,11 @@ def test_warm_cache_against_image_folder(folder, tmp_path, view, keep):
     built = time.perf_counter() - begin
     augment, rng = RandomResizedCrop(), np.random.default_rng(0)
 
-    def loader():
+    def loader() -> None:
         for x, _ in theirs:
             assert x.shape == (BATCH, 3, 224, 224)
 
-    def cache():
+    def cache() -> None:
         order = torch.randperm(IMAGES)[: IMAGES // BATCH * BATCH]
         for index in torch.split(order, BATCH):
             if view == "training":
@@ -76,7 +80,8 @@ def test_warm_cache_against_image_folder(folder, tmp_path, view, keep):
                 x = images[index]
             assert x.shape == (BATCH, 3, 224, 224)
 
-    loader(), cache()  # starts the workers
+    loader()  # starts the workers
+    cache()
     seconds: dict[str, list[float]] = {"loader": [], "cache": []}
     for _ in range(ROUNDS):
         for name, action in (("loader", loader), ("cache", cache)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from final_runs import completed_final
@@ -23,7 +25,7 @@ GROUPS = [
 ]
 
 
-def predictions():
+def predictions() -> Predictions:
     """Of 10,000 test examples, five levels of two corruptions, and 11 points along 500 pairs."""
     rng = np.random.default_rng(0)
     label, attribute = (np.repeat(values, 2500).astype(np.int32) for values in ([0, 0, 1, 1], [0, 1, 0, 1]))
@@ -41,18 +43,22 @@ def predictions():
     )
 
 
-def test_curves_of_one_result(timed, keep):
+def test_curves_of_one_result(
+    timed: Callable[..., dict[str, float]], keep: Callable[[dict[str, float]], None]
+) -> None:
     settings, one = EvaluationSettings(), predictions()
     seconds = timed({"all": lambda: run_curves(GROUPS, one, settings)}, rounds=5, repeats=1)
     keep({f"{name} seconds": value for name, value in seconds.items()})
     assert seconds["all"] < 1
 
 
-def test_a_comparison_of_eighteen_methods(timed, keep):
+def test_a_comparison_of_eighteen_methods(
+    timed: Callable[..., dict[str, float]], keep: Callable[[dict[str, float]], None]
+) -> None:
     """Estimates, curves, differences and tests of 18 methods with five seeds each on 10,000 test examples."""
     one = predictions()
 
-    def run(label, seed):
+    def run(label: str, seed: int) -> aggregate.Tested:
         return aggregate.Tested(
             completed_final(label, GROUPS, seed),
             one,

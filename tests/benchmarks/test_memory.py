@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from narrowing import as_tensor
 
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
-from ipgl.trial.dataset_buffers import frozen
+from ipgl.trial.dataset_buffers import to_buffers
 
 pytestmark = [pytest.mark.bench, pytest.mark.ray, pytest.mark.mnist, pytest.mark.timeout(1200)]
 
@@ -75,13 +77,15 @@ def peak(folder: Path, source: str, convention: str, epochs: int, shared: bool) 
 
 
 @pytest.mark.parametrize("convention", ["irm", "domainbed"])
-def test_eight_trials_of_mnist(convention, tmp_path, keep):
+def test_eight_trials_of_mnist(
+    convention: str, tmp_path: Path, keep: Callable[[dict[str, float]], None]
+) -> None:
     if not (Path(os.environ.get("IPGL_DATA", "data")) / "MNIST/raw").is_dir():
         pytest.skip("needs the real MNIST below $IPGL_DATA")
     data = build_colored_mnist(ColoredMnistSettings(source="mnist", convention=convention))
-    size = float(sum(part.nbytes for part in frozen(data) or ()))
+    size = float(sum(part.nbytes for part in to_buffers(data) or ()))
     # Eight copies of weights, gradients and two moments in float32; the images are 2 x 14 x 14 or 2 x 28 x 28.
-    inputs = data.train.x[0].numel()
+    inputs = as_tensor(data.train.x)[0].numel()
     models = 8.0 * 16 * (inputs * 256 + 256 * 256 + 256 * data.num_classes)
     del data
     # So many epochs that all eight train at the same time for a while.

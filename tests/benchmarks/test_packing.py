@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def begin(dataset: Dataset, case: str, number: int, seed: int) -> TrainingRun:
     own = {"strength": 1.0 + number} if method == "ipg" else {}
     torch.manual_seed(seed)
     return TrainingRun(
-        network.build(network.settings(width=width), dataset.input_shape, dataset.num_classes),
+        network.build(
+            network.settings.model_validate({"width": width}), dataset.input_shape, dataset.num_classes
+        ),
         lambda context: entry.build(entry.settings(**settings | own), context),
         dataset,
         TrainingSettings(
@@ -77,7 +80,9 @@ def begin(dataset: Dataset, case: str, number: int, seed: int) -> TrainingRun:
 
 @pytest.mark.parametrize("seeds", ["one seed", "own seeds"])
 @pytest.mark.parametrize("case", CASES)
-def test_together_against_alone(case, seeds, dataset, keep):
+def test_together_against_alone(
+    case: str, seeds: str, dataset: Dataset, keep: Callable[[dict[str, float]], None]
+) -> None:
     """A search's trials share one seed, and so the order of their data; final runs have seeds of their own."""
     steps = CASES[case][-1]
     runs = [begin(dataset, case, n, n if seeds == "own seeds" else 0) for n in range(MODELS_TOGETHER)]
@@ -144,7 +149,7 @@ def begin_head(dataset: Dataset, method: str, number: int) -> TrainingRun:
 
 @pytest.mark.parametrize("method", ["erm", "ipg"])
 @pytest.mark.parametrize("heads", HEADS)
-def test_heads_on_frozen_features(heads, method, keep):
+def test_heads_on_frozen_features(heads: int, method: str, keep: Callable[[dict[str, float]], None]) -> None:
     """As a pack against one after the other, in CPU time."""
     dataset = frozen_features()
     runs = [begin_head(dataset, method, number) for number in range(heads)]
@@ -154,7 +159,10 @@ def test_heads_on_frozen_features(heads, method, keep):
         for run in runs:
             run.train_segment()
 
-    actions = {"alone": alone, "together": lambda: train_together(runs, states)}
+    def together() -> None:
+        train_together(runs, states)
+
+    actions = {"alone": alone, "together": together}
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(ROUNDS + 1):
         for name, action in actions.items():

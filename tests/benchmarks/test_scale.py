@@ -14,24 +14,28 @@ import resource
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import pytest
 import ray
 
+from ipgl.config import TrialConfig
 from ipgl.core.atomic_files import write_text
 from ipgl.evaluation import RunResult
 from ipgl.execution import pool as ray_pool
-from ipgl.execution.engine import Places, RayEngine
+from ipgl.execution.engine import RayEngine
 from ipgl.execution.events import AllEvents
-from ipgl.execution.pack_messages import Event, Orders
+from ipgl.execution.pack_messages import TrialCommands, TrialEvent
+from ipgl.execution.pool import PackLayout
+from ipgl.execution.recorder import TrialRecorder
 from ipgl.execution.trial_function import SCORE
 from ipgl.plan.study_plan import StudyPlan, load_plan
-from ipgl.storage.study_folder import StudyFolder
-from ipgl.study.background_sync import TrackerSync
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.storage.study_dir import StudyFolder
+from ipgl.study.background_sync import BackgroundSync
+from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import make_tracker
 from ipgl.trial.records import base_result
 
@@ -51,18 +55,18 @@ resources: {{cpus_per_worker: {share}}}
 
 
 class Sleeper:
-    """Stands for `Packer`: the same orders, events and files, but sleep in place of training."""
+    """Stands for `PackActor`: the same orders, events and files, but sleep in place of training."""
 
     def __init__(self) -> None:
         self._news = threading.Condition()
-        self._events: list[Event] = []
+        self._events: list[TrialEvent] = []
         self._proceed = threading.Semaphore(0)
 
-    def begin(self, function: tuple[str, list[tuple[str, str, str]]]) -> list[Event]:
+    def begin(self, function: tuple[str, list[tuple[str, str, str]]]) -> list[TrialEvent]:
         self._root, self._texts = Path(function[0]), function[1]
         return []
 
-    def exchange(self, orders: Orders) -> list[Event]:
+    def exchange(self, orders: TrialCommands) -> list[TrialEvent]:
         for number, parameters in orders.submit:
             threading.Thread(target=self._work, args=(number, parameters), daemon=True).start()
         for _ in orders.proceed:
@@ -72,12 +76,12 @@ class Sleeper:
             events, self._events = self._events, []
             return events
 
-    def _tell(self, number: int, kind: Any, score: dict[str, float]) -> None:
+    def _tell(self, number: int, kind: Literal["row", "end"], score: dict[str, float]) -> None:
         with self._news:
-            self._events.append(Event(number, kind, score))
+            self._events.append(TrialEvent(number, kind, score))
             self._news.notify_all()
 
-    def _work(self, trial: int, parameters: dict[str, Any]) -> None:
+    def _work(self, trial: int, parameters: dict[str, float]) -> None:
         key, start, result = self._texts[int(parameters["final"])]
         folder = self._root / key
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,10 +125,10 @@ class Asleep:
             for config in configs
         ]
 
-    def config(self, parameters: dict[str, Any]) -> Any:
+    def config(self, parameters: dict[str, float]) -> TrialConfig:
         return self.finals[int(parameters["final"])]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return tuple, ((str(self._root), self._texts),)
 
 
@@ -133,27 +137,28 @@ def _stopped(result: RunResult) -> str:
 
 
 @pytest.mark.parametrize("trials", [int(text) for text in os.environ.get("IPGL_SCALE", "50").split(",")])
-def test_trials_at_once(trials: int, tmp_path: Path, keep: Any) -> None:
+def test_trials_at_once(trials: int, tmp_path: Path, keep: Callable[[dict[str, float]], None]) -> None:
     ray.cloudpickle.register_pickle_by_value(__import__(__name__))
     file = tmp_path / "scale.yaml"
     file.write_text(STUDY.format(trials=trials, evaluations=EVALUATIONS, share=2 / trials))
     plan = load_plan(file)
     folder = StudyFolder(tmp_path / "scale")
     folder.path.mkdir()
-    folder.source.write_text(file.read_text())
-    tracker = make_tracker(plan.config.tracking, tmp_path, folder.tracking)
-    study = TrackedStudy(tracker, plan, folder, "scale-1", time.time())
+    folder.files.source.write_text(file.read_text())
+    tracker = make_tracker(plan.config.tracking, tmp_path, folder.files.tracking)
+    study = StudyTracker(tracker, plan, folder, "scale-1", time.time())
     begun = time.time()
     with (
         mock.patch.dict(os.environ),
         mock.patch.object(ray_pool, "Packer", Sleeper),
-        TrackerSync(study) as sync,
+        BackgroundSync(study) as sync,
         RayEngine(plan, folder, AllEvents(sync)) as engine,
     ):
         started = time.time()
         assert engine.concurrency == trials
         function: Any = Asleep(plan, folder, trials)
-        engine._run(function, Places(trials, trials), trials)
+        record = TrialRecorder(folder, AllEvents(sync))
+        engine._run(function, PackLayout(trials, trials, size=2), trials, record)
         ended = time.time()
     found = [json.loads(path.read_text()) for path in folder.path.glob("trials/*/timing.json")]
     assert len(found) == trials

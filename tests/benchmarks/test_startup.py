@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ COMMANDS = {
 }
 
 
-def test_commands(keep):
+def test_commands(keep: Callable[[dict[str, float]], None]) -> None:
     """Targets: 0.3 s for `--help`, 3 s for `study validate`."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for number in range(6):

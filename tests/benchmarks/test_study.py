@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pytest
 
@@ -31,6 +33,22 @@ resources: {{cpus_per_worker: 1}}
 """
 
 
+class Figures(TypedDict):
+    """What was measured of a study.
+
+    Attributes:
+        begin: When it was started.
+        wall: How long it took.
+        spans: When the first run of a phase began, when the last one ended, and how long they took together.
+        found: Hyperparameters and test metrics of each run.
+    """
+
+    begin: float
+    wall: float
+    spans: dict[str, tuple[float, float, float]]
+    found: dict[str, tuple[object, object]]
+
+
 ERM = "erm: {training: {optimiser: {name: adam, lr: {log_uniform: [1.0e-4, 1.0e-2]}}}}"
 IPG = "ipg: {update: additive, discrepancy: logit, adaptivity: off, strength: {log_uniform: [1, 100]}}"
 
@@ -41,18 +59,22 @@ def _needs_mnist() -> None:
         pytest.skip("needs the real MNIST below $IPGL_DATA")
 
 
-def study(folder: Path, **given: Any) -> dict[str, Any]:
+def study(
+    folder: Path, *, method: object, width: int, epochs: int, trials: int, finals: int, pack: object
+) -> Figures:
     """Run a study; its wall time, and its runs' times by phase."""
     folder.mkdir()
-    (folder / "measured.yaml").write_text(STUDY.format(**given))
+    (folder / "measured.yaml").write_text(
+        STUDY.format(method=method, width=width, epochs=epochs, trials=trials, finals=finals, pack=pack)
+    )
     begin = time.time()
     command = [sys.executable, "-m", "ipgl", "study", "run", "measured.yaml"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     wall = time.time() - begin
     runs = [json.loads(file.read_text()) for file in folder.glob("runs/measured/trials/*/result.json")]
     assert all(run["status"] == "completed" for run in runs)
-    assert len(runs) == given["trials"] + given["finals"]
-    spans = {}
+    assert len(runs) == trials + finals
+    spans: dict[str, tuple[float, float, float]] = {}
     for phase in ("search", "final"):
         times = [(run["started_at"], run["finished_at"]) for run in runs if run["phase"] == phase]
         spans[phase] = (min(a for a, _ in times), max(b for _, b in times), sum(b - a for a, b in times))
@@ -60,7 +82,7 @@ def study(folder: Path, **given: Any) -> dict[str, Any]:
     return {"begin": begin, "wall": wall, "spans": spans, "found": hyperparameters}
 
 
-def test_overhead(tmp_path, keep):
+def test_overhead(tmp_path: Path, keep: Callable[[dict[str, float]], None]) -> None:
     """Trials of five seconds, two at a time, with MLflow and checkpoints."""
     trials, finals = 50, 50
     found = study(tmp_path / "study", method=IPG, width=64, epochs=5, trials=trials, finals=finals, pack=1)
@@ -86,17 +108,20 @@ def test_overhead(tmp_path, keep):
     [(ERM, 32, 15), (ERM, 64, 12), (IPG, 64, 5)],
     ids=["erm, 32 wide", "erm, 64 wide", "ipg, 64 wide, 64 pairs a step"],
 )
-def test_packing(method, width, epochs, tmp_path, keep):
+def test_packing(
+    method: object, width: int, epochs: int, tmp_path: Path, keep: Callable[[dict[str, float]], None]
+) -> None:
     """Search trials per core-hour with and without packing; what they find is the same."""
-    given = {"method": method, "width": width, "epochs": epochs, "trials": 32, "finals": 8}
-    alone = study(tmp_path / "alone", pack=1, **given)
-    packed = study(tmp_path / "packed", pack="auto", **given)
+    trials = 32
+    measured = partial(study, method=method, width=width, epochs=epochs, trials=trials, finals=8)
+    alone = measured(tmp_path / "alone", pack=1)
+    packed = measured(tmp_path / "packed", pack="auto")
     hours = {
         name: (found["spans"]["search"][1] - found["spans"]["search"][0]) * 2 / 3600
         for name, found in (("alone", alone), ("packed", packed))
     }
     keep(
-        {f"{name}: trials per core-hour": given["trials"] / value for name, value in hours.items()}
+        {f"{name}: trials per core-hour": trials / value for name, value in hours.items()}
         | {
             "search, speed-up": hours["alone"] / hours["packed"],
             "at least": 2,

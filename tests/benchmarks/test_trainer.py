@@ -72,7 +72,7 @@ def best_rate() -> float:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_against_a_plain_loop(case, dataset, keep):
+def test_against_a_plain_loop(case: str, dataset: Dataset, keep: Callable[[dict[str, float]], None]) -> None:
     name, settings, batch_size, steps, target = CASES[case]
     optimiser = OptimiserSettings(name="adam", lr=1e-3)
     # One pass over as many examples as the round has steps for.

@@ -1,4 +1,4 @@
-"""Studies as jobs of a real head that asks for a token; every command is a process of its own, as users run it."""
+"""Jobs on a Ray head that requires a token; each command runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,14 +122,14 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _wait(condition, seconds: float) -> None:
+def _wait(condition: Callable[[], object], seconds: float) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.2)
 
 
-def test_without_the_token_or_with_a_wrong_one_nothing_is_submitted(head, tmp_path):
+def test_without_the_token_or_with_a_wrong_one_nothing_is_submitted(head: Head, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text(secrets.token_hex(32))
     code, out = head.ipgl("study", "submit", "x.yaml", RAY_AUTH_MODE="disabled")
@@ -146,7 +146,7 @@ def test_without_the_token_or_with_a_wrong_one_nothing_is_submitted(head, tmp_pa
     assert "there is no job 'nothing'; see what there is by: ipgl study status" in out
 
 
-def test_a_study_is_submitted_followed_left_stopped(head):
+def test_a_study_is_submitted_followed_left_stopped(head: Head) -> None:
     submitted = time.time()
     # An address in the environment must not overrule the one that is given.
     process = head.start("study", "submit", "x.yaml", RAY_ADDRESS="http://127.0.0.1:9")

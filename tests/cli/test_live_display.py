@@ -1,4 +1,4 @@
-"""What is printed while a study runs, and of its results."""
+"""Output while a study runs, and the table of results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from narrowing import known
 from small_study import finished_study, study_text
 
 from ipgl.cli import live_display as display
@@ -45,15 +46,17 @@ def test_a_summary_holds_no_password(tmp_path: Path) -> None:
     uri = "tracking: {name: none, uri: 'http://me:hush-hush@host'}"
     plan, folder = finished_study(tmp_path / "runs", text.replace("tracking: {name: none}", uri))
     assert plan.config.tracking.uri == "http://me:hush-hush@host"
-    assert "hush-hush" not in folder.summary.read_text()
+    assert "hush-hush" not in folder.files.summary.read_text()
     summary = folder.read_summary()
     assert summary is not None
     assert summary.config["tracking"]["uri"] == "http://***@host"
 
 
-def test_a_line_every_five_seconds_of_each_piece_of_work(monkeypatch, capsys):
+def test_a_line_every_five_seconds_of_each_piece_of_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = [100.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("ipgl.cli.live_display.time.monotonic", lambda: clock[0])
     lines = DecodeLines(make_console())
     for total, seconds_each in ((4, 1.0), (12_000, 0.001), (5, 3.0)):
         clock[0] += 60  # whatever lies between two pieces of work
@@ -67,7 +70,9 @@ def test_a_line_every_five_seconds_of_each_piece_of_work(monkeypatch, capsys):
     ]
 
 
-def test_a_method_that_guesses_is_said_in_the_table(tmp_path, capsys):
+def test_a_method_that_guesses_is_said_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan, folder = finished_study(tmp_path / "runs")
     summary = summarise(plan, folder).summary
     finals = len(summary.methods[0].final_runs)
@@ -81,7 +86,7 @@ def test_a_method_that_guesses_is_said_in_the_table(tmp_path, capsys):
     assert "│ no better than guessing" in capsys.readouterr().out
 
 
-def test_the_look_back_gives_the_ranking_within_methods(two_methods_ranked):
+def test_the_look_back_gives_the_ranking_within_methods(two_methods_ranked: StudySummary) -> None:
     assert display.audit_line(two_methods_ranked) == (
         "Looking back, pair_robust ranked the 9 completed search trials as the test accuracy where the attribute "
         "agrees with the label 10% of the time did, with Spearman 0.983, all methods pooled; within methods 0.200 "
@@ -104,12 +109,12 @@ def two_methods_ranked(tmp_path: Path) -> StudySummary:
     return summarise(plan, folder).summary.model_copy(update={"rules": (audit,), "selection": "pair_robust"})
 
 
-def test_the_best_score_is_a_guess_s_only_where_all_guess(tmp_path):
+def test_the_best_score_is_a_guess_s_only_where_all_guess(tmp_path: Path) -> None:
     plan, folder = finished_study(tmp_path / "runs")
     config = plan.trial("erm", {}, "search", 0)
     base = base_result(config, time.time()).model_copy(update={"status": "completed"})
 
-    def best(*scored):
+    def best(*scored: tuple[float, float]) -> float:
         shown = LiveDisplay(plan, folder, make_console())
         shown._ended = {
             str(n): base.model_copy(
@@ -117,7 +122,7 @@ def test_the_best_score_is_a_guess_s_only_where_all_guess(tmp_path):
             )
             for n, (score, guessing) in enumerate(scored)
         }
-        return next(method.best for method in shown.progress().methods if method.label == "erm")
+        return known(next(method.best for method in shown.progress().methods if method.label == "erm"))
 
     assert best((0.5, 1.0), (0.2, 0.0), (0.3, 0.0)) == 0.3
     assert best((0.5, 1.0), (0.2, 1.0)) == 0.5

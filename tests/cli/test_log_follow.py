@@ -1,4 +1,4 @@
-"""A submitted study's output as it arrives: in pieces, for a terminal or not, with lines for programs between."""
+"""Display of output that arrives in pieces, with progress records, on a terminal or not."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import pytest
 from rich.console import Console
 from small_study import finished_study
 
-from ipgl.cli import live_display as display
 from ipgl.cli.console import make_console
 from ipgl.cli.live_display import LiveDisplay
-from ipgl.cli.log_follow import FollowedOutput, without_records
+from ipgl.cli.log_follow import LogFollower, without_records
 from ipgl.cli.progress import MARK, OVER, MethodProgress, Progress
 from ipgl.core.durations import precise_duration as duration
 from ipgl.study.results import read_runs
@@ -28,26 +27,28 @@ TEXT = f"job began\n{ENDED}\nno newline at its end"
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_without_a_terminal_the_lines_for_people_come_as_they_are(capsys, size):
-    with FollowedOutput(make_console()) as output:
+def test_without_a_terminal_the_lines_for_people_come_as_they_are(
+    capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    with LogFollower(make_console()) as output:
         for start in range(0, len(OUTPUT), size):
             output.write(OUTPUT[start : start + size])
     assert capsys.readouterr().out == TEXT
     assert without_records(OUTPUT) == TEXT
 
 
-def test_a_line_is_shown_once_it_is_whole(capsys):
-    with FollowedOutput(make_console()) as output:
+def test_a_line_is_shown_once_it_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with LogFollower(make_console()) as output:
         output.write("first\nsec")
         assert capsys.readouterr().out == "first\n"
         output.write(f"ond\n{MARK}cut of")
     assert capsys.readouterr().out == "second\n"
 
 
-def test_on_a_terminal_the_table_stands_below_the_lines():
+def test_on_a_terminal_the_table_stands_below_the_lines() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, markup=False, emoji=False)
-    with FollowedOutput(console) as output:
+    with LogFollower(console) as output:
         output.write(OUTPUT.replace("\n" + MARK, "\n" + MARK + "of another version\n" + MARK, 1))
         time.sleep(0.6)
     shown = screen.getvalue()
@@ -61,9 +62,9 @@ def test_on_a_terminal_the_table_stands_below_the_lines():
     assert "no newline at its end" in shown
 
 
-def test_the_table_goes_when_the_study_is_over():
+def test_the_table_goes_when_the_study_is_over() -> None:
     screen = io.StringIO()
-    with FollowedOutput(Console(file=screen, force_terminal=True, width=100)) as output:
+    with LogFollower(Console(file=screen, force_terminal=True, width=100)) as output:
         output.write(f"{PROGRESS.line()}\n{OVER}\nresults\n")
         before = screen.getvalue()
         time.sleep(0.6)
@@ -72,9 +73,11 @@ def test_the_table_goes_when_the_study_is_over():
     assert screen.getvalue() == before
 
 
-def test_records_say_what_the_table_shows(tmp_path: Path, capsys, monkeypatch):
+def test_records_say_what_the_table_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [100.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("ipgl.cli.live_display.time.monotonic", lambda: clock[0])
     plan, folder = finished_study(tmp_path / "runs")
     runs = [run for _, run in read_runs(folder)]
     for path in folder.path.glob("trials/*/result.json"):
@@ -99,7 +102,8 @@ def test_records_say_what_the_table_shows(tmp_path: Path, capsys, monkeypatch):
         ("ipg", 0, 1, 0, 0, 2),
     ]
     last = found[2].methods[0]
-    assert (last.searched, last.running, last.best) == (1, 0, pytest.approx(next(r for r in runs).score))
+    assert (last.searched, last.running) == (1, 0)
+    assert last.best == pytest.approx(next(r for r in runs).score)
     with LiveDisplay(plan, folder, make_console()) as shown:
         shown.began(first)
     assert MARK not in capsys.readouterr().out
@@ -108,5 +112,5 @@ def test_records_say_what_the_table_shows(tmp_path: Path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("seconds", "text"), [(9.6, "10 s"), (65, "1 min 05 s"), (3599.7, "1 h 00 min"), (7384, "2 h 03 min")]
 )
-def test_duration(seconds, text):
+def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -1,4 +1,4 @@
-"""The commands that show what a finished study found."""
+"""Subcommands that show the results of a finished study."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
@@ -16,7 +17,7 @@ from ipgl.cli.main import main
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory):
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("cli") / "runs"
     finished_study(storage)
     finished_study(storage, study_text(storage, "fewer", pairs=20))
@@ -25,21 +26,23 @@ def storage(tmp_path_factory):
 
 
 @pytest.fixture
-def ipgl(storage, monkeypatch, capsys, tmp_path):
+def ipgl(
+    storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
     """Run a command on the finished studies; `(exit code, standard output, standard error)`."""
     monkeypatch.chdir(tmp_path)
 
-    def ipgl(*arguments):
+    def ipgl(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ipgl", *map(str, arguments), "--storage", str(storage)])
         with pytest.raises(SystemExit) as end:
             main()
-        return end.value.code or 0, *capsys.readouterr()
+        return int(end.value.code or 0), *capsys.readouterr()
 
     return ipgl
 
 
 class TestReport:
-    def test_html(self, ipgl, storage):
+    def test_html(self, ipgl: Callable[..., tuple[int, str, str]], storage: Path) -> None:
         page = storage / "small" / "report.html"
         page.unlink()
         code, out, err = ipgl("report", "small")
@@ -48,12 +51,14 @@ class TestReport:
         assert "Do pairs help?" in text
         assert text.count("data:image/png;base64,") > 16  # pairs and mistakes
 
-    def test_to_a_file_of_one_s_own(self, ipgl, tmp_path):
+    def test_to_a_file_of_one_s_own(self, ipgl: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
         code, out, _ = ipgl("report", "small", "--output", tmp_path / "new" / "r.html")
         assert (code, out) == (0, f"{tmp_path / 'new' / 'r.html'}\n")
         assert (tmp_path / "new" / "r.html").stat().st_size > 1_000_000
 
-    def test_markdown_is_printed_or_written(self, ipgl, tmp_path):
+    def test_markdown_is_printed_or_written(
+        self, ipgl: Callable[..., tuple[int, str, str]], tmp_path: Path
+    ) -> None:
         code, out, err = ipgl("report", "small", "--format", "md")
         assert (code, err) == (0, "")
         assert out.startswith("# small\n")
@@ -61,7 +66,7 @@ class TestReport:
         ipgl("report", "small", "--format", "md", "--output", "r.md")
         assert (tmp_path / "r.md").read_text().strip() == out.strip()
 
-    def test_tables(self, ipgl, storage, tmp_path):
+    def test_tables(self, ipgl: Callable[..., tuple[int, str, str]], storage: Path, tmp_path: Path) -> None:
         code, out, _ = ipgl("report", "small", "--format", "csv")
         assert code == 0
         paths = [Path(line) for line in out.splitlines()]
@@ -78,14 +83,14 @@ class TestReport:
         table = pyarrow.parquet.read_table(tmp_path / "tables" / "methods.parquet")
         assert table.column("method").to_pylist() == ["erm", "ipg"]
 
-    def test_an_unknown_study(self, ipgl, storage):
+    def test_an_unknown_study(self, ipgl: Callable[..., tuple[int, str, str]], storage: Path) -> None:
         code, out, err = ipgl("report", "smal")
         assert (code, out) == (2, "")
         assert f"{storage / 'smal'}: no study of this name; studies there: fewer, other-data, small" in err
 
 
 class TestCompare:
-    def test_side_by_side(self, ipgl, storage):
+    def test_side_by_side(self, ipgl: Callable[..., tuple[int, str, str]], storage: Path) -> None:
         code, out, err = ipgl("compare", "small", "fewer")
         assert (code, err) == (0, "")
         for label in ("small/erm", "small/ipg", "fewer/erm", "fewer/ipg"):
@@ -95,7 +100,9 @@ class TestCompare:
         assert out.splitlines()[-1] == str(page)
         assert "small + fewer" in page.read_text()
 
-    def test_what_cannot_be_compared_is_said_after_all_that_can(self, ipgl):
+    def test_what_cannot_be_compared_is_said_after_all_that_can(
+        self, ipgl: Callable[..., tuple[int, str, str]]
+    ) -> None:
         code, out, err = ipgl("compare", "small", "other-data", "--format", "md")
         assert code == 2
         assert "small/ipg" in out
@@ -105,19 +112,19 @@ class TestCompare:
         )
         assert "dataset.seed: 0 and 1" in err
 
-    def test_one_study_is_not_enough(self, ipgl):
+    def test_one_study_is_not_enough(self, ipgl: Callable[..., tuple[int, str, str]]) -> None:
         code, out, err = ipgl("compare", "small", "small")
         assert (code, out) == (2, "")
         assert "comparing takes two or more different studies, but got: small, small" in err
 
-    def test_an_unknown_study(self, ipgl):
+    def test_an_unknown_study(self, ipgl: Callable[..., tuple[int, str, str]]) -> None:
         code, out, err = ipgl("compare", "small", "nowhere")
         assert (code, out) == (2, "")
         assert "no study of this name; studies there: fewer, other-data, small" in err
 
 
 class TestShow:
-    def test_json_has_every_group_with_its_interval(self, ipgl):
+    def test_json_has_every_group_with_its_interval(self, ipgl: Callable[..., tuple[int, str, str]]) -> None:
         code, out, _ = ipgl("study", "show", "small", "--format", "json")
         runs = json.loads(out)["runs"]
         assert code == 0
@@ -136,7 +143,9 @@ class TestShow:
 
 
 class TestTrackSync:
-    def test_a_study_without_a_tracker_needs_an_address(self, ipgl, storage, tmp_path):
+    def test_a_study_without_a_tracker_needs_an_address(
+        self, ipgl: Callable[..., tuple[int, str, str]], storage: Path, tmp_path: Path
+    ) -> None:
         code, out, err = ipgl("track", "sync", "small")
         assert (code, out) == (2, "")
         assert (
@@ -149,7 +158,7 @@ class TestTrackSync:
         assert database.exists()
 
 
-def _number(text):
+def _number(text: str) -> bool:
     try:
         float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The list of methods."""
+"""The table of methods."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from ipgl.cli.tables import methods_table
 from ipgl.methods import METHODS
 
 
-def test_recommended_ranges_stand_with_their_widths():
-    columns = {column.header: list(column.cells) for column in methods_table().columns}
+def test_recommended_ranges_stand_with_their_widths() -> None:
+    columns = {str(column.header): list(map(str, column.cells)) for column in methods_table().columns}
     shown = dict(zip(columns["method"], columns["recommended ranges"], strict=True))
     assert shown.keys() == METHODS.keys()
     assert shown["erm"] == "-"

@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from nodes import Nodes
 
-from ipgl.cluster.doctor.examine import examine, judge, look_at_token, look_at_tracker
-from ipgl.cluster.doctor.node import Disk, NodeFacts
+from ipgl.cluster.doctor.examine import check_token, check_tracker, examine, judge
+from ipgl.cluster.doctor.node import Disk, Finding, NodeFacts
 from ipgl.config import TrackingSettings
 from ipgl.core.errors import ResourceError
 
@@ -19,21 +22,22 @@ HERE = NodeFacts("this machine", VERSIONS)
 STORAGE = "/shared"
 
 
-def levels(findings, subject):
+def levels(findings: list[Finding], subject: str) -> list[tuple[str, str]]:
     return [(finding.level, finding.message) for finding in findings if finding.subject == subject]
 
 
-def bad(findings):
+def bad(findings: Iterable[Finding]) -> list[tuple[str, str]]:
     findings = list(findings)
     assert all(finding.cure for finding in findings if finding.level != "ok")
     return [(finding.subject, finding.level) for finding in findings if finding.level != "ok"]
 
 
-def node(**facts):
-    return NodeFacts(**{"node": "node 10.0.0.2", "versions": VERSIONS} | facts)
+def node(**facts: object) -> NodeFacts:
+    usual: dict[str, Any] = {"node": "node 10.0.0.2", "versions": VERSIONS}
+    return NodeFacts(**usual | facts)
 
 
-def test_a_sound_cluster_has_nothing_to_mend():
+def test_a_sound_cluster_has_nothing_to_mend() -> None:
     findings = judge(STORAGE, HERE, [node(disks=(Disk("/tmp", 50 * GIB, 100 * GIB),))])
     assert bad(findings) == []
     assert levels(findings, "storage") == [("ok", "/shared can be written by the driver and from 1 nodes")]
@@ -61,11 +65,11 @@ def test_a_sound_cluster_has_nothing_to_mend():
         ({"skew_seconds": 61.0}, [("clock", "error")]),
     ],
 )
-def test_each_fault_is_found_and_has_a_cure(facts, found):
+def test_each_fault_is_found_and_has_a_cure(facts: dict[str, object], found: list[tuple[str, str]]) -> None:
     assert bad(judge(STORAGE, HERE, [node(**facts)])) == found
 
 
-def test_the_wording_names_node_value_and_side():
+def test_the_wording_names_node_value_and_side() -> None:
     findings = judge(STORAGE, HERE, [node(skew_seconds=-3.0, same_storage=False)])
     assert levels(findings, "clock")[0][1].startswith(
         "the clock of node 10.0.0.2 is 3.0 s behind the driver's"
@@ -76,12 +80,12 @@ def test_the_wording_names_node_value_and_side():
 
 
 @pytest.mark.parametrize(("mode", "found"), [(0o644, [("token", "warning")]), (0o600, [])])
-def test_a_token_is_for_its_owner_alone(tmp_path, mode, found):
+def test_a_token_is_for_its_owner_alone(tmp_path: Path, mode: int, found: list[tuple[str, str]]) -> None:
     token = tmp_path / "token"
     token.write_text("x" * 64)
     token.chmod(mode)
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    findings = list(look_at_token(environment, on_cluster=True))
+    findings = list(check_token(environment, on_cluster=True))
     assert bad(findings) == found
     if found:
         assert findings[-1].cure == f"chmod 600 {token}"
@@ -89,22 +93,24 @@ def test_a_token_is_for_its_owner_alone(tmp_path, mode, found):
     assert "x" * 64 not in str(findings)
 
 
-def test_a_cluster_without_a_token_and_a_mode_without_one(tmp_path):
+def test_a_cluster_without_a_token_and_a_mode_without_one(tmp_path: Path) -> None:
     path = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}
-    assert bad(look_at_token(path, on_cluster=True)) == [("token", "warning")]
-    assert bad(look_at_token(path, on_cluster=False)) == []
-    assert bad(look_at_token({"RAY_AUTH_MODE": "token", **path}, on_cluster=False)) == [("token", "error")]
+    assert bad(check_token(path, on_cluster=True)) == [("token", "warning")]
+    assert bad(check_token(path, on_cluster=False)) == []
+    assert bad(check_token({"RAY_AUTH_MODE": "token", **path}, on_cluster=False)) == [("token", "error")]
 
 
-def test_a_server_that_is_away_is_an_error_and_a_database_to_come_is_not(tmp_path):
-    away = look_at_tracker(TrackingSettings(uri="http://me:secret-word@127.0.0.1:9"), tmp_path)
+def test_a_server_that_is_away_is_an_error_and_a_database_to_come_is_not(tmp_path: Path) -> None:
+    away = check_tracker(TrackingSettings(uri="http://me:secret-word@127.0.0.1:9"), tmp_path)
     assert away.level == "error"
     assert "secret-word" not in str(away)
-    assert look_at_tracker(TrackingSettings(), tmp_path).level == "ok"
+    assert check_tracker(TrackingSettings(), tmp_path).level == "ok"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_this_machine_is_looked_at_and_left_as_it_was(tmp_path, monkeypatch):
+def test_this_machine_is_looked_at_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     findings = examine(storage=str(tmp_path / "a" / "runs"))
@@ -115,7 +121,7 @@ def test_this_machine_is_looked_at_and_left_as_it_was(tmp_path, monkeypatch):
     assert [level for level, _ in levels(findings, "storage")] == ["error"]
 
 
-def test_an_address_at_which_nobody_listens_is_refused_at_once(tmp_path):
+def test_an_address_at_which_nobody_listens_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(
         ResourceError, match=r"no Ray cluster answers at 127\.0\.0\.1:9 .*leave the address out"
     ):
@@ -126,7 +132,7 @@ def test_an_address_at_which_nobody_listens_is_refused_at_once(tmp_path):
     assert not ray.is_initialized()
 
 
-def test_storage_at_a_uri(tmp_path):
+def test_storage_at_a_uri(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     findings = examine(storage=f"file://{tmp_path}/there")
     assert levels(findings, "storage") == [("ok", f"file://{tmp_path}/there can be written")]
@@ -140,7 +146,7 @@ def test_storage_at_a_uri(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.timeout(200)
-def test_every_node_of_a_cluster_is_asked(tmp_path):
+def test_every_node_of_a_cluster_is_asked(tmp_path: Path) -> None:
     with Nodes(0, 1, 1) as nodes:
         command = [
             sys.executable,

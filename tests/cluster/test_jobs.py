@@ -1,4 +1,4 @@
-"""What is checked before a job is sent; the jobs themselves are in tests/test_cli_cluster.py."""
+"""Checks before the submission of a job; whole jobs are tested in tests/cli/test_cluster.py."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def study(folder: Path, storage: str = "/shared/runs", more: str = "") -> Path:
     return file
 
 
-def test_results_data_weights_caches_and_secrets_stay_here(folder):
+def test_results_data_weights_caches_and_secrets_stay_here(folder: Path) -> None:
     kept = ["studies/x.yaml", "pkg/data/a.py", "README.md"]
     left = [
         "runs/s/study.json",
@@ -54,7 +54,7 @@ def test_results_data_weights_caches_and_secrets_stay_here(folder):
     assert found == dict.fromkeys(map(Path, kept), 5) | {Path(".gitignore"): 12, Path(".rayignore"): 5}
 
 
-def test_a_folder_that_ray_cannot_take_is_refused_and_the_largest_files_named(folder):
+def test_a_folder_that_ray_cannot_take_is_refused_and_the_largest_files_named(folder: Path) -> None:
     file = study(folder)
     with (folder / "big.bin").open("wb") as big:
         big.truncate(600 * 2**20)  # no disk is used
@@ -67,7 +67,7 @@ def test_a_folder_that_ray_cannot_take_is_refused_and_the_largest_files_named(fo
         require_sendable(folder, {Path("a"): 10}, limit_bytes=10)
 
 
-def test_the_command_runs_or_resumes_the_study(folder):
+def test_the_command_runs_or_resumes_the_study(folder: Path) -> None:
     file = study(folder)
     assert prepare(file, folder).entrypoint == "ipgl study run studies/x.yaml --progress json"
     assert (
@@ -76,7 +76,7 @@ def test_the_command_runs_or_resumes_the_study(folder):
     )
 
 
-def test_storage_that_goes_with_the_job_is_refused(folder):
+def test_storage_that_goes_with_the_job_is_refused(folder: Path) -> None:
     with pytest.raises(
         IpglError, match=r"x\.yaml:6: storage: .* absolute path that every node sees, .*got 'runs'"
     ):
@@ -87,7 +87,7 @@ def test_storage_that_goes_with_the_job_is_refused(folder):
     )
 
 
-def test_what_the_study_needs_must_be_sent(folder):
+def test_what_the_study_needs_must_be_sent(folder: Path) -> None:
     with pytest.raises(IpglError, match="must lie in the working folder"):
         prepare(study(folder), folder / "studies" / "deeper")
     (folder / "studies" / "own.py").write_text("")
@@ -106,14 +106,14 @@ def test_what_the_study_needs_must_be_sent(folder):
         ("URI", "http://me:hush-hush@h"),
     ],
 )
-def test_a_secret_is_not_put_into_the_jobs_metadata(folder, name, value):
+def test_a_secret_is_not_put_into_the_jobs_metadata(folder: Path, name: str, value: str) -> None:
     with pytest.raises(IpglError, match=f"--env {name}: .*looks like a secret") as refused:
         prepare(study(folder), folder, {name: value})
     assert "hush-hush" not in str(refused.value)
     assert prepare(study(folder), folder, {"OMP_NUM_THREADS": "1"}).environment == {"OMP_NUM_THREADS": "1"}
 
 
-def test_an_address_that_is_none_is_refused():
+def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ResourceError, match=r"http://HEAD:8265, but got 'head:6379'"):
         Cluster("head:6379")
     with pytest.raises(

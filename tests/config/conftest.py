@@ -37,12 +37,12 @@ def check() -> Callable[..., StudyConfig]:
 
 
 @pytest.fixture
-def problems(check: Callable[..., StudyConfig]) -> Callable[..., list[str]]:
+def violations(check: Callable[..., StudyConfig]) -> Callable[..., list[str]]:
     """The lines of the error that a study is refused with."""
 
-    def problems(extra: str = "", **replace: str) -> list[str]:
+    def violations(extra: str = "", **replace: str) -> list[str]:
         with pytest.raises(ConfigError) as caught:
             check(extra, **replace)
         return str(caught.value).splitlines()
 
-    return problems
+    return violations

@@ -1,15 +1,16 @@
-"""Which robustness curves a study may ask for, and at which points."""
+"""Evaluation settings: allowed robustness curves and their points."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
-from ipgl.config import EvaluationSettings
+from ipgl.config import EvaluationSettings, StudyConfig
 
 
-def test_all_curves_by_default():
+def test_all_curves_by_default() -> None:
     settings = EvaluationSettings()
     assert settings.curves == ("mixture", "worst_case_kl", "worst_case_tv", "interpolation", "corruption")
     assert settings.worst_case_mix == "training"
@@ -17,7 +18,7 @@ def test_all_curves_by_default():
     assert settings.tv_radii == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-def test_a_study_may_ask_for_its_own(check):
+def test_a_study_may_ask_for_its_own(check: Callable[..., StudyConfig]) -> None:
     settings = check(
         "evaluation:\n"
         "  curves: [worst_case_kl, mixture]\n"
@@ -76,8 +77,10 @@ def test_a_study_may_ask_for_its_own(check):
         ("curves: []", ": curves must hold `mixture`, which every comparison is made on, but got []"),
     ],
 )
-def test_each_rule_names_line_path_rule_and_value(problems, extra, message):
-    (found,) = problems(f"evaluation: {{{extra}}}")
+def test_each_rule_names_line_path_rule_and_value(
+    violations: Callable[..., list[str]], extra: str, message: str
+) -> None:
+    (found,) = violations(f"evaluation: {{{extra}}}")
     assert found.startswith(f"f.yaml:5: evaluation{message}")
 
 
@@ -91,7 +94,9 @@ def test_each_rule_names_line_path_rule_and_value(problems, extra, message):
         ("[1, male]", (1, "male")),
     ],
 )
-def test_alignment(check, text, value):
+def test_alignment(
+    check: Callable[..., StudyConfig], text: str, value: str | dict[str, str | int] | tuple[int, str]
+) -> None:
     settings = check(f"evaluation: {{alignment: {text}}}").evaluation
     assert settings.alignment == value
     assert EvaluationSettings.model_validate(settings.model_dump(mode="json")) == settings
@@ -100,8 +105,8 @@ def test_alignment(check, text, value):
 @pytest.mark.parametrize(
     "text", ["automatic", "null", "3", "[]", "{}", "[true, 1]", "{blond: [1]}", "[0.5, 1]"]
 )
-def test_alignment_is_a_word_a_mapping_or_a_list(problems, text):
-    (found,) = problems(f"evaluation: {{alignment: {text}}}")
+def test_alignment_is_a_word_a_mapping_or_a_list(violations: Callable[..., list[str]], text: str) -> None:
+    (found,) = violations(f"evaluation: {{alignment: {text}}}")
     assert found.startswith(
         "f.yaml:5: evaluation.alignment: input should be auto, none, or each class's attribute value, by name or "
         "number: {class: value, ...} or [value, ...] by label, but got "
@@ -110,14 +115,14 @@ def test_alignment_is_a_word_a_mapping_or_a_list(problems, text):
 
 @pytest.mark.parametrize("name", ["tv_radii", "corruption_levels"])
 @pytest.mark.parametrize("value", ["1.1", "-0.5"])
-def test_shares_lie_between_0_and_1(problems, name, value):
-    (found,) = problems(f"evaluation: {{{name}: [0, {value}]}}")
+def test_shares_lie_between_0_and_1(violations: Callable[..., list[str]], name: str, value: str) -> None:
+    (found,) = violations(f"evaluation: {{{name}: [0, {value}]}}")
     assert found.startswith(f"f.yaml:5: evaluation.{name}[1]: ")
     assert "[0, 1]" in found
     assert found.endswith(f"but got {value}")
 
 
 @pytest.mark.parametrize("radius", [-1e-9, math.inf, math.nan])
-def test_a_radius_is_a_finite_length(radius):
+def test_a_radius_is_a_finite_length(radius: float) -> None:
     with pytest.raises(ValueError, match="kl_radii"):
         EvaluationSettings(kl_radii=(radius,))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from ipgl.config import Choice, Int, LogInt, LogUniform, RangeError, Uniform, parse_range
 from ipgl.config.ranges import RANGES, contains, width, width_text
 
+_Number = TypeVar("_Number", int, float)
+
 NUMERIC = ["uniform", "log_uniform", "int", "log_int"]
 REAL = ["uniform", "log_uniform"]
 WHOLE = ["int", "log_int"]
 LOGARITHMIC = ["log_uniform", "log_int"]
 
 
-def refusal(value: Any) -> str:
+def refusal(value: object) -> str:
     with pytest.raises(RangeError) as caught:
         parse_range(value)
     return str(caught.value)
@@ -34,32 +36,34 @@ class TestParsing:
             ({"uniform": [2, 2]}, Uniform(2, 2)),
         ],
     )
-    def test_each_kind(self, raw, expected):
+    def test_each_kind(
+        self, raw: dict[str, list[float | str | None]], expected: Uniform | Int | Choice
+    ) -> None:
         assert parse_range(raw) == expected
         assert type(parse_range(raw)) is type(expected)
 
-    def test_bounds_of_whole_numbers_may_be_written_as_reals(self):
+    def test_bounds_of_whole_numbers_may_be_written_as_reals(self) -> None:
         found = parse_range({"int": [1.0, 1e3]})
         assert found == Int(1, 1000)
         assert isinstance(found, Int)
         assert isinstance(found.high, int)
 
     @pytest.mark.parametrize("value", [3, "uniform", None, [1, 2], {}, {"lr": 1}, {"a": 1, "b": 2}])
-    def test_what_is_no_range_is_none(self, value):
+    def test_what_is_no_range_is_none(self, value: object) -> None:
         assert parse_range(value) is None
 
-    def test_a_range_among_other_keys_is_no_range(self):
+    def test_a_range_among_other_keys_is_no_range(self) -> None:
         assert parse_range({"uniform": [1, 2], "lr": 3}) is None
 
 
 class TestRefusals:
     @pytest.mark.parametrize("kind", NUMERIC)
-    def test_upside_down(self, kind):
+    def test_upside_down(self, kind: str) -> None:
         assert refusal({kind: [5, 2]}) == "`low <= high` must hold, but got (low=5, high=2); swap the two"
 
     @pytest.mark.parametrize("kind", LOGARITHMIC)
     @pytest.mark.parametrize("low", [0, -3])
-    def test_logarithmic_from_zero_or_below(self, kind, low):
+    def test_logarithmic_from_zero_or_below(self, kind: str, low: int) -> None:
         assert refusal({kind: [low, 2]}) == (
             f"`low > 0` must hold for a logarithmic range, but got (low={low}, high=2)"
         )
@@ -68,38 +72,38 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "bounds", [[], [1], [1, 2, 3], [True, 2], [1, False], ["1", 2], [None, 1], [[1], 2]], ids=repr
     )
-    def test_not_two_numbers(self, kind, bounds):
+    def test_not_two_numbers(self, kind: str, bounds: list[int | str | list[int] | None]) -> None:
         assert refusal({kind: bounds}) == f"`{kind}` takes two numbers [low, high], but got {bounds!r}"
 
     @pytest.mark.parametrize("kind", [*NUMERIC, "choice"])
     @pytest.mark.parametrize("value", [3, "ab", None, {"low": 1, "high": 2}], ids=repr)
-    def test_not_a_list(self, kind, value):
+    def test_not_a_list(self, kind: str, value: int | str | dict[str, int] | None) -> None:
         assert refusal({kind: value}) == f"`{kind}` takes a list, but got {value!r}"
 
     @pytest.mark.parametrize("kind", WHOLE)
-    def test_fractions_in_a_range_of_whole_numbers(self, kind):
+    def test_fractions_in_a_range_of_whole_numbers(self, kind: str) -> None:
         assert refusal({kind: [1.5, 3]}) == "both bounds must be whole numbers, but got low=1.5"
         assert refusal({kind: [1, 3.5]}) == "both bounds must be whole numbers, but got high=3.5"
 
     @pytest.mark.parametrize("kind", REAL)
     @pytest.mark.parametrize("bounds", [[1, math.inf], [-math.inf, 1], [math.nan, 1], [1, math.nan]])
-    def test_bounds_without_end(self, kind, bounds):
+    def test_bounds_without_end(self, kind: str, bounds: list[float]) -> None:
         low, high = bounds
         assert refusal({kind: bounds}) == f"both bounds must be finite, but got ({low=}, {high=})"
 
     @pytest.mark.parametrize("kind", WHOLE)
     @pytest.mark.parametrize("bound", [math.inf, math.nan])
-    def test_whole_bounds_without_end(self, kind, bound):
+    def test_whole_bounds_without_end(self, kind: str, bound: float) -> None:
         assert refusal({kind: [1, bound]}) == f"both bounds must be whole numbers, but got high={bound}"
 
     @pytest.mark.parametrize("kind", NUMERIC)
-    def test_bounds_beyond_what_a_float_holds(self, kind):
+    def test_bounds_beyond_what_a_float_holds(self, kind: str) -> None:
         assert refusal({kind: [1, 10**400]}).startswith("both bounds must be finite, but got [1, 1000")
 
-    def test_choice_of_nothing(self):
+    def test_choice_of_nothing(self) -> None:
         assert refusal({"choice": []}) == "`choice` needs at least one value, but got []"
 
-    def test_choice_of_something_that_is_no_plain_value(self):
+    def test_choice_of_something_that_is_no_plain_value(self) -> None:
         assert refusal({"choice": [1, [2, 3]]}) == "`choice` lists plain values, but got [2, 3]"
 
 
@@ -128,24 +132,24 @@ class TestContains:
             (Choice((1, 2)), [1], False),
         ],
     )
-    def test_by_hand(self, space, value, expected):
+    def test_by_hand(self, space: Uniform | Int | Choice, value: object, expected: bool) -> None:
         assert contains(space, value) is expected
 
 
 class TestProbes:
     """What a setting is tried with before a range is accepted for it."""
 
-    def test_by_hand(self):
+    def test_by_hand(self) -> None:
         assert Int(3, 9).probes == (3, 9, 4)
         assert Int(3, 4).probes == (3, 4)
         assert Int(3, 3).probes == (3, 3)
         assert LogInt(1, 8).probes == (1, 8, 2)
         assert Choice(("x", 1)).probes == ("x", 1)
-        assert Uniform(0, 1).probes == (0, 1, pytest.approx(0.382))
+        assert Uniform(0, 1).probes == pytest.approx((0, 1, 0.382))
 
     @pytest.mark.parametrize("high", [2, 3, 4, 10, 100, 1000])
-    def test_a_real_range_between_whole_bounds_is_tried_with_a_fraction(self, high):
-        assert not all(float(probe).is_integer() for probe in Uniform(1, high).probes)
+    def test_a_real_range_between_whole_bounds_is_tried_with_a_fraction(self, high: int) -> None:
+        assert not all(float(str(probe)).is_integer() for probe in Uniform(1, high).probes)
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -154,7 +158,7 @@ whole = st.integers(min_value=-(2**53), max_value=2**53)
 scalars = st.none() | st.booleans() | whole | finite | st.text(max_size=8)
 
 
-def bounds(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+def bounds(values: st.SearchStrategy[_Number]) -> st.SearchStrategy[list[_Number]]:
     return st.lists(values, min_size=2, max_size=2).map(sorted)
 
 
@@ -169,7 +173,7 @@ raw_ranges = st.one_of(
 
 @settings(deadline=None)
 @given(raw_ranges)
-def test_a_range_keeps_exactly_what_was_written(raw):
+def test_a_range_keeps_exactly_what_was_written(raw: dict[str, list[float | str | None]]) -> None:
     found = parse_range(raw)
     (kind, arguments) = next(iter(raw.items()))
     assert type(found) is RANGES[kind]
@@ -181,7 +185,7 @@ def test_a_range_keeps_exactly_what_was_written(raw):
 
 @settings(deadline=None)
 @given(raw_ranges)
-def test_every_probe_is_one_that_the_search_could_draw(raw):
+def test_every_probe_is_one_that_the_search_could_draw(raw: dict[str, list[float | str | None]]) -> None:
     found = parse_range(raw)
     assert found is not None
     assert all(contains(found, probe) for probe in found.probes)
@@ -202,6 +206,8 @@ def test_every_probe_is_one_that_the_search_could_draw(raw):
         (Choice(("a",)), 1, "values", "1 value"),
     ],
 )
-def test_the_width_of_a_range(space, amount, unit, text):
-    assert width(space) == (pytest.approx(amount, abs=1e-5), unit)
+def test_the_width_of_a_range(space: Uniform | Int | Choice, amount: float, unit: str, text: str) -> None:
+    found, found_unit = width(space)
+    assert found == pytest.approx(amount, abs=1e-5)
+    assert found_unit == unit
     assert width_text(*width(space)) == text

@@ -1,15 +1,15 @@
-"""Which failures of storage are waited out, and which end the study."""
+"""Retries of transient storage errors, and recognition of permanent ones."""
 
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
-from ipgl.core import retry as storage
 from ipgl.core.errors import StudyStateError
-from ipgl.core.retry import lasting, patiently
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.core.retry import is_permanent, retrying
+from ipgl.storage.study_dir import StudyFolder, try_to_write
 
 
 class Access:
@@ -28,20 +28,20 @@ class Access:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr(storage.time, "sleep", waited.append)
+    monkeypatch.setattr("ipgl.core.retry.time.sleep", waited.append)
     return waited
 
 
 @pytest.mark.parametrize(("failures", "waited"), [(0, []), (1, [0.1]), (3, [0.1, 0.5, 2.0])])
 def test_what_passes_is_waited_out(waits: list[float], failures: int, waited: list[float]) -> None:
-    assert patiently(Access(errno.EIO, failures)) == 7
+    assert retrying(Access(errno.EIO, failures)) == 7
     assert waits == waited
 
 
 def test_four_failures_are_enough(waits: list[float]) -> None:
     access = Access(errno.ESTALE, 4)
     with pytest.raises(OSError, match="it fails"):
-        patiently(access)
+        retrying(access)
     assert access.calls == 4
 
 
@@ -49,24 +49,24 @@ def test_four_failures_are_enough(waits: list[float]) -> None:
 def test_what_does_not_pass_is_not_waited_for(waits: list[float], number: int) -> None:
     access = Access(number, 1)
     with pytest.raises(OSError, match="it fails"):
-        patiently(access)
+        retrying(access)
     assert access.calls == 1
     assert waits == []
 
 
 def test_what_lasts() -> None:
-    assert lasting(OSError(errno.ENOSPC, ""))
-    assert lasting(OSError(errno.EROFS, ""))
-    assert not lasting(OSError(errno.EIO, ""))
-    assert not lasting(ValueError())
-    assert not lasting(None)
+    assert is_permanent(OSError(errno.ENOSPC, ""))
+    assert is_permanent(OSError(errno.EROFS, ""))
+    assert not is_permanent(OSError(errno.EIO, ""))
+    assert not is_permanent(ValueError())
+    assert not is_permanent(None)
 
 
-def test_a_storage_that_is_gone_refuses_and_names_the_next_step(tmp_path) -> None:
+def test_a_storage_that_is_gone_refuses_and_names_the_next_step(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    assert folder.refusal() is None
+    assert try_to_write(folder) is None
     assert list(tmp_path.iterdir()) == []
     gone = StudyFolder(tmp_path / "gone")
-    assert isinstance(gone.refusal(), FileNotFoundError)
+    assert isinstance(try_to_write(gone), FileNotFoundError)
     with pytest.raises(StudyStateError, match=r"No such file.*ipgl study resume gone --storage"):
         gone.write_state({})

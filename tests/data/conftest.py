@@ -1,4 +1,4 @@
-"""Data sets that several tests look at, and where in its source each of their examples came from."""
+"""Fixtures: small data sets, and the source index of each of their examples."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from narrowing import as_tensor
 from torch import Tensor
 
-from ipgl.data import DATASETS, Dataset
+from ipgl.data import DATASETS, Dataset, Inputs
 from ipgl.data.digits import Digits, data_root, mnist, sklearn_digits
 
 
@@ -52,8 +53,9 @@ class Origin:
         self.is_small = torch.from_numpy(digits.labels < 5).long()
         assert len(self._position) == len(images), "two digits are alike"
 
-    def of(self, x: Tensor) -> Tensor:
+    def of(self, inputs: Inputs) -> Tensor:
         """Positions in the source of coloured images `[N, 2, H, W]`, int64 `[N]`."""
+        x = as_tensor(inputs)
         grey = (x.sum(dim=1) * self._peak).round().to(torch.uint8).numpy()
         return torch.tensor([self._position[image.tobytes()] for image in grey], dtype=torch.int64)
 

@@ -1,4 +1,4 @@
-"""Which attribute value agrees with each class: real counts, chance, and what a study states."""
+"""Alignment of classes and attribute values: found from counts, by chance, and as configured."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from scipy.stats import chi2_contingency, norm
 
 from ipgl.core.errors import DataError
 from ipgl.data import Alignment, find_alignment, resolve_alignment
-from ipgl.data.alignment import _gaps, _independence_p_value, _residual_p_values
+from ipgl.data.alignment import StatedAlignment, _gaps, _independence_p_value, _residual_p_values
 
 
-def found(counts, names=()):
+def found(counts: list[list[int]], names: tuple[str, ...] = ()) -> Alignment:
     return find_alignment(torch.tensor(counts), names)
 
 
@@ -43,7 +43,7 @@ def found(counts, names=()):
         ([[5500, 4500], [4500, 5500]], (0, 1)),
     ],
 )
-def test_alignment_by_association(counts, attributes):
+def test_alignment_by_association(counts: list[list[int]], attributes: tuple[int, ...]) -> None:
     assert found(counts) == Alignment(attributes)
 
 
@@ -66,14 +66,14 @@ def test_alignment_by_association(counts, attributes):
         ([[0, 0], [0, 0]], "training shows one attribute value"),
     ],
 )
-def test_no_alignment(counts, reason):
+def test_no_alignment(counts: list[list[int]], reason: str) -> None:
     alignment = found(counts)
     assert alignment.attributes is None
     assert alignment.reason.startswith(reason)
     assert alignment.agrees(0, 0) is None
 
 
-def test_the_reason_has_the_class_s_name():
+def test_the_reason_has_the_class_s_name() -> None:
     reason = found([[900, 100], [100, 900], [500, 500]], ("cat", "dog", "owl")).reason
     assert reason == (
         "no attribute value is over-represented in class 'owl' relative to the other classes (by 5 percentage points "
@@ -83,7 +83,7 @@ def test_the_reason_has_the_class_s_name():
 
 @pytest.mark.parametrize("shape", [(2, 2), (2, 10), (5, 5), (10, 2)])
 @pytest.mark.parametrize("lead", [0.5, 0.9])
-def test_chance_is_no_association(shape, lead):
+def test_chance_is_no_association(shape: tuple[int, int], lead: float) -> None:
     """Of 2,000 independent samples at most a few in 1,000 may pass, even where one value leads everywhere."""
     rng = np.random.default_rng(0)
     classes, values = shape
@@ -93,7 +93,7 @@ def test_chance_is_no_association(shape, lead):
     assert passed <= 8
 
 
-def test_agreement_of_a_group():
+def test_agreement_of_a_group() -> None:
     alignment = Alignment((1, 0))
     assert [[alignment.agrees(y, a) for a in range(3)] for y in range(2)] == [
         [False, True, False],
@@ -101,7 +101,7 @@ def test_agreement_of_a_group():
     ]
 
 
-def test_gaps_by_hand():
+def test_gaps_by_hand() -> None:
     # P(0 | y) is 0.9, 0.2, 0.4; P(0 | others) is (20 + 80) / 300, (90 + 80) / 300, (90 + 20) / 200.
     gaps = _gaps(torch.tensor([[90.0, 10.0], [20.0, 80.0], [80.0, 120.0]]))
     expected = [
@@ -115,7 +115,7 @@ def test_gaps_by_hand():
 @pytest.mark.parametrize(
     "counts", [[[3498, 184], [56, 1057]], [[12, 5, 3], [4, 9, 7]], [[30, 25, 0], [28, 30, 0]]]
 )
-def test_p_values_are_scipy_s(counts):
+def test_p_values_are_scipy_s(counts: list[list[int]]) -> None:
     table = np.array(counts)
     full = table[:, table.sum(axis=0) > 0]
     expected = chi2_contingency(full, correction=False).pvalue
@@ -156,15 +156,15 @@ COUNTS = torch.tensor([[71629, 66874], [22880, 1387]])
         (("male", "female"), (1, 0)),
     ],
 )
-def test_a_study_may_state_it(stated, attributes):
+def test_a_study_may_state_it(stated: StatedAlignment, attributes: tuple[int, int]) -> None:
     assert resolve_alignment(stated, COUNTS, *NAMES) == Alignment(attributes)
 
 
-def test_a_study_may_say_that_there_is_none():
+def test_a_study_may_say_that_there_is_none() -> None:
     assert resolve_alignment("none", COUNTS, *NAMES) == Alignment(None, "evaluation.alignment is none")
 
 
-def test_names_that_look_like_numbers_go_before_numbers():
+def test_names_that_look_like_numbers_go_before_numbers() -> None:
     counts = torch.tensor([[9, 1], [1, 9]])
     assert resolve_alignment({"1": "b", "0": "a"}, counts, ("1", "0"), ("b", "a")) == Alignment((0, 1))
 
@@ -186,7 +186,9 @@ def test_names_that_look_like_numbers_go_before_numbers():
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_the_data_is_refused(stated, message):
+def test_what_does_not_fit_the_data_is_refused(
+    stated: dict[str, int] | list[str | int], message: str
+) -> None:
     with pytest.raises(DataError) as error:
         resolve_alignment(stated, COUNTS, *NAMES)
     assert str(error.value) == message

@@ -1,4 +1,4 @@
-"""Random resized crops: which boxes are drawn, and what becomes of them."""
+"""Random resized crops: distribution of the boxes, and the resized images."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import numpy as np
 import pytest
 import torch
 from image_files import picture
+from narrowing import as_tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ipgl.data.augment import RandomResizedCrop, crop_batch, crop_one
 
-
-def draw(count=20_000, height=256, width=256, seed=0, **settings):
-    return RandomResizedCrop(**settings).draw(count, height, width, np.random.default_rng(seed))
+USUAL = RandomResizedCrop()
 
 
-def test_boxes_lie_in_the_image_and_keep_to_the_limits():
+def draw(
+    count: int = 20_000,
+    height: int = 256,
+    width: int = 256,
+    seed: int = 0,
+    crop: RandomResizedCrop = USUAL,
+) -> torch.Tensor:
+    return crop.draw(count, height, width, np.random.default_rng(seed))
+
+
+def test_boxes_lie_in_the_image_and_keep_to_the_limits() -> None:
     top, left, height, width, mirrored = draw().unbind(dim=1)
     assert (top >= 0).all()
     assert (left >= 0).all()
@@ -31,7 +40,7 @@ def test_boxes_lie_in_the_image_and_keep_to_the_limits():
     assert abs(mirrored.float().mean() - 0.5) < 0.02
 
 
-def test_the_distribution_is_torchvisions():
+def test_the_distribution_is_torchvisions() -> None:
     torch.manual_seed(0)
     theirs = v2.RandomResizedCrop(224, scale=(0.7, 1.0))
     image = torch.zeros(3, 256, 256, dtype=torch.uint8)
@@ -44,36 +53,42 @@ def test_the_distribution_is_torchvisions():
         assert found.std().item() == pytest.approx(expected.std().item(), rel=0.05), name
 
 
-def test_where_no_box_fits_the_largest_is_taken_from_the_middle():
+def test_where_no_box_fits_the_largest_is_taken_from_the_middle() -> None:
     # Twice as wide as high, but as large as the whole square image: no such box.
-    assert draw(3, 100, 100, scale=(1, 1), ratio=(2, 2), flip=False).tolist() == [[25, 0, 50, 100, 0]] * 3
+    assert (
+        draw(3, 100, 100, crop=RandomResizedCrop((1, 1), (2, 2), flip=False)).tolist()
+        == [[25, 0, 50, 100, 0]] * 3
+    )
 
 
-def test_the_whole_image_is_a_box():
-    assert draw(2, 30, 40, scale=(1, 1), ratio=(4 / 3, 4 / 3), flip=False).tolist() == [[0, 0, 30, 40, 0]] * 2
+def test_the_whole_image_is_a_box() -> None:
+    assert (
+        draw(2, 30, 40, crop=RandomResizedCrop((1, 1), (4 / 3, 4 / 3), flip=False)).tolist()
+        == [[0, 0, 30, 40, 0]] * 2
+    )
 
 
-def test_equal_generators_give_equal_boxes():
+def test_equal_generators_give_equal_boxes() -> None:
     assert torch.equal(draw(50), draw(50))
     assert not torch.equal(draw(50), draw(50, seed=1))
 
 
-def pixels():
-    return functional.pil_to_tensor(picture(0, 64, 48))
+def pixels() -> torch.Tensor:
+    return as_tensor(functional.pil_to_tensor(picture(0, 64, 48)))
 
 
 @pytest.mark.parametrize("mirrored", [0, 1])
-def test_a_box_is_cut_resized_and_mirrored(mirrored):
+def test_a_box_is_cut_resized_and_mirrored(mirrored: int) -> None:
     expected = functional.resized_crop(pixels(), 3, 5, 30, 40, [28, 36], antialias=True)
     expected = functional.horizontal_flip(expected) if mirrored else expected
     assert torch.equal(crop_one(pixels(), [3, 5, 30, 40, mirrored], 28, 36), expected)
 
 
-def test_without_resizing_the_pixels_stay():
+def test_without_resizing_the_pixels_stay() -> None:
     assert torch.equal(crop_one(pixels(), [2, 4, 20, 30, 0], 20, 30), pixels()[:, 2:22, 4:34])
 
 
-def test_the_batched_crop_for_devices_agrees():
+def test_the_batched_crop_for_devices_agrees() -> None:
     boxes = torch.tensor([[3, 5, 30, 40, 0], [0, 0, 48, 64, 1], [10, 2, 33, 44, 1], [2, 4, 28, 36, 0]])
     batch = crop_batch(pixels().float().expand(4, 3, 48, 64), boxes, 28, 36)
     for found, box in zip(batch, boxes.tolist(), strict=True):

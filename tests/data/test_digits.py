@@ -64,7 +64,9 @@ def refusal(root: Path) -> str:
 @pytest.mark.usefixtures("tiny")
 class TestReading:
     @pytest.mark.parametrize("gzipped", [False, True], ids=["plain", "gzipped"])
-    def test_training_digits_come_first(self, tmp_path, gzipped, offline):
+    def test_training_digits_come_first(
+        self, tmp_path: Path, gzipped: bool, offline: list[dict[str, object]]
+    ) -> None:
         write(tmp_path, gzipped)
         found = digits.mnist(tmp_path)
         assert found.images.tolist() == [
@@ -75,17 +77,17 @@ class TestReading:
             [[104, 105], [106, 107]],
         ]
         assert found.labels.tolist() == [7, 0, 9, 4, 5]
-        assert (found.images.dtype, found.labels.dtype) == (np.uint8, np.uint8)
+        assert found.images.dtype == found.labels.dtype == np.uint8
         assert (found.peak, found.development) == (255, 60_000)
         assert offline == []
 
-    def test_plain_and_gzipped_files_may_be_mixed(self, tmp_path):
+    def test_plain_and_gzipped_files_may_be_mixed(self, tmp_path: Path) -> None:
         raw = write(tmp_path)
         (raw / IMAGES).unlink()
         (raw / f"{IMAGES}.gz").write_bytes(gzip.compress(FILES[IMAGES], compresslevel=1))
         assert digits.mnist(tmp_path).labels.tolist() == [7, 0, 9, 4, 5]
 
-    def test_ipgl_data_names_the_root(self, tmp_path, monkeypatch):
+    def test_ipgl_data_names_the_root(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(tmp_path / "elsewhere")
         monkeypatch.setenv("IPGL_DATA", str(tmp_path / "elsewhere"))
         assert digits.mnist().labels.tolist() == [7, 0, 9, 4, 5]
@@ -93,7 +95,7 @@ class TestReading:
 
 @pytest.mark.usefixtures("tiny")
 class TestDamage:
-    def test_wrong_content(self, tmp_path):
+    def test_wrong_content(self, tmp_path: Path) -> None:
         raw = write(tmp_path)
         changed = FILES[IMAGES][:-1] + b"\xff"
         (raw / IMAGES).write_bytes(changed)
@@ -103,14 +105,14 @@ class TestDamage:
             "remove it so that it is downloaded again"
         )
 
-    def test_wrong_content_inside_an_archive(self, tmp_path):
+    def test_wrong_content_inside_an_archive(self, tmp_path: Path) -> None:
         raw = write(tmp_path, gzipped=True)
         (raw / f"{LABELS}.gz").write_bytes(gzip.compress(b"not idx"))
         assert refusal(tmp_path).startswith(f"{raw / LABELS}.gz: the uncompressed content must have MD5 ")
 
     # Cut within the header, within the data, within the trailing checksum.
     @pytest.mark.parametrize("kept", [0, 5, 15, -4])
-    def test_an_archive_cut_short(self, tmp_path, kept):
+    def test_an_archive_cut_short(self, tmp_path: Path, kept: int) -> None:
         raw = write(tmp_path, gzipped=True)
         archive = raw / f"{IMAGES}.gz"
         archive.write_bytes(archive.read_bytes()[:kept])
@@ -119,7 +121,7 @@ class TestDamage:
         assert message.endswith("remove it so that it is downloaded again")
 
     @pytest.mark.parametrize("position", [0, 10, 12, -8, -1])
-    def test_an_archive_with_one_wrong_byte(self, tmp_path, position):
+    def test_an_archive_with_one_wrong_byte(self, tmp_path: Path, position: int) -> None:
         raw = write(tmp_path, gzipped=True)
         archive = raw / f"{IMAGES}.gz"
         content = bytearray(gzip.compress(FILES[IMAGES]))
@@ -130,7 +132,7 @@ class TestDamage:
         assert message.endswith("); remove it so that it is downloaded again")
 
     @pytest.mark.parametrize("name", FILES)
-    def test_one_file_missing(self, tmp_path, name, offline):
+    def test_one_file_missing(self, tmp_path: Path, name: str, offline: list[dict[str, object]]) -> None:
         raw = write(tmp_path)
         (raw / name).unlink()
         assert refusal(tmp_path) == (
@@ -139,7 +141,9 @@ class TestDamage:
         )
         assert offline == []
 
-    def test_a_header_that_promises_more_than_follows(self, tmp_path, monkeypatch):
+    def test_a_header_that_promises_more_than_follows(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         raw = write(tmp_path)
         short = struct.pack(">4I", 0x0803, 4, 2, 2) + bytes(12)
         (raw / IMAGES).write_bytes(short)
@@ -151,7 +155,7 @@ class TestDamage:
 
 
 class TestDownload:
-    def test_nothing_there_and_no_network(self, tmp_path, offline):
+    def test_nothing_there_and_no_network(self, tmp_path: Path, offline: list[dict[str, object]]) -> None:
         assert refusal(tmp_path) == (
             f"MNIST is not in {tmp_path / 'MNIST' / 'raw'} and could not be downloaded "
             "(URLError: <urlopen error no network here>); put train-images-idx3-ubyte, train-labels-idx1-ubyte, "
@@ -161,7 +165,7 @@ class TestDownload:
         assert offline == [{"root": str(tmp_path), "train": True, "download": True}]
 
     @pytest.mark.usefixtures("tiny")
-    def test_what_was_downloaded_is_read(self, tmp_path, monkeypatch):
+    def test_what_was_downloaded_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
         def download(root: str, train: bool, download: bool) -> None:
@@ -175,19 +179,19 @@ class TestDownload:
 
 
 class TestRoot:
-    def test_from_the_environment(self, monkeypatch):
+    def test_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("IPGL_DATA", "/some/where")
         assert digits.data_root() == Path("/some/where")
 
     @pytest.mark.parametrize("value", [None, ""])
-    def test_by_default_beside_the_work(self, monkeypatch, value):
+    def test_by_default_beside_the_work(self, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
         monkeypatch.delenv("IPGL_DATA", raising=False)
         if value is not None:
             monkeypatch.setenv("IPGL_DATA", value)
         assert digits.data_root() == Path("data")
 
 
-def test_the_small_digits_need_no_file_and_no_network(offline):
+def test_the_small_digits_need_no_file_and_no_network(offline: list[dict[str, object]]) -> None:
     found = digits.sklearn_digits()
     assert found.images.shape == (1797, 8, 8)
     assert (found.peak, found.images.max(), found.images.min()) == (16, 16, 0)
@@ -199,7 +203,7 @@ def test_the_small_digits_need_no_file_and_no_network(offline):
 
 
 @pytest.mark.mnist
-def test_the_real_mnist(real_mnist):
+def test_the_real_mnist(real_mnist: digits.Digits) -> None:
     assert real_mnist.images.shape == (70_000, 28, 28)
     assert real_mnist.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert real_mnist.labels[60_000:60_005].tolist() == [7, 2, 1, 0, 4]
@@ -208,11 +212,13 @@ def test_the_real_mnist(real_mnist):
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_the_digits_are_those_that_scikit_learn_reads(monkeypatch, elsewhere):
+def test_the_digits_are_those_that_scikit_learn_reads(
+    monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
     if elsewhere:
         monkeypatch.setattr(digits, "_SKLEARN_FILE", "nowhere.csv.gz")
     found, expected = digits.sklearn_digits(), load_digits()
     assert (found.images == expected.images).all()
     assert (found.labels == expected.target).all()
-    assert (found.images.dtype, found.labels.dtype) == ("uint8", "uint8")
+    assert found.images.dtype == found.labels.dtype == np.uint8
     assert found.images.shape == (1797, 8, 8)

@@ -1,24 +1,28 @@
-"""Pictures that stand more than once in a table: refused or left out of one's own, noted of a published one."""
+"""Duplicate images of a table: an error, left out, or noted for published data sets."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from image_files import picture, save, write_csv, write_waterbirds
+from narrowing import as_images
 from PIL import Image
 
 from ipgl.core.errors import DataError
-from ipgl.data import DATASETS
+from ipgl.data import DATASETS, Dataset
 
 
-def build(name, **settings):
+def build(name: str, **settings: int) -> Dataset:
     entry = DATASETS[name]
     return entry.build(entry.settings.model_validate({"input_size": 28, "augment": None} | settings))
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("IPGL_DATA", str(tmp_path))
     return tmp_path
 
@@ -31,10 +35,10 @@ ROWS = [
 
 
 @pytest.fixture
-def manifest(root):
+def manifest(root: Path) -> Callable[..., Path]:
     """Writes ROWS, and further rows whose pictures are already there."""
 
-    def write(*more):
+    def write(*more: tuple[str, int, int, str]) -> Path:
         for number, (name, *_) in enumerate(ROWS):
             save(root / name, picture(number))
         return write_csv(root / "manifest.csv", ["path", "label", "attribute", "split"], [*ROWS, *more])
@@ -42,14 +46,16 @@ def manifest(root):
     return write
 
 
-def test_a_table_without_copies_says_nothing(manifest):
+def test_a_table_without_copies_says_nothing(manifest: Callable[..., Path]) -> None:
     manifest()
     assert not [note for note in build("image_folder").notes if "pixels" in note]
 
 
 @pytest.mark.parametrize("name", ["again.png", "again.bmp", "again.tif"])
 @pytest.mark.parametrize(("number", "split", "line"), [(5, "validation", 7), (6, "test", 8)])
-def test_a_training_copy_under_another_name_or_format_is_refused(root, manifest, name, number, split, line):
+def test_a_training_copy_under_another_name_or_format_is_refused(
+    root: Path, manifest: Callable[..., Path], name: str, number: int, split: str, line: int
+) -> None:
     save(root / name, picture(number))
     file = manifest((name, number % 2, 0, "train"))
     with pytest.raises(DataError) as caught:
@@ -63,7 +69,9 @@ def test_a_training_copy_under_another_name_or_format_is_refused(root, manifest,
     )
 
 
-def test_skipping_leaves_the_training_copy_out_and_keeps_the_test_image(root, manifest):
+def test_skipping_leaves_the_training_copy_out_and_keeps_the_test_image(
+    root: Path, manifest: Callable[..., Path]
+) -> None:
     save(root / "again.png", picture(6))
     file = manifest(("again.png", 0, 0, "train"))
     dataset = build("image_folder", skip_bad=True)
@@ -73,12 +81,12 @@ def test_skipping_leaves_the_training_copy_out_and_keeps_the_test_image(root, ma
         "(6.png)"
     )
     for part, first in ((dataset.train, 0), (dataset.validation, 4), (dataset.test, 6)):
-        for position, pixels in enumerate(part.x.pixels(torch.arange(len(part))).numpy()):
+        for position, pixels in enumerate(as_images(part.x).pixels(torch.arange(len(part))).numpy()):
             expected = picture(first + position).resize((32, 32), Image.Resampling.BILINEAR)
             assert np.array_equal(pixels, np.asarray(expected))
 
 
-def test_twenty_are_shown_and_the_rest_counted(root, manifest):
+def test_twenty_are_shown_and_the_rest_counted(root: Path, manifest: Callable[..., Path]) -> None:
     for n in range(23):
         save(root / f"again{n}.png", picture(7))
     manifest(*[(f"again{n}.png", 1, 0, "train") for n in range(23)])
@@ -90,13 +98,13 @@ def test_twenty_are_shown_and_the_rest_counted(root, manifest):
     assert lines[21] == "  and 3 more"
 
 
-def test_a_copy_of_another_size_is_another_picture(root, manifest):
+def test_a_copy_of_another_size_is_another_picture(root: Path, manifest: Callable[..., Path]) -> None:
     save(root / "large.png", picture(6).resize((80, 60)))
     manifest(("large.png", 0, 0, "train"))
     assert len(build("image_folder").train) == 5
 
 
-def test_pictures_that_only_resizing_makes_equal_are_two(root, manifest):
+def test_pictures_that_only_resizing_makes_equal_are_two(root: Path, manifest: Callable[..., Path]) -> None:
     one = np.asarray(picture(6)).copy()
     one[0, 0] ^= 1  # one grey level in a corner: gone after resizing 40 x 30 to 9 x 9
     save(root / "near.png", Image.fromarray(one))
@@ -106,7 +114,9 @@ def test_pictures_that_only_resizing_makes_equal_are_two(root, manifest):
     assert torch.equal(dataset.train.x[4:5], dataset.test.x[0:1])
 
 
-def test_validation_copies_and_unlike_labels_are_noted_with_their_rows(root, manifest):
+def test_validation_copies_and_unlike_labels_are_noted_with_their_rows(
+    root: Path, manifest: Callable[..., Path]
+) -> None:
     save(root / "v.png", picture(7))
     save(root / "t.png", picture(0))
     file = manifest(("v.png", 1, 0, "val"), ("t.png", 1, 0, "train"))
@@ -119,7 +129,7 @@ def test_validation_copies_and_unlike_labels_are_noted_with_their_rows(root, man
     ]
 
 
-def test_a_published_split_is_what_it_is(root):
+def test_a_published_split_is_what_it_is(root: Path) -> None:
     write_waterbirds(root)
     save(root / "001.Bird/Bird_0_1.jpg", picture(17))
     # Written anew, so that the JPEGs hold equal pixels.

@@ -1,4 +1,4 @@
-"""Decoding once: what rows hold, who decodes, what a kill and what bad pictures leave."""
+"""Image cache: content of its rows, concurrent builders, killed builders, unreadable images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import picture, save
+from narrowing import of_kind
 from PIL import Image
 
 from ipgl.core.errors import DataError
@@ -69,7 +71,7 @@ def reads(folder: Path) -> list[str]:
     return log.read_text().split() if log.exists() else []
 
 
-def test_a_row_is_the_picture_resized(tmp_path):
+def test_a_row_is_the_picture_resized(tmp_path: Path) -> None:
     images = build_cache(files(tmp_path, 3), SIZE, tmp_path / "cache")
     assert images.shape == (3, 3, 20, 24)
     for number in range(3):
@@ -77,14 +79,14 @@ def test_a_row_is_the_picture_resized(tmp_path):
         assert np.array_equal(images.pixels(torch.tensor([number]))[0].numpy(), expected)
 
 
-def test_the_middle_is_cut_out_first(tmp_path):
+def test_the_middle_is_cut_out_first(tmp_path: Path) -> None:
     images = build_cache(files(tmp_path, 1), Preparation(10, 10, centre_crop=20), tmp_path / "cache")
     middle = picture(0).crop((10, 5, 30, 25)).resize((10, 10), Image.Resampling.BILINEAR)
     assert np.array_equal(images.pixels(torch.tensor([0]))[0].numpy(), np.asarray(middle))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
-def test_pictures_of_other_modes_become_rgb(tmp_path, mode):
+def test_pictures_of_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     image = picture(0, 24, 20).convert("L").convert(mode)
     path = save(tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}", image)
     pixels = build_cache([FileImage(path, "x")], SIZE, tmp_path / "cache").pixels(torch.tensor([0]))[0]
@@ -92,7 +94,7 @@ def test_pictures_of_other_modes_become_rgb(tmp_path, mode):
     assert (pixels[..., 0] == pixels[..., 1]).float().mean() > 0.99
 
 
-def test_progress_counts_to_the_end(tmp_path):
+def test_progress_counts_to_the_end(tmp_path: Path) -> None:
     seen = []
     build_cache(
         files(tmp_path, 3), SIZE, tmp_path / "cache", progress=lambda done, all_: seen.append((done, all_))
@@ -100,11 +102,11 @@ def test_progress_counts_to_the_end(tmp_path):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_no_picture_at_all_is_an_empty_cache(tmp_path):
+def test_no_picture_at_all_is_an_empty_cache(tmp_path: Path) -> None:
     assert build_cache([], SIZE, tmp_path / "cache").shape == (0, 3, 20, 24)
 
 
-def test_a_second_trial_decodes_nothing(tmp_path):
+def test_a_second_trial_decodes_nothing(tmp_path: Path) -> None:
     sources = logged(tmp_path, 4)
     first = build_cache(sources, SIZE, tmp_path / "cache")
     assert sorted(reads(tmp_path)) == ["0.png", "1.png", "2.png", "3.png"]
@@ -113,7 +115,7 @@ def test_a_second_trial_decodes_nothing(tmp_path):
     assert (second.file.path, second.digest) == (first.file.path, first.digest)
 
 
-def test_a_changed_file_or_another_size_is_decoded_again(tmp_path):
+def test_a_changed_file_or_another_size_is_decoded_again(tmp_path: Path) -> None:
     sources = logged(tmp_path, 2)
     old = build_cache(sources, SIZE, tmp_path / "cache")
     save(tmp_path / "1.png", picture(77))
@@ -124,13 +126,13 @@ def test_a_changed_file_or_another_size_is_decoded_again(tmp_path):
     assert len(reads(tmp_path)) == 6
 
 
-def test_equal_pictures_elsewhere_have_an_equal_digest(tmp_path):
+def test_equal_pictures_elsewhere_have_an_equal_digest(tmp_path: Path) -> None:
     here, there = (build_cache(files(tmp_path / n, 3), SIZE, tmp_path / "cache") for n in ("a", "b"))
     assert here.digest == there.digest
     assert here.file.path != there.file.path
 
 
-def test_a_damaged_cache_file_is_built_again(tmp_path):
+def test_a_damaged_cache_file_is_built_again(tmp_path: Path) -> None:
     sources = files(tmp_path, 3)
     images = build_cache(sources, SIZE, tmp_path / "cache")
     whole = images.file.path.read_bytes()
@@ -142,48 +144,50 @@ def test_a_damaged_cache_file_is_built_again(tmp_path):
 class TestContents:
     """What tells equal pictures: their pixels before resizing."""
 
-    def of(self, tmp_path, *images, preparation=SIZE):
+    def of(
+        self, tmp_path: Path, *images: tuple[str, Image.Image], preparation: Preparation = SIZE
+    ) -> list[bytes]:
         sources = [FileImage(save(tmp_path / name, image), name) for name, image in images]
         return build_cache(sources, preparation, tmp_path / "cache").contents()
 
-    def test_names_and_formats_do_not_count_and_pixels_do(self, tmp_path):
+    def test_names_and_formats_do_not_count_and_pixels_do(self, tmp_path: Path) -> None:
         one, other = picture(0), picture(0)
-        other.putpixel((39, 29), tuple(value ^ 1 for value in other.getpixel((39, 29))))
+        other.putpixel((39, 29), tuple(value ^ 1 for value in of_kind(other.getpixel((39, 29)), tuple)))
         names = ("a.png", "b.bmp", "c.tif", "d.png")
         found = self.of(tmp_path, *[(name, one) for name in names], ("e.png", other), ("f.png", picture(1)))
         assert found[0] == found[1] == found[2] == found[3]
         assert len(set(found)) == 3
 
-    def test_modes_do_not_count(self, tmp_path):
+    def test_modes_do_not_count(self, tmp_path: Path) -> None:
         grey = picture(0).convert("L")
         found = self.of(
             tmp_path, ("a.png", grey), ("b.png", grey.convert("RGB")), ("c.png", grey.convert("P"))
         )
         assert len(set(found)) == 1
 
-    def test_the_same_bytes_in_another_shape_are_another_picture(self, tmp_path):
+    def test_the_same_bytes_in_another_shape_are_another_picture(self, tmp_path: Path) -> None:
         wide = Image.frombytes("RGB", (40, 30), picture(0).tobytes())
         tall = Image.frombytes("RGB", (30, 40), picture(0).tobytes())
         assert len(set(self.of(tmp_path, ("a.png", wide), ("b.png", tall)))) == 2
 
-    def test_they_do_not_depend_on_how_pictures_are_prepared(self, tmp_path):
+    def test_they_do_not_depend_on_how_pictures_are_prepared(self, tmp_path: Path) -> None:
         images = ("a.png", picture(0)), ("b.png", picture(1))
         assert self.of(tmp_path, *images) == self.of(tmp_path, *images, preparation=Preparation(9, 9, 20))
 
-    def test_they_follow_the_rows(self, tmp_path):
+    def test_they_follow_the_rows(self, tmp_path: Path) -> None:
         images = build_cache(files(tmp_path, 3), SIZE, tmp_path / "cache")
         a, b, c = images.contents()
         assert images.take(torch.tensor([2, 0, 2])).contents() == [c, a, c]
         assert pickle.loads(pickle.dumps(images)).contents() == [a, b, c]
 
-    def test_a_warm_start_decodes_nothing_for_them(self, tmp_path):
+    def test_a_warm_start_decodes_nothing_for_them(self, tmp_path: Path) -> None:
         sources = logged(tmp_path, 3)
         first = build_cache(sources, SIZE, tmp_path / "cache").contents()
         assert build_cache(sources, SIZE, tmp_path / "cache").contents() == first
         assert len(reads(tmp_path)) == 3
 
     @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"short")])
-    def test_a_cache_without_them_is_built_again(self, tmp_path, damage):
+    def test_a_cache_without_them_is_built_again(self, tmp_path: Path, damage: Callable[..., object]) -> None:
         sources = logged(tmp_path, 3)
         images = build_cache(sources, SIZE, tmp_path / "cache")
         whole = images.contents()
@@ -214,7 +218,7 @@ def start(folder: Path, count: int, seconds: float) -> subprocess.Popen[str]:
     )
 
 
-def test_a_kill_while_decoding_leaves_nothing_half_made(tmp_path):
+def test_a_kill_while_decoding_leaves_nothing_half_made(tmp_path: Path) -> None:
     sources, cache = files(tmp_path, 40), tmp_path / "cache"
     process = start(tmp_path, 40, 0.25)
     deadline = time.monotonic() + 60
@@ -230,7 +234,7 @@ def test_a_kill_while_decoding_leaves_nothing_half_made(tmp_path):
     assert images.digest == build_cache(files(tmp_path / "fresh", 40), SIZE, tmp_path / "other").digest
 
 
-def test_what_a_killed_builder_of_another_cache_left_is_removed(tmp_path):
+def test_what_a_killed_builder_of_another_cache_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "dead.partial").write_text("")
     (tmp_path / "alive.partial").write_text("")
     with exclusive(tmp_path / "alive.lock"):
@@ -238,7 +242,7 @@ def test_what_a_killed_builder_of_another_cache_left_is_removed(tmp_path):
     assert [path.name for path in tmp_path.glob("*.partial")] == ["alive.partial"]
 
 
-def test_processes_that_build_at_once_decode_each_picture_once(tmp_path):
+def test_processes_that_build_at_once_decode_each_picture_once(tmp_path: Path) -> None:
     files(tmp_path, 12)
     running = [start(tmp_path, 12, 0.1) for _ in range(4)]
     digests = [process.communicate(timeout=120)[0] for process in running]
@@ -250,7 +254,7 @@ def test_processes_that_build_at_once_decode_each_picture_once(tmp_path):
 
 class TestBadPictures:
     @pytest.fixture
-    def sources(self, tmp_path):
+    def sources(self, tmp_path: Path) -> list[FileImage]:
         made = files(tmp_path, 4)
         (tmp_path / "1.png").unlink()
         whole = save(tmp_path / "2.jpg", picture(2, 200, 200)).read_bytes()
@@ -258,7 +262,7 @@ class TestBadPictures:
         (tmp_path / "3.png").write_text("no picture")
         return [*made[:2], FileImage(tmp_path / "2.jpg", "table.csv, line 4 (2.jpg)"), made[3]]
 
-    def test_one_error_names_all(self, tmp_path, sources):
+    def test_one_error_names_all(self, tmp_path: Path, sources: list[FileImage]) -> None:
         with pytest.raises(DataError) as caught:
             build_cache(sources, SIZE, tmp_path / "cache")
         assert str(caught.value) == (
@@ -269,7 +273,9 @@ class TestBadPictures:
             "Replace or remove them, or leave them out with --skip-bad."
         )
 
-    def test_skipped_ones_are_recorded_and_the_rest_is_there(self, tmp_path, sources):
+    def test_skipped_ones_are_recorded_and_the_rest_is_there(
+        self, tmp_path: Path, sources: list[FileImage]
+    ) -> None:
         images = build_cache(sources, SIZE, tmp_path / "cache", skip_bad=True)
         assert [(s.position, s.where) for s in images.skipped] == [
             (1, "table.csv, line 3 (1.png)"),
@@ -281,18 +287,20 @@ class TestBadPictures:
         expected = np.asarray(picture(0).resize((24, 20), Image.Resampling.BILINEAR))
         assert np.array_equal(images.pixels(torch.tensor([0]))[0].numpy(), expected)
 
-    def test_a_cache_built_with_gaps_still_refuses_without_skip_bad(self, tmp_path, sources):
+    def test_a_cache_built_with_gaps_still_refuses_without_skip_bad(
+        self, tmp_path: Path, sources: list[FileImage]
+    ) -> None:
         build_cache(sources, SIZE, tmp_path / "cache", skip_bad=True)
         with pytest.raises(DataError, match="3 of 4 images cannot be read"):
             build_cache(sources, SIZE, tmp_path / "cache")
 
-    def test_mended_pictures_are_read(self, tmp_path, sources):
+    def test_mended_pictures_are_read(self, tmp_path: Path, sources: list[FileImage]) -> None:
         build_cache(sources, SIZE, tmp_path / "cache", skip_bad=True)
         for source in sources[1:]:
             save(source.path, picture(9))
         assert build_cache(sources, SIZE, tmp_path / "cache").skipped == ()
 
-    def test_a_picture_that_could_not_be_read_for_a_moment_is_read_later(self, tmp_path):
+    def test_a_picture_that_could_not_be_read_for_a_moment_is_read_later(self, tmp_path: Path) -> None:
         @dataclass(frozen=True)
         class Moody(FileImage):
             @property
@@ -304,7 +312,7 @@ class TestBadPictures:
         save(tmp_path / "0.png", picture(0))
         assert build_cache([source], SIZE, tmp_path / "cache").skipped == ()
 
-    def test_twenty_are_shown_and_the_others_counted(self, tmp_path):
+    def test_twenty_are_shown_and_the_others_counted(self, tmp_path: Path) -> None:
         sources = [FileImage(tmp_path / f"{n}.png", f"line {n}") for n in range(23)]
         with pytest.raises(DataError) as caught:
             build_cache(sources, SIZE, tmp_path / "cache")
@@ -315,7 +323,7 @@ class TestBadPictures:
         assert len(lines) == 23
 
 
-def test_a_full_disk_is_said_before_decoding(tmp_path, monkeypatch):
+def test_a_full_disk_is_said_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = logged(tmp_path, 2)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
@@ -324,13 +332,13 @@ def test_a_full_disk_is_said_before_decoding(tmp_path, monkeypatch):
     assert reads(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path):
+def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(DataError, match=r"cache: decoded images cannot be kept there \(File exists\)"):
         build_cache(files(tmp_path, 1), SIZE, tmp_path / "cache")
 
 
-def test_pickling_carries_no_pixels(tmp_path):
+def test_pickling_carries_no_pixels(tmp_path: Path) -> None:
     images = build_cache(files(tmp_path, 30), SIZE, tmp_path / "cache")
     expected = images[:]
     sent = pickle.dumps(images)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ipgl.core.registry import UnknownNameError, lookup
-from ipgl.data import DATASETS, PairSet, Split
+from ipgl.data import DATASETS, Dataset, PairSet, Split
 
 SPLIT = Split(
     x=torch.tensor([[1.0], [2.0], [3.0]]),
@@ -16,7 +16,7 @@ SPLIT = Split(
 )
 
 
-def test_a_batch_takes_examples_by_position():
+def test_a_batch_takes_examples_by_position() -> None:
     batch = SPLIT.batch(torch.tensor([2, 0]))
     assert batch.x.tolist() == [[3.0], [1.0]]
     assert batch.y.tolist() == [0, 0]
@@ -26,7 +26,7 @@ def test_a_batch_takes_examples_by_position():
     assert len(SPLIT) == 3
 
 
-def test_a_batch_of_pairs_keeps_members_together():
+def test_a_batch_of_pairs_keeps_members_together() -> None:
     pairs = PairSet(
         torch.tensor([[1.0], [2.0]]),
         torch.tensor([[10.0], [20.0]]),
@@ -39,7 +39,7 @@ def test_a_batch_of_pairs_keeps_members_together():
     assert len(pairs) == 2
 
 
-def test_moving_to_where_the_data_are_copies_nothing(irm):
+def test_moving_to_where_the_data_are_copies_nothing(irm: Dataset) -> None:
     moved = irm.to(torch.device("cpu"))
     for name in ("train", "validation", "test", "pairs", "held_out_pairs"):
         for field in dataclasses.fields(getattr(irm, name)):
@@ -48,14 +48,14 @@ def test_moving_to_where_the_data_are_copies_nothing(irm):
     assert moved.fingerprint == irm.fingerprint
 
 
-def test_moving_reaches_every_tensor(irm):
+def test_moving_reaches_every_tensor(irm: Dataset) -> None:
     moved = irm.to(torch.device("meta"))
     for name in ("train", "validation", "test", "pairs", "held_out_pairs"):
         for field in dataclasses.fields(getattr(moved, name)):
             assert getattr(getattr(moved, name), field.name).device.type == "meta"
 
 
-def test_an_unknown_data_set_lists_the_choices():
+def test_an_unknown_data_set_lists_the_choices() -> None:
     with pytest.raises(UnknownNameError) as caught:
         lookup("dataset", DATASETS, "colored_mnits")
     assert str(caught.value) == (

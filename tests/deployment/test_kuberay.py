@@ -8,15 +8,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import jsonschema
 import pytest
 import ray
 import yaml
-from kuberay_schema import KINDS
+from kuberay_schema import KINDS, Schema
+from narrowing import of_kind
 
 import ipgl
+
+_T = TypeVar("_T")
 
 ROOT = Path(__file__).parents[2]
 KUBERAY = ROOT / "cluster" / "kuberay"
@@ -24,31 +27,31 @@ FILES = sorted(path for path in KUBERAY.rglob("*.yaml") if path.name != "kustomi
 README = (ROOT / "cluster" / "README.md").read_text()
 
 
-def _documents(file: Path) -> list[dict[str, Any]]:
+def _documents(file: Path) -> list[Schema]:
     return [document for document in yaml.safe_load_all(file.read_text()) if document]
 
 
 ALL = [document for file in FILES for document in _documents(file)]
 
 
-def _one(kind: str, name: str) -> dict[str, Any]:
+def _one(kind: str, name: str) -> Schema:
     (found,) = [d for d in ALL if d["kind"] == kind and d["metadata"]["name"] == name]
     return found
 
 
-def _values(node: object, key: str) -> Iterator[Any]:
+def _values(node: object, key: str, kind: type[_T]) -> Iterator[_T]:
     if isinstance(node, dict):
         for name, value in node.items():
             if name == key:
-                yield value
-            yield from _values(value, key)
+                yield of_kind(value, kind)
+            yield from _values(value, key, kind)
     elif isinstance(node, list):
         for value in node:
-            yield from _values(value, key)
+            yield from _values(value, key, kind)
 
 
 @pytest.mark.parametrize("document", ALL, ids=[f"{d['kind']}-{d['metadata']['name']}" for d in ALL])
-def test_fields_are_known(document: dict[str, Any]) -> None:
+def test_fields_are_known(document: Schema) -> None:
     jsonschema.validate(document, KINDS[document["kind"]])
 
 
@@ -76,18 +79,18 @@ def test_the_job_has_the_standing_cluster_as_its_own() -> None:
 
 def test_versions_are_those_that_are_installed() -> None:
     assert _one("RayCluster", "ipgl")["spec"]["rayVersion"] == ray.__version__
-    images = set(_values(ALL, "image"))
+    images = set(_values(ALL, "image", str))
     assert images == {f"ipgl:{ipgl.__version__}-cuda", f"ipgl-mlflow:{ipgl.__version__}"}
 
 
 def test_references_lead_somewhere() -> None:
     claims = {d["metadata"]["name"] for d in ALL if d["kind"] == "PersistentVolumeClaim"}
-    assert set(_values(ALL, "claimName")) == claims == {"ipgl-storage", "ipgl-mlflow"}
-    assert {value["name"] for value in _values(ALL, "configMap")} == {"ipgl-mlflow"}
+    assert set(_values(ALL, "claimName", str)) == claims == {"ipgl-storage", "ipgl-mlflow"}
+    assert {value["name"] for value in _values(ALL, "configMap", dict)} == {"ipgl-mlflow"}
     assert _one("ConfigMap", "ipgl-mlflow")["data"].keys() == {"basic_auth.ini"}
     # Secrets are made by hand, so the README has to say how.
-    keys = {(value["name"], value["key"]) for value in _values(ALL, "secretKeyRef")}
-    keys |= {(name, "auth_token") for name in _values(ALL, "secretName")}
+    keys = {(value["name"], value["key"]) for value in _values(ALL, "secretKeyRef", dict)}
+    keys |= {(name, "auth_token") for name in _values(ALL, "secretName", str)}
     assert keys == {
         ("ipgl-ray-token", "auth_token"),
         ("ipgl-mlflow", "admin-password"),
@@ -102,7 +105,7 @@ def test_references_lead_somewhere() -> None:
 
 def test_no_secret_is_written_down() -> None:
     assert "Secret" not in {d["kind"] for d in ALL}
-    for variable in (v for variables in _values(ALL, "env") for v in variables):
+    for variable in (v for variables in _values(ALL, "env", list) for v in variables):
         if re.search("PASSWORD|TOKEN|SECRET", variable["name"]):
             assert "value" not in variable, variable["name"]
 
@@ -122,7 +125,7 @@ def test_mlflow_asks_for_a_password_is_probed_and_is_what_the_service_finds() ->
 
 
 def test_mounts_name_volumes_of_their_pod() -> None:
-    pods = [pod["spec"] for pod in _values(ALL, "template")]
+    pods = [pod["spec"] for pod in _values(ALL, "template", dict)]
     assert len(pods) == 3 + 3 + 1
     for pod in pods:
         mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
@@ -156,7 +159,7 @@ def test_kustomization_lists_files_that_exist_and_pins_images(name: str) -> None
     assert set(settings) == {"apiVersion", "kind", "namespace", "resources", "images"}
     assert all((KUBERAY / name / path).exists() for path in settings["resources"])
     named = {f"{image['name']}:{image['newTag']}" for image in settings["images"]}
-    assert named == set(_values(ALL, "image"))
+    assert named == set(_values(ALL, "image", str))
     base = yaml.safe_load((KUBERAY / "base" / "kustomization.yaml").read_text())
     assert set(base["resources"]) == {p.name for p in (KUBERAY / "base").iterdir()} - {"kustomization.yaml"}
 
@@ -168,7 +171,7 @@ def test_kustomize_builds_and_reaches_every_image(name: str, images: int) -> Non
         ["kubectl", "kustomize", str(KUBERAY / name)], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     documents = list(yaml.safe_load_all(built))
-    found = list(_values(documents, "image"))
+    found = list(_values(documents, "image", str))
     assert len(found) == images
     assert all(image.startswith("registry.example.com/ipgl") for image in found)
     assert {d["metadata"].get("namespace", "ipgl") for d in documents} == {"ipgl"}

@@ -13,12 +13,14 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 import ipgl
 
+Config = dict[str, Any]  # as the file holds it
+
 FOLDER = Path(__file__).parents[2] / "cluster" / "ray-up"
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
-def _read(file: Path) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load(file.read_text())
+def _read(file: Path) -> Config:
+    config: Config = yaml.safe_load(file.read_text())
     return config
 
 

@@ -11,10 +11,11 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from ipgl.evaluation.intervals import differences, mean_interval
-from ipgl.evaluation.sampling_variance import sample_outcomes
+from ipgl.evaluation.sampling_variance import OutcomeSample, sample_outcomes
 from ipgl.evaluation.worst_case import KULLBACK_LEIBLER, worst_case_kl
 from ipgl.evaluation.worst_group import worst_case, worst_group
 
@@ -36,35 +37,37 @@ OTHER = np.array([0.76, 0.70, 0.69, 0.75])
 class Experiment:
     """Methods with given levels on freshly drawn test examples, each trained with freshly drawn seeds."""
 
-    def __init__(self, size, seed_spread, groups, rng):
+    def __init__(self, size: int, seed_spread: float, groups: int, rng: np.random.Generator) -> None:
         self.spread, self.rng, self.groups = seed_spread, rng, groups
         self.group = np.repeat(np.arange(groups), size // groups)
 
-    def draw_examples(self):
+    def draw_examples(self) -> None:
         self.hardness = self.rng.integers(len(DIFFICULTY), size=len(self.group))
 
-    def levels(self, nominal):
-        return norm.ppf(nominal) * np.sqrt(1 + self.spread**2 + EXAMPLE_SPREAD**2)
+    def levels(self, nominal: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = norm.ppf(nominal) * np.sqrt(1 + self.spread**2 + EXAMPLE_SPREAD**2)
+        return found
 
-    def truth(self, nominal):
+    def truth(self, nominal: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected accuracy of each group over seeds and examples."""
         latent = (self.levels(nominal)[:, None] + DIFFICULTY) / np.sqrt(1 + self.spread**2)
-        return norm.cdf(latent).mean(axis=1)
+        found: NDArray[np.float64] = norm.cdf(latent).mean(axis=1)
+        return found
 
-    def sample(self, nominal, seeds):
+    def sample(self, nominal: NDArray[np.float64], seeds: int) -> OutcomeSample:
         shift = self.rng.normal(0, self.spread, (seeds, self.groups))
         right = norm.cdf(self.levels(nominal)[:, None] + shift[..., None] + DIFFICULTY).astype(np.float32)
         chance = self.rng.random((seeds, len(self.group)), dtype=np.float32)
         return sample_outcomes(chance < right[:, self.group, self.hardness], self.group, self.groups, "same")
 
 
-def covers(low, truth, high):
+def covers(low: NDArray[np.float64], truth: float, high: NDArray[np.float64]) -> bool:
     return bool(low[0] <= truth <= high[0])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_intervals_and_tests_of_methods():
+def test_intervals_and_tests_of_methods() -> None:
     rng = np.random.default_rng(0)
     weights = TARGET[None]
     print(
@@ -103,7 +106,7 @@ WORST_GROUPS = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_intervals_of_the_worst_group():
+def test_intervals_of_the_worst_group() -> None:
     rng = np.random.default_rng(1)
     print("\ngroups, examples, seed effect, seeds: coverage, bias of the estimate in points")
     mix, radii = np.array([0.45, 0.05, 0.05, 0.45]), [0.0, 0.3, 1.0]

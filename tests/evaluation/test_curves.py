@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 import pytest
+from final_runs import MorePredictions
+from numpy.typing import NDArray
 
 from ipgl.config import EvaluationSettings
 from ipgl.evaluation import (
@@ -13,7 +17,7 @@ from ipgl.evaluation import (
     GroupCount,
     Predictions,
     area_under_curve,
-    curve_kind,
+    curve_type,
     interpolation_axis,
     mixture_weights,
     run_curves,
@@ -26,7 +30,9 @@ from ipgl.evaluation.curves import centre_mix
 OPTIONS = {"confidence": 0.95}
 
 
-def group(label, attribute, aligned, count, correct=0, training_count=0):
+def group(
+    label: int, attribute: int, aligned: bool, count: int, correct: int = 0, training_count: int = 0
+) -> GroupCount:
     return GroupCount(
         label=label,
         attribute=attribute,
@@ -41,7 +47,9 @@ NOTHING = np.zeros(0, dtype=np.int32)
 NO_PREDICTIONS = Predictions(NOTHING, NOTHING, NOTHING, np.zeros((0, 2), dtype=np.float32))
 
 
-def mixture_curve(groups, severities, **options):
+def mixture_curve(
+    groups: tuple[GroupCount, ...] | list[GroupCount], severities: tuple[float, ...], **options: float
+) -> tuple[CurvePoint, ...]:
     settings = EvaluationSettings(curves=("mixture",), severities=severities, **options)
     curves = run_curves(groups, NO_PREDICTIONS, settings)
     assert list(curves) == ["mixture"]
@@ -57,7 +65,7 @@ TWO = (
 )
 
 
-def test_weights_of_two_by_two_groups():
+def test_weights_of_two_by_two_groups() -> None:
     expected = [
         [0.4, 0.0, 0.0, 0.6],
         [0.2, 0.2, 0.3, 0.3],
@@ -67,7 +75,7 @@ def test_weights_of_two_by_two_groups():
     np.testing.assert_allclose(mixture_weights(TWO, (0.0, 0.5, 0.9, 1.0)), expected, rtol=1e-12)
 
 
-def test_curve_of_two_by_two_groups():
+def test_curve_of_two_by_two_groups() -> None:
     # 0.4 * 0.9 + 0.6 * 0.5 = 0.66 where all are aligned, 0.4 * 0.1 + 0.6 * 0.2 = 0.16 where none is, linear between.
     curve = mixture_curve(TWO, (0.0, 0.5, 0.9, 1.0), **OPTIONS)
     assert [point.accuracy for point in curve] == pytest.approx([0.66, 0.41, 0.21, 0.16], rel=1e-12)
@@ -76,15 +84,13 @@ def test_curve_of_two_by_two_groups():
     assert all(point.low < point.accuracy < point.high for point in curve)
 
 
-def test_the_order_of_severities_is_kept():
+def test_the_order_of_severities_is_kept() -> None:
     curve = mixture_curve(TWO, (1.0, 0.0), **OPTIONS)
-    assert [(point.severity, point.accuracy) for point in curve] == [
-        (1.0, pytest.approx(0.16)),
-        (0.0, pytest.approx(0.66)),
-    ]
+    assert [point.severity for point in curve] == [1.0, 0.0]
+    assert [point.accuracy for point in curve] == pytest.approx([0.16, 0.66])
 
 
-def test_the_test_split_s_own_mix_gives_the_average():
+def test_the_test_split_s_own_mix_gives_the_average() -> None:
     # Split so that each class is 0.3 conflicting: severity 0.3 re-weights by the split's own shares.
     groups = (
         group(0, 0, True, 70, 63),
@@ -108,7 +114,7 @@ THREE = (
 )
 
 
-def test_weights_of_three_attributes():
+def test_weights_of_three_attributes() -> None:
     expected = [
         [0.0, 0.6, 0.0, 0.4, 0.0, 0.0],
         [0.1, 0.3, 0.2, 0.2, 0.1, 0.1],
@@ -117,7 +123,7 @@ def test_weights_of_three_attributes():
     np.testing.assert_allclose(mixture_weights(THREE, (0.0, 0.5, 1.0)), expected, rtol=1e-12)
 
 
-def test_an_empty_group_is_unknown_only_where_it_weighs():
+def test_an_empty_group_is_unknown_only_where_it_weighs() -> None:
     curve = mixture_curve(THREE, (0.0, 0.5, 1.0), **OPTIONS)
     assert curve[0].accuracy == pytest.approx(0.6 * 0.8 + 0.4 * 0.75, rel=1e-12)
     assert curve[0].low < curve[0].accuracy < curve[0].high
@@ -125,7 +131,7 @@ def test_an_empty_group_is_unknown_only_where_it_weighs():
         assert all(math.isnan(value) for value in (point.accuracy, point.low, point.high))
 
 
-def test_an_empty_aligned_group_is_unknown_but_at_the_far_end():
+def test_an_empty_aligned_group_is_unknown_but_at_the_far_end() -> None:
     groups = (group(0, 0, True, 0), group(0, 1, False, 10, 4))
     curve = mixture_curve(groups, (0.0, 0.5, 1.0), **OPTIONS)
     assert math.isnan(curve[0].accuracy)
@@ -133,38 +139,38 @@ def test_an_empty_aligned_group_is_unknown_but_at_the_far_end():
     assert curve[2].accuracy == pytest.approx(0.4)
 
 
-def test_one_empty_group_among_several_conflicting_ones_weighs_nothing():
+def test_one_empty_group_among_several_conflicting_ones_weighs_nothing() -> None:
     groups = (group(0, 0, True, 10, 10), group(0, 1, False, 10, 5), group(0, 2, False, 0))
     (point,) = mixture_curve(groups, (0.5,), **OPTIONS)
     assert point.accuracy == pytest.approx(0.75)
 
 
-def test_a_class_without_examples_weighs_nothing():
+def test_a_class_without_examples_weighs_nothing() -> None:
     groups = (*TWO, group(2, 0, True, 0), group(2, 1, False, 0))
     (point,) = mixture_curve(groups, (0.5,), **OPTIONS)
     assert point.accuracy == pytest.approx(0.41)
 
 
 @pytest.mark.parametrize("groups", [TWO, THREE])
-def test_weights_sum_to_one(groups):
-    weights = mixture_weights(groups, np.linspace(0, 1, 11))
+def test_weights_sum_to_one(groups: tuple[GroupCount, ...]) -> None:
+    weights = mixture_weights(groups, np.linspace(0, 1, 11).tolist())
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-12)
 
 
-def test_weighted_accuracy_takes_any_leading_axes():
+def test_weighted_accuracy_takes_any_leading_axes() -> None:
     weights = np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]])
     accuracies = np.array([[[0.2, 0.4, np.nan], [1.0, 0.0, 0.8]]])
     expected = [[[0.3, np.nan], [0.5, 0.6]]]
     np.testing.assert_allclose(weighted_accuracy(weights, accuracies), expected, rtol=1e-12)
 
 
-def test_a_higher_confidence_gives_a_wider_interval():
+def test_a_higher_confidence_gives_a_wider_interval() -> None:
     (wide,) = mixture_curve(TWO, (0.5,), confidence=0.99)
     (narrow,) = mixture_curve(TWO, (0.5,), confidence=0.5)
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_an_interval_has_the_width_of_the_binomials_behind_it():
+def test_an_interval_has_the_width_of_the_binomials_behind_it() -> None:
     # At severity 1: weights 0.4 and 0.6 on accuracies 0.1 of 1,000 and 0.2 of 4,000; the standard deviation is
     # sqrt(0.16 * 0.09 / 1000 + 0.36 * 0.16 / 4000), and a normal 68.27% interval is one of them each way.
     groups = [g.model_copy(update={"count": 100 * g.count, "correct": 100 * g.correct}) for g in TWO]
@@ -173,7 +179,7 @@ def test_an_interval_has_the_width_of_the_binomials_behind_it():
     assert (point.high - point.low) / 2 == pytest.approx(deviation, rel=0.002)
 
 
-def points(*pairs):
+def points(*pairs: tuple[float, float]) -> list[CurvePoint]:
     return [CurvePoint(severity=s, agreement=1 - s, accuracy=a, low=a, high=a) for s, a in pairs]
 
 
@@ -188,11 +194,11 @@ def points(*pairs):
         (points((0.9, 0.3)), 0.3),
     ],
 )
-def test_area(curve, area):
+def test_area(curve: list[CurvePoint], area: float) -> None:
     assert area_under_curve(curve) == pytest.approx(area, rel=1e-12)
 
 
-def test_the_area_of_a_curve_with_a_gap_is_unknown():
+def test_the_area_of_a_curve_with_a_gap_is_unknown() -> None:
     assert math.isnan(area_under_curve(points((0.0, 0.9), (0.5, math.nan), (1.0, 0.1))))
 
 
@@ -208,7 +214,7 @@ WORST = EvaluationSettings(
 )
 
 
-def test_the_training_mix_is_the_centre_of_the_balls():
+def test_the_training_mix_is_the_centre_of_the_balls() -> None:
     np.testing.assert_allclose(centre_mix(TRAINED, WORST), [0.5, 0.1, 0.0, 0.4])
     test = WORST.model_copy(update={"worst_case_mix": "test"})
     np.testing.assert_allclose(centre_mix(TRAINED, test), [0.3, 0.1, 0.4, 0.2])
@@ -216,7 +222,7 @@ def test_the_training_mix_is_the_centre_of_the_balls():
     np.testing.assert_allclose(centre_mix(TWO, WORST), [0.3, 0.1, 0.4, 0.2])
 
 
-def test_worst_case_curves_of_a_run():
+def test_worst_case_curves_of_a_run() -> None:
     curves = run_curves(TRAINED, NO_PREDICTIONS, WORST)
     assert list(curves) == ["mixture", "worst_case_kl", "worst_case_tv"]
     accuracies, mix = [0.9, 0.1, 0.2, 0.5], [0.5, 0.1, 0.0, 0.4]
@@ -236,7 +242,7 @@ def test_worst_case_curves_of_a_run():
     assert tv[2].low == pytest.approx(wilson_interval(1, 10, 0.9)[0], abs=0.01)
 
 
-def test_a_worst_case_without_choice_has_the_interval_of_its_group():
+def test_a_worst_case_without_choice_has_the_interval_of_its_group() -> None:
     # All weight on one group: the curve at radius 0 is its accuracy, 0.9 of 3,000, and nothing else counts.
     groups = [
         g.model_copy(
@@ -251,16 +257,21 @@ def test_a_worst_case_without_choice_has_the_interval_of_its_group():
         assert (point.low, point.high) == pytest.approx(expected, abs=1e-4)
 
 
-def with_answers(groups, **more):
+def with_answers(
+    groups: Sequence[GroupCount],
+    corrupted: dict[str, NDArray[np.int32]] | None = None,
+    **more: Unpack[MorePredictions],
+) -> Predictions:
     """Predictions that are right for the first `correct` examples of each group."""
     label = np.repeat([g.label for g in groups], [g.count for g in groups]).astype(np.int32)
     attribute = np.repeat([g.attribute for g in groups], [g.count for g in groups]).astype(np.int32)
     right = np.concatenate([np.arange(g.count) < g.correct for g in groups])
     prediction = np.where(right, label, 1 - label).astype(np.int32)
-    return Predictions(label, attribute, prediction, np.full((len(label), 2), 0.5, dtype=np.float32), **more)
+    probability = np.full((len(label), 2), 0.5, dtype=np.float32)
+    return Predictions(label, attribute, prediction, probability, corrupted or {}, **more)
 
 
-def test_interpolation_curve_by_hand():
+def test_interpolation_curve_by_hand() -> None:
     # Four pairs: the second changes from the middle on, the third only at the end, the fourth in the middle alone.
     along = np.array([[0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0]], dtype=np.int32)
     settings = EvaluationSettings(curves=("mixture", "interpolation"))
@@ -271,7 +282,7 @@ def test_interpolation_curve_by_hand():
     assert all(point.low < 0.5 < point.high for point in curve[1:])
 
 
-def test_an_interpolation_interval_has_the_width_of_a_binomial():
+def test_an_interpolation_interval_has_the_width_of_a_binomial() -> None:
     along = np.stack([np.zeros(400), np.arange(400) < 100]).astype(np.int32)
     settings = EvaluationSettings(curves=("mixture", "interpolation"), confidence=0.6827)
     point = run_curves(TWO, with_answers(TWO, along=along), settings)["interpolation"][1]
@@ -279,7 +290,7 @@ def test_an_interpolation_interval_has_the_width_of_a_binomial():
     assert (point.high - point.low) / 2 == pytest.approx(math.sqrt(0.75 * 0.25 / 400), rel=0.01)
 
 
-def test_no_interpolation_curve_where_it_was_not_asked_for_or_not_followed():
+def test_no_interpolation_curve_where_it_was_not_asked_for_or_not_followed() -> None:
     along = np.zeros((2, 3), dtype=np.int32)
     asked = EvaluationSettings(curves=("mixture", "interpolation"))
     assert "interpolation" not in run_curves(TWO, with_answers(TWO), asked)
@@ -287,13 +298,13 @@ def test_no_interpolation_curve_where_it_was_not_asked_for_or_not_followed():
     assert "interpolation" not in run_curves(TWO, with_answers(TWO, along=along), other)
 
 
-def test_interpolation_axis():
+def test_interpolation_axis() -> None:
     assert interpolation_axis(2) == (0.0, 1.0)
     assert interpolation_axis(11) == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     assert interpolation_axis(0) == ()
 
 
-def test_corruption_curve_by_hand():
+def test_corruption_curve_by_hand() -> None:
     base = with_answers(TRAINED)
     all_right = base.label
     only_zero = np.zeros(100, dtype=np.int32)  # right for class 0, wrong for class 1
@@ -313,7 +324,7 @@ def test_corruption_curve_by_hand():
     assert curve[0].accuracy == pytest.approx(curves["worst_case_tv"][0].accuracy)
 
 
-def test_a_corruption_is_unknown_where_a_group_of_the_mix_is_empty():
+def test_a_corruption_is_unknown_where_a_group_of_the_mix_is_empty() -> None:
     groups = [*TRAINED[:3], group(1, 1, True, 0, training_count=40)]
     base = with_answers(groups)
     one = with_answers(groups, corrupted={"hue": base.prediction[None]}, levels={"hue": (0.5,)})
@@ -321,13 +332,13 @@ def test_a_corruption_is_unknown_where_a_group_of_the_mix_is_empty():
     assert all(math.isnan(value) for value in (point.accuracy, point.low, point.high))
 
 
-def test_every_curve_of_a_run_has_a_kind():
+def test_every_curve_of_a_run_has_a_kind() -> None:
     along = np.zeros((2, 3), dtype=np.int32)
     base = with_answers(TRAINED)
     one = with_answers(
         TRAINED, along=along, corrupted={"hue_turn": base.prediction[None]}, levels={"hue_turn": (0.5,)}
     )
-    kinds = {name: curve_kind(name) for name in run_curves(TRAINED, one, WORST)}
+    kinds = {name: curve_type(name) for name in run_curves(TRAINED, one, WORST)}
     assert list(kinds) == [
         "mixture",
         "worst_case_kl",
@@ -342,6 +353,6 @@ def test_every_curve_of_a_run_has_a_kind():
     assert [kind.shares for kind in kinds.values()] == [True, False, True, True, True]
 
 
-def test_an_unknown_curve():
+def test_an_unknown_curve() -> None:
     with pytest.raises(KeyError, match="there is no curve 'wurst_case_kl'"):
-        curve_kind("wurst_case_kl")
+        curve_type("wurst_case_kl")

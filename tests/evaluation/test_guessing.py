@@ -1,14 +1,18 @@
-"""What is said of methods whose winner or final runs are no better than guessing."""
+"""Remarks on methods whose winner or final runs are no better than guessing."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from ipgl.evaluation import MethodSummary, RunResult
-from ipgl.evaluation.guessing import guesses, guessing_remarks, guessing_words
+from ipgl.evaluation.guessing import guessing_remarks, guessing_words, is_guessing
+
+Metrics = dict[str, Any]
 
 
-def method(finals=3, guessing=False, guessing_finals=0):
+def method(finals: int = 3, guessing: bool = False, guessing_finals: int = 0) -> MethodSummary:
     return MethodSummary(
         label="ipg",
         method="ipg",
@@ -24,7 +28,9 @@ def method(finals=3, guessing=False, guessing_finals=0):
     )
 
 
-def trial(number, status="completed", label="ipg", phase="search", **validation):
+def trial(
+    number: int, status: str = "completed", label: str = "ipg", phase: str = "search", **validation: float
+) -> RunResult:
     fields = {"study": "s", "label": label, "method": label, "phase": phase, "trial": f"{label}-{number}"}
     return RunResult(**fields, seed=0, status=status, validation=validation)
 
@@ -40,8 +46,8 @@ def trial(number, status="completed", label="ipg", phase="search", **validation)
         ({}, False),
     ],
 )
-def test_who_guesses(validation, expected):
-    assert guesses(trial(0, **validation)) == expected
+def test_who_guesses(validation: Metrics, expected: bool) -> None:
+    assert is_guessing(trial(0, **validation)) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,12 +62,13 @@ def test_who_guesses(validation, expected):
         ({"guessing": True, "finals": 0}, "no better than guessing"),
     ],
 )
-def test_words(held, words):
+def test_words(held: Metrics, words: str) -> None:
     assert guessing_words(method(**held)) == words
 
 
-def test_remarks():
-    guess, skill = {"guessing": 1.0}, {"guessing": 0.0}
+def test_remarks() -> None:
+    guess: Metrics = {"guessing": 1.0}
+    skill: Metrics = {"guessing": 0.0}
     runs = [
         trial(0, **guess),
         trial(1, **guess),

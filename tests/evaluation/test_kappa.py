@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from ipgl.evaluation.kappa import kappa_metrics
 from ipgl.evaluation.selection import pair_robust
 
 
-def of_table(table):
+def of_table(table: list[list[int]]) -> dict[str, float]:
     """Metrics of a confusion matrix, rows by label."""
     labels, predicted = np.indices(np.shape(table)).reshape(2, -1)
     counts = np.ravel(table)
@@ -37,19 +39,19 @@ def of_table(table):
         ([[30, 20], [20, 30]], 0.2, 0.0),
     ],
 )
-def test_by_hand(table, kappa, guessing):
+def test_by_hand(table: list[list[int]], kappa: float, guessing: float) -> None:
     found = of_table(table)
     assert found["kappa"] == pytest.approx(kappa, abs=1e-12)
     assert found["guessing"] == guessing
 
 
-def test_no_skill_is_exactly_0():
+def test_no_skill_is_exactly_0() -> None:
     # 3 x 7 examples in the proportions of independence, which fractions of 21 would round.
     assert of_table([[2, 4], [5, 10]])["kappa"] == 0.0
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
-def test_kappa_is_scikit_learn_s(classes):
+def test_kappa_is_scikit_learn_s(classes: int) -> None:
     random = np.random.default_rng(classes)
     y, prediction = random.integers(0, classes, (2, 400))
     prediction = np.where(random.random(400) < 0.4, y, prediction)
@@ -70,37 +72,43 @@ BALANCES = {
 }
 
 
-def drawn(random, shares):
+def drawn(random: np.random.Generator, shares: list[float]) -> NDArray[np.int64]:
     return random.choice(len(shares), size=EXAMPLES, p=shares)
 
 
-def constant(random, y, shares):
+def constant(random: np.random.Generator, y: NDArray[np.int64], shares: list[float]) -> NDArray[np.int64]:
     return np.full(EXAMPLES, random.integers(len(shares)))
 
 
-def uniform(random, y, shares):
+def uniform(random: np.random.Generator, y: NDArray[np.int64], shares: list[float]) -> NDArray[np.int64]:
     return random.integers(0, len(shares), EXAMPLES)
 
 
-def by_shares(random, y, shares):
+def by_shares(random: np.random.Generator, y: NDArray[np.int64], shares: list[float]) -> NDArray[np.int64]:
     return drawn(random, shares)
 
 
-def noisy_majority(random, y, shares):
+def noisy_majority(
+    random: np.random.Generator, y: NDArray[np.int64], shares: list[float]
+) -> NDArray[np.int64]:
     return np.where(random.random(EXAMPLES) < 0.9, np.argmax(shares), uniform(random, y, shares))
 
 
-def informed(random, y, shares):
+def informed(random: np.random.Generator, y: NDArray[np.int64], shares: list[float]) -> NDArray[np.int64]:
     """Right about three examples in ten beyond guessing."""
     return np.where(random.random(EXAMPLES) < 0.3, y, drawn(random, shares))
 
 
-def majority_informed(random, y, shares):
+def majority_informed(
+    random: np.random.Generator, y: NDArray[np.int64], shares: list[float]
+) -> NDArray[np.int64]:
     """The most frequent class nearly always, and right where it says anything else."""
     return np.where(random.random(EXAMPLES) < 0.5, y, np.argmax(shares))
 
 
-def panel(predictor, shares):
+def panel(
+    predictor: Callable[..., NDArray[np.int64]], shares: list[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Kappa and guessing over repeated draws of labels and predictions, `[REPEATS]` each."""
     random = np.random.default_rng(7)
     found = []
@@ -113,7 +121,9 @@ def panel(predictor, shares):
 
 @pytest.mark.parametrize("shares", BALANCES.values(), ids=BALANCES)
 @pytest.mark.parametrize("predictor", [constant, uniform, by_shares, noisy_majority])
-def test_what_does_not_look_at_the_label_earns_nothing(predictor, shares):
+def test_what_does_not_look_at_the_label_earns_nothing(
+    predictor: Callable[..., NDArray[np.int64]], shares: list[float]
+) -> None:
     kappa, guessing = panel(predictor, shares)
     assert abs(kappa.mean()) <= 4 * kappa.std() / math.sqrt(REPEATS)
     assert abs(kappa.mean()) < 0.01
@@ -130,13 +140,15 @@ def test_what_does_not_look_at_the_label_earns_nothing(predictor, shares):
 
 @pytest.mark.parametrize("shares", BALANCES.values(), ids=BALANCES)
 @pytest.mark.parametrize("predictor", [informed, majority_informed])
-def test_what_knows_something_earns_something(predictor, shares):
+def test_what_knows_something_earns_something(
+    predictor: Callable[..., NDArray[np.int64]], shares: list[float]
+) -> None:
     kappa, guessing = panel(predictor, shares)
     assert np.quantile(kappa, 0.05) > 0
     assert guessing.mean() < 0.05
     assert pair_robust({"kappa": float(kappa.mean()), "flip_rate": 0.5}) == pytest.approx(kappa.mean() / 4)
 
 
-def test_the_level_of_the_test_is_its_name_s():
+def test_the_level_of_the_test_is_its_name_s() -> None:
     _, guessing = panel(uniform, [0.5, 0.5])
     assert 1 - guessing.mean() == pytest.approx(0.05, abs=0.03)

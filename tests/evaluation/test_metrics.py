@@ -20,7 +20,9 @@ from ipgl.evaluation import (
 )
 
 
-def group(label, attribute, count, correct, aligned=False, training_count=0):
+def group(
+    label: int, attribute: int, count: int, correct: int, aligned: bool = False, training_count: int = 0
+) -> GroupCount:
     return GroupCount(
         label=label,
         attribute=attribute,
@@ -31,7 +33,7 @@ def group(label, attribute, count, correct, aligned=False, training_count=0):
     )
 
 
-def test_group_results():
+def test_group_results() -> None:
     # (label, attribute): (0, 0) twice, once right; (0, 1) once, wrong; (1, 1) three times, twice right; (1, 0) never.
     prediction = torch.tensor([0, 1, 1, 1, 0, 1])
     y = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -44,7 +46,7 @@ def test_group_results():
     )
 
 
-def test_groups_are_listed_by_label_then_attribute_with_those_that_nothing_is_in():
+def test_groups_are_listed_by_label_then_attribute_with_those_that_nothing_is_in() -> None:
     found = group_results(
         torch.tensor([2]), torch.tensor([2]), torch.tensor([1]), Alignment((2, 0, 1)), 3, num_attributes=3
     )
@@ -54,7 +56,7 @@ def test_groups_are_listed_by_label_then_attribute_with_those_that_nothing_is_in
     assert [(g.label, g.attribute) for g in found if g.aligned] == [(0, 2), (1, 0), (2, 1)]
 
 
-def test_training_counts_stand_beside_the_test_counts():
+def test_training_counts_stand_beside_the_test_counts() -> None:
     found = group_results(
         torch.tensor([0, 1]),
         torch.tensor([0, 1]),
@@ -68,12 +70,13 @@ def test_training_counts_stand_beside_the_test_counts():
     assert [g.count for g in found] == [1, 0, 1, 0]
 
 
-def test_without_an_alignment_no_group_has_a_role():
-    found = group_results(*(torch.tensor([0, 1]) for _ in range(3)), Alignment(None), 2, num_attributes=2)
+def test_without_an_alignment_no_group_has_a_role() -> None:
+    both = torch.tensor([0, 1])
+    found = group_results(both, both, both, Alignment(None), 2, num_attributes=2)
     assert [g.aligned for g in found] == [None] * 4
 
 
-def test_group_metrics():
+def test_group_metrics() -> None:
     # Accuracies 1/2, 1, 1/4, 3/4; correct in all: 1 + 4 + 2 + 3 of 18; of class 0 five of 6, of class 1 five of 12.
     groups = [
         group(0, 0, 2, 1, training_count=70),
@@ -91,7 +94,7 @@ def test_group_metrics():
     }
 
 
-def test_an_empty_group_is_not_zero_but_unknown():
+def test_an_empty_group_is_not_zero_but_unknown() -> None:
     found = group_metrics([group(0, 0, 2, 1), group(0, 1, 4, 4), group(1, 0, 0, 0), group(1, 1, 4, 1)])
     assert found["average"] == pytest.approx(0.6)
     assert math.isnan(found["group_mean"])
@@ -100,7 +103,7 @@ def test_an_empty_group_is_not_zero_but_unknown():
     assert math.isnan(group(1, 0, 0, 0).accuracy)
 
 
-def test_adjusted_average_with_empty_groups():
+def test_adjusted_average_with_empty_groups() -> None:
     # A group that training never sees weighs nothing, even where it is unknown on the test split.
     unseen = [group(0, 0, 4, 1, training_count=30), group(0, 1, 4, 3), group(1, 0, 2, 1, training_count=10)]
     assert group_metrics(unseen)["adjusted_average"] == pytest.approx((30 * 0.25 + 10 * 0.5) / 40)
@@ -111,18 +114,20 @@ def test_adjusted_average_with_empty_groups():
     assert math.isnan(group_metrics(needed)["adjusted_average"])
 
 
-def test_without_training_counts_there_is_no_adjusted_average():
+def test_without_training_counts_there_is_no_adjusted_average() -> None:
     assert math.isnan(group_metrics([group(0, 0, 4, 1), group(1, 0, 4, 4)])["adjusted_average"])
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_class_balanced_against_scikit_learn(classes):
+def test_class_balanced_against_scikit_learn(classes: int) -> None:
     rng = np.random.default_rng(classes)
     y = rng.choice(classes, size=300, p=rng.dirichlet(np.ones(classes)) * 0.5 + 0.5 / classes)
     attribute = rng.integers(3, size=300)
     prediction = np.where(rng.random(300) < 0.6, y, rng.integers(classes, size=300))
     groups = group_results(
-        *(torch.from_numpy(values) for values in (prediction, y, attribute)),
+        torch.from_numpy(prediction),
+        torch.from_numpy(y),
+        torch.from_numpy(attribute),
         Alignment((0,) * classes),
         num_classes=classes,
         num_attributes=3,
@@ -130,13 +135,13 @@ def test_class_balanced_against_scikit_learn(classes):
     assert group_metrics(groups)["class_balanced"] == pytest.approx(balanced_accuracy_score(y, prediction))
 
 
-def test_a_class_without_examples_is_unknown():
+def test_a_class_without_examples_is_unknown() -> None:
     assert math.isnan(group_metrics([group(0, 0, 4, 1), group(1, 0, 0, 0)])["class_balanced"])
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize(("correct", "count"), [(0, 5), (1, 1), (3, 10), (97, 100), (5000, 10_000)])
-def test_wilson_interval_against_its_formula(correct, count, confidence):
+def test_wilson_interval_against_its_formula(correct: int, count: int, confidence: float) -> None:
     z = {0.8: 1.2815515655446004, 0.95: 1.959963984540054}[confidence]
     share = correct / count
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
@@ -145,19 +150,19 @@ def test_wilson_interval_against_its_formula(correct, count, confidence):
     assert found == pytest.approx((max(0, centre - half), min(1, centre + half)), abs=1e-9)
 
 
-def test_wilson_interval_of_an_empty_group():
+def test_wilson_interval_of_an_empty_group() -> None:
     assert all(math.isnan(bound) for bound in wilson_interval(0, 0, 0.95))
 
 
-def test_without_any_example_everything_is_unknown():
+def test_without_any_example_everything_is_unknown() -> None:
     assert all(math.isnan(value) for value in group_metrics([group(0, 0, 0, 0)]).values())
 
 
-def test_a_group_that_is_all_wrong_is_zero():
+def test_a_group_that_is_all_wrong_is_zero() -> None:
     assert group_metrics([group(0, 0, 2, 0), group(1, 0, 2, 2)])["worst_group"] == 0.0
 
 
-def test_pair_metrics():
+def test_pair_metrics() -> None:
     # One of four pairs changes its class. Centred logits are (x, -x): its members are 2 apart in x, so the
     # within-pair variance is 2 * 2^2 / 2 / 4 = 1. Over the eight members sum x = 10 and sum x^2 = 20, so their
     # variance is 2 * (20 - 100 / 8) / 7 = 15 / 7.
@@ -168,17 +173,17 @@ def test_pair_metrics():
     assert found["rho"] == pytest.approx(7 / 15, rel=1e-12)
 
 
-def test_pairs_treated_alike():
+def test_pairs_treated_alike() -> None:
     a = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
     assert pair_metrics(a, a.clone()) == {"flip_rate": 0.0, "rho": 0.0}
 
 
-def test_pairs_always_told_apart():
+def test_pairs_always_told_apart() -> None:
     a = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
     assert pair_metrics(a, a.flip(1))["flip_rate"] == 1.0
 
 
-def test_prediction_metrics():
+def test_prediction_metrics() -> None:
     # Probabilities of the true classes: 3/4, 3/4 and 1/4.
     three = math.log(3)
     logits = torch.tensor([[three, 0.0], [0.0, three], [0.0, three]])
@@ -191,6 +196,6 @@ def test_prediction_metrics():
     assert found["guessing"] == 1.0  # three examples show nothing
 
 
-def test_one_class_for_all_is_a_collapse():
+def test_one_class_for_all_is_a_collapse() -> None:
     logits = torch.tensor([[0.0, 5.0], [0.0, 0.1]])
     assert prediction_metrics(logits, torch.tensor([0, 1]))["collapsed"] == 1.0

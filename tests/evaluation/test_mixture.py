@@ -11,6 +11,7 @@ from final_runs import completed_final
 from ipgl.config import EvaluationSettings
 from ipgl.data import Alignment
 from ipgl.evaluation import (
+    CurvePoint,
     GroupCount,
     Predictions,
     aggregate,
@@ -19,14 +20,21 @@ from ipgl.evaluation import (
     mixture_weights,
     run_curves,
 )
-from ipgl.evaluation.curve_types import CurveKind, curve_kind
+from ipgl.evaluation.curve_types import CurveType, curve_type
 from ipgl.evaluation.mixture import common_mixture, mixture_name, why_no_mixture
 
 NOTHING = np.zeros(0, dtype=np.int32)
 NO_PREDICTIONS = Predictions(NOTHING, NOTHING, NOTHING, np.zeros((0, 2), dtype=np.float32))
 
 
-def group(label, attribute, aligned, count, training_count=0, correct=0):
+def group(
+    label: int,
+    attribute: int,
+    aligned: bool | None,
+    count: int | np.int64,
+    training_count: int | np.int64 = 0,
+    correct: int = 0,
+) -> GroupCount:
     return GroupCount(
         label=label,
         attribute=attribute,
@@ -37,7 +45,10 @@ def group(label, attribute, aligned, count, training_count=0, correct=0):
     )
 
 
-def curves(groups, severities=(0.0, 0.5, 1.0)):
+def curves(
+    groups: tuple[GroupCount, ...] | list[GroupCount],
+    severities: tuple[float, float, float] = (0.0, 0.5, 1.0),
+) -> dict[str, tuple[CurvePoint, ...]]:
     settings = EvaluationSettings(curves=("mixture", "worst_case_tv"), severities=severities)
     return run_curves(groups, NO_PREDICTIONS, settings)
 
@@ -51,7 +62,7 @@ GENERAL = (
 )
 
 
-def test_the_general_mixture_goes_from_the_training_mix_to_equal_groups_within_classes():
+def test_the_general_mixture_goes_from_the_training_mix_to_equal_groups_within_classes() -> None:
     expected = [
         [0.4 * 0.75, 0.4 * 0.25, 0.6 * 0.2, 0.6 * 0.8],
         [0.4 * 0.625, 0.4 * 0.375, 0.6 * 0.35, 0.6 * 0.65],
@@ -60,7 +71,7 @@ def test_the_general_mixture_goes_from_the_training_mix_to_equal_groups_within_c
     np.testing.assert_allclose(mixture_weights(GENERAL, (0.0, 0.5, 1.0)), expected, rtol=1e-12)
 
 
-def test_the_general_curve_has_its_own_name_and_no_agreement():
+def test_the_general_curve_has_its_own_name_and_no_agreement() -> None:
     # Accuracies 0.9, 0.1, 0.2, 0.5: 0.27 + 0.01 + 0.024 + 0.24 by hand; equally 0.18 + 0.02 + 0.06 + 0.15.
     found = curves(GENERAL)
     assert list(found) == ["general_mixture", "worst_case_tv"]
@@ -69,7 +80,7 @@ def test_the_general_curve_has_its_own_name_and_no_agreement():
     assert all(math.isnan(p.agreement) for p in found["general_mixture"])
 
 
-def test_a_group_that_nothing_holds_has_no_share():
+def test_a_group_that_nothing_holds_has_no_share() -> None:
     groups = (
         group(0, 0, None, 10, 30),
         group(0, 1, None, 10, 10),
@@ -86,7 +97,7 @@ def test_a_group_that_nothing_holds_has_no_share():
     )  # (1, 0) has no test examples
 
 
-def test_a_class_with_one_group_keeps_its_weight():
+def test_a_class_with_one_group_keeps_its_weight() -> None:
     groups = (
         group(0, 0, None, 10, 10),
         group(0, 1, None, 0, 0),
@@ -98,7 +109,7 @@ def test_a_class_with_one_group_keeps_its_weight():
     )
 
 
-def test_a_class_without_test_examples_has_no_weight():
+def test_a_class_without_test_examples_has_no_weight() -> None:
     groups = (*GENERAL, group(2, 0, None, 0, 0), group(2, 1, None, 0, 50))
     np.testing.assert_allclose(
         mixture_weights(groups, (0.0, 0.9)),
@@ -108,7 +119,7 @@ def test_a_class_without_test_examples_has_no_weight():
 
 
 @pytest.mark.parametrize("aligned", [True, None])
-def test_weights_sum_to_one(aligned):
+def test_weights_sum_to_one(aligned: bool | None) -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         classes, values = rng.integers(2, 5, 2)
@@ -138,7 +149,7 @@ ONE_VALUE = [(0, 0, 50, 100, 45), (1, 0, 50, 100, 35)]
         (None, "no class has more than one group, so that no mix of them differs from another"),
     ],
 )
-def test_one_attribute_value_has_no_mixture(aligned, why):
+def test_one_attribute_value_has_no_mixture(aligned: bool | None, why: str) -> None:
     groups = [group(y, a, aligned, count, training, correct) for y, a, count, training, correct in ONE_VALUE]
     assert why_no_mixture(groups) == why
     assert np.isnan(mixture_weights(groups, (0.0, 0.9))).all()
@@ -148,7 +159,7 @@ def test_one_attribute_value_has_no_mixture(aligned, why):
     )
 
 
-def test_methods_on_one_attribute_value_are_compared_without_a_mixture():
+def test_methods_on_one_attribute_value_are_compared_without_a_mixture() -> None:
     label = np.repeat([0, 1], 50).astype(np.int32)
     prediction = label.copy()
     prediction[[*range(5), *range(50, 65)]] = 1 - prediction[[*range(5), *range(50, 65)]]
@@ -166,25 +177,25 @@ def test_methods_on_one_attribute_value_are_compared_without_a_mixture():
     assert not any(name.startswith("area") and "mixture" in name for name in estimates)
 
 
-def test_a_class_with_a_single_group_has_no_mixture_with_an_alignment():
+def test_a_class_with_a_single_group_has_no_mixture_with_an_alignment() -> None:
     groups = [group(0, 0, True, 5), group(1, 0, False, 5), group(1, 1, True, 5)]
     assert why_no_mixture(groups) == "label 0 has no conflicting group"
     assert why_no_mixture([group(0, 0, True, 0), *groups[1:]]) == ""  # it has no share of the test split
 
 
-def test_the_general_mixture_needs_a_training_mix():
+def test_the_general_mixture_needs_a_training_mix() -> None:
     groups = [group(0, 0, None, 5, 5), group(0, 1, None, 5, 5), group(1, 0, None, 5), group(1, 1, None, 5)]
     assert why_no_mixture(groups) == "label 1 has no training examples, where the curve starts"
 
 
-def test_an_empty_test_split_has_no_mixture():
+def test_an_empty_test_split_has_no_mixture() -> None:
     assert (
         why_no_mixture([group(0, 0, True, 0, 9), group(0, 1, False, 0, 9)])
         == "the test split has no examples"
     )
 
 
-def test_remarks():
+def test_remarks() -> None:
     aligned = [group(y, a, y == a, 5, 5) for y in range(2) for a in range(2)]
     assert mixture_remarks(Alignment((0, 1)), aligned) == ()
     assert mixture_remarks(Alignment(None, "evaluation.alignment is none"), GENERAL) == (
@@ -194,7 +205,7 @@ def test_remarks():
     )
 
 
-def test_names():
+def test_names() -> None:
     assert mixture_name(GENERAL) == "general_mixture"
     assert mixture_name([group(0, 0, True, 1), group(0, 1, False, 1)]) == "mixture"
     assert common_mixture(["mixture", "worst_case_kl"], {"mixture": 1}) == "mixture"
@@ -202,8 +213,8 @@ def test_names():
     assert common_mixture(["mixture", "worst_case_kl"], ["general_mixture", "worst_case_kl"]) is None
 
 
-def test_the_general_curve_s_kind_never_speaks_of_agreement():
-    assert curve_kind("general_mixture") == CurveKind(
+def test_the_general_curve_s_kind_never_speaks_of_agreement() -> None:
+    assert curve_type("general_mixture") == CurveType(
         "general_mixture",
         "General mixture",
         "way from the training mix to equal groups within each class",
@@ -213,7 +224,7 @@ def test_the_general_curve_s_kind_never_speaks_of_agreement():
     )
 
 
-def test_results_from_before_alignments_could_lack_are_read():
+def test_results_from_before_alignments_could_lack_are_read() -> None:
     old = '{"label": 0, "attribute": 1, "aligned": false, "count": 3, "correct": 2, "training_count": 0}'
     assert GroupCount.model_validate_json(old).aligned is False
     assert GroupCount.model_validate_json(old.replace("false", "null")).aligned is None

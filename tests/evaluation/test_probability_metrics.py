@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from ipgl.evaluation import expected_calibration_error, probability_metrics
 
 
-def test_two_classes_by_hand():
+def test_two_classes_by_hand() -> None:
     probability = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]], dtype=np.float32)
     label = np.array([0, 0, 1, 1], dtype=np.int32)
     found = probability_metrics(probability, label)
@@ -24,7 +24,7 @@ def test_two_classes_by_hand():
     assert found["ece"] == pytest.approx((0.1 + 0.6 + 0.2 + 0.7) / 4, rel=1e-6)
 
 
-def test_three_classes_by_hand():
+def test_three_classes_by_hand() -> None:
     probability = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.6, 0.1, 0.3]], dtype=np.float32)
     label = np.array([0, 1, 2], dtype=np.int32)
     found = probability_metrics(probability, label)
@@ -37,7 +37,7 @@ def test_three_classes_by_hand():
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
-def test_against_scikit_learn(classes):
+def test_against_scikit_learn(classes: int) -> None:
     rng = np.random.default_rng(classes)
     label = rng.integers(classes, size=400).astype(np.int32)
     logits = rng.normal(size=(400, classes)) + 1.5 * np.eye(classes)[label]
@@ -54,7 +54,7 @@ def test_against_scikit_learn(classes):
         assert found["auroc"] == pytest.approx(roc_auc_score(label, probability, multi_class="ovr"), rel=1e-4)
 
 
-def test_ties_count_half_as_they_do_in_scikit_learn():
+def test_ties_count_half_as_they_do_in_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     label = rng.permutation(np.arange(60) % 3).astype(np.int32)
     few_values = rng.integers(1, 4, size=(60, 3))  # so that most pairs are ties
@@ -64,13 +64,13 @@ def test_ties_count_half_as_they_do_in_scikit_learn():
     assert probability_metrics(probability, label)["auroc"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_certain_and_wrong_is_bounded():
+def test_certain_and_wrong_is_bounded() -> None:
     found = probability_metrics(np.eye(2, dtype=np.float32), np.array([1, 1], dtype=np.int32))
     assert found["nll"] == pytest.approx(-math.log(1e-12) / 2)
     assert found["brier"] == pytest.approx(1.0)
 
 
-def test_without_a_class_only_the_ranking_is_unknown():
+def test_without_a_class_only_the_ranking_is_unknown() -> None:
     probability = np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]], dtype=np.float32)
     found = probability_metrics(probability, np.array([0, 1], dtype=np.int32))
     assert math.isnan(found["auroc"])
@@ -78,7 +78,7 @@ def test_without_a_class_only_the_ranking_is_unknown():
     assert found["nll"] == pytest.approx(-math.log(0.5 * 0.8) / 2, rel=1e-6)
 
 
-def test_its_arguments_stay_as_they_are():
+def test_its_arguments_stay_as_they_are() -> None:
     probability = np.array([[0.5, 0.25], [0.1, 0.8]], dtype=np.float32)
     before = probability.copy()
     probability_metrics(probability, np.array([0, 1], dtype=np.int32))
@@ -88,7 +88,7 @@ def test_its_arguments_stay_as_they_are():
 # --- calibration ---
 
 
-def test_bins_by_hand():
+def test_bins_by_hand() -> None:
     # Two bins: 0.6 and 0.7 with one of two right, 0.8 and 0.9 with both right.
     confidence = np.array([0.9, 0.6, 0.8, 0.7])
     correct = np.array([True, True, True, False])
@@ -96,7 +96,7 @@ def test_bins_by_hand():
     assert expected_calibration_error(confidence, correct, bins=2) == pytest.approx(expected)
 
 
-def test_examples_that_the_bins_cannot_share_equally():
+def test_examples_that_the_bins_cannot_share_equally() -> None:
     # Seventeen in fifteen bins: the two lowest bins hold two each.
     confidence = np.linspace(0.1, 0.9, 17)
     correct = np.zeros(17, dtype=bool)
@@ -105,13 +105,13 @@ def test_examples_that_the_bins_cannot_share_equally():
     assert expected_calibration_error(confidence, correct) == pytest.approx(sum(gaps) / 17, rel=1e-12)
 
 
-def test_fewer_examples_than_bins_are_a_bin_each():
+def test_fewer_examples_than_bins_are_a_bin_each() -> None:
     confidence, correct = np.array([0.9, 0.8, 0.6]), np.array([True, False, True])
     assert expected_calibration_error(confidence, correct) == pytest.approx((0.1 + 0.8 + 0.4) / 3)
     assert expected_calibration_error(np.array([0.7]), np.array([True])) == pytest.approx(0.3)
 
 
-def test_perfectly_calibrated_and_shifted():
+def test_perfectly_calibrated_and_shifted() -> None:
     # Fifteen levels of twenty examples: k of twenty are right where the confidence is k / 20.
     confidence = np.repeat(np.arange(5, 20) / 20, 20)
     correct = np.concatenate([np.arange(20) < k for k in range(5, 20)])
@@ -122,7 +122,7 @@ def test_perfectly_calibrated_and_shifted():
     assert expected_calibration_error(confidence[order], correct[order]) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_over_and_under_confidence_in_one_bin_cancel_but_not_between_bins():
+def test_over_and_under_confidence_in_one_bin_cancel_but_not_between_bins() -> None:
     confidence, correct = np.array([0.4, 0.8]), np.array([True, False])
     assert expected_calibration_error(confidence, correct, bins=1) == pytest.approx(0.1)
     assert expected_calibration_error(confidence, correct, bins=2) == pytest.approx(0.7)

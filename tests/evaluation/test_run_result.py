@@ -13,7 +13,7 @@ from ipgl.evaluation import CurvePoint, Estimate, Failure, GroupCount, RunResult
 POINT = CurvePoint(severity=1.0, agreement=0.0, accuracy=math.nan, low=math.nan, high=0.5)
 
 
-def result(**changes):
+def result(**changes: object) -> RunResult:
     fields = {
         "study": "s",
         "label": "erm",
@@ -32,11 +32,11 @@ def result(**changes):
     return RunResult(**(fields | changes))
 
 
-def test_nan_is_null_in_json_and_nan_again_when_read():
+def test_nan_is_null_in_json_and_nan_again_when_read() -> None:
     first = result()
     text = first.model_dump_json()
 
-    def refuse(constant):
+    def refuse(constant: object) -> None:
         raise AssertionError(f"JSON has no {constant}")
 
     data = json.loads(text, parse_constant=refuse)
@@ -66,33 +66,33 @@ def test_nan_is_null_in_json_and_nan_again_when_read():
     assert second.hyperparameters == first.hyperparameters
 
 
-def test_in_python_nan_stays_nan():
+def test_in_python_nan_stays_nan() -> None:
     assert math.isnan(result().model_dump()["score"])
 
 
-def test_infinity_leaves_valid_json():
+def test_infinity_leaves_valid_json() -> None:
     text = result(validation={"nll": math.inf}).model_dump_json()
     assert json.loads(text)["validation"]["nll"] is None
     assert math.isnan(RunResult.model_validate_json(text).validation["nll"])
 
 
 @pytest.mark.parametrize("change", [{"status": "lost"}, {"phase": "test"}, {"flavour": 1}])
-def test_refuses(change):
+def test_refuses(change: dict[str, str | int]) -> None:
     with pytest.raises(ValidationError):
         result(**change)
 
 
-def test_a_result_cannot_change():
+def test_a_result_cannot_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        result().score = 1.0
+        result().score = 1.0  # type: ignore[misc]
 
 
-def test_estimates_may_be_unknown():
+def test_estimates_may_be_unknown() -> None:
     text = Estimate(mean=math.nan, low=math.nan, high=math.nan).model_dump_json()
     assert json.loads(text) == {"mean": None, "low": None, "high": None}
     assert math.isnan(Estimate.model_validate_json(text).mean)
 
 
 @pytest.mark.parametrize(("count", "correct", "expected"), [(4, 1, 0.25), (4, 0, 0.0), (4, 4, 1.0)])
-def test_accuracy(count, correct, expected):
+def test_accuracy(count: int, correct: int, expected: float) -> None:
     assert GroupCount(label=0, attribute=0, aligned=True, count=count, correct=correct).accuracy == expected

@@ -21,7 +21,7 @@ OUTCOMES = np.array([[1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 0]], dtype=bool)
 GROUP = np.array([0, 0, 0, 0, 1, 1])
 
 
-def test_means_and_variances_of_a_group_by_hand():
+def test_means_and_variances_of_a_group_by_hand() -> None:
     sample = sample_outcomes(OUTCOMES, GROUP, 3, "same")
     assert sample.counts.tolist() == [4, 2, 0]
     assert sample.values[:, :2].tolist() == [[0.75, 0.0], [0.5, 0.5]]
@@ -32,7 +32,7 @@ def test_means_and_variances_of_a_group_by_hand():
     assert sample.rest_variance[0] == pytest.approx(2 * (3 * 0.125**2 + 0.375**2) / (1 * 3) / 2 / 4)
 
 
-def test_residuals_against_the_written_out_form():
+def test_residuals_against_the_written_out_form() -> None:
     rng = np.random.default_rng(0)
     outcomes, group = rng.random((5, 60)) < 0.6, rng.integers(3, size=60)
     sample = sample_outcomes(outcomes, group, 3)
@@ -46,7 +46,7 @@ def test_residuals_against_the_written_out_form():
         assert sample.example_variance[number] == pytest.approx(y.mean(axis=0).var(ddof=1) / n)
 
 
-def test_weighted_means_add_variances_over_groups():
+def test_weighted_means_add_variances_over_groups() -> None:
     rng = np.random.default_rng(1)
     outcomes, group = rng.random((4, 90)) < 0.7, np.repeat([0, 1, 2], [50, 30, 10])
     sample = sample_outcomes(outcomes, group, 3)
@@ -60,7 +60,7 @@ def test_weighted_means_add_variances_over_groups():
     assert means.size == pytest.approx(means.mean * (1 - means.mean) / means.variance)
 
 
-def test_the_variance_is_that_of_repeated_experiments():
+def test_the_variance_is_that_of_repeated_experiments() -> None:
     """Runs and examples drawn again and again: the estimate's mean is the variance of the mean."""
     rng = np.random.default_rng(2)
     found, means = [], []
@@ -73,14 +73,14 @@ def test_the_variance_is_that_of_repeated_experiments():
     assert np.mean(found) == pytest.approx(np.var(means), rel=0.06)
 
 
-def test_runs_that_answer_alike_are_one_run():
+def test_runs_that_answer_alike_are_one_run() -> None:
     one = np.random.default_rng(3).random(200) < 0.3
     sample = sample_outcomes(np.stack([one] * 5), np.zeros(200, dtype=np.int64), 1).weighted(np.ones((1, 1)))
     assert sample.between[0] == 0
     assert sample.size[0] == pytest.approx(199)
 
 
-def test_outcomes_that_are_all_alike_leave_half_an_example_open():
+def test_outcomes_that_are_all_alike_leave_half_an_example_open() -> None:
     sample = sample_outcomes(np.ones((3, 9), dtype=bool), np.zeros(9, dtype=np.int64), 1)
     means = sample.weighted(np.ones((1, 1)))
     assert (means.mean[0], means.between[0]) == (1.0, 0.0)
@@ -89,7 +89,7 @@ def test_outcomes_that_are_all_alike_leave_half_an_example_open():
     assert unseen_variance(np.array([0.0, 9.0])).tolist() == pytest.approx([0.0, 0.05 * 0.95 / 9])
 
 
-def test_one_run_s_counts_give_the_same_as_its_answers():
+def test_one_run_s_counts_give_the_same_as_its_answers() -> None:
     outcomes, group = np.array([[1, 1, 0, 1, 0]], dtype=bool), np.array([0, 0, 0, 1, 1])
     groups = [
         GroupCount(label=0, attribute=0, aligned=True, count=3, correct=2),
@@ -104,7 +104,7 @@ def test_one_run_s_counts_give_the_same_as_its_answers():
         assert getattr(mine, name) == pytest.approx(getattr(theirs, name))
 
 
-def test_examples_of_one_s_own_are_not_counted_twice():
+def test_examples_of_one_s_own_are_not_counted_twice() -> None:
     rng = np.random.default_rng(4)
     outcomes = [rng.random(n) < 0.6 for n in (40, 50, 60)]
     groups = [np.zeros(len(one), dtype=np.int64) for one in outcomes]
@@ -121,7 +121,7 @@ def test_examples_of_one_s_own_are_not_counted_twice():
     assert same.weighted(np.ones((1, 1))).between[0] == 0
 
 
-def test_an_empty_group_is_unknown_only_where_it_weighs():
+def test_an_empty_group_is_unknown_only_where_it_weighs() -> None:
     values = np.array([[0.2, 0.4, math.nan], [1.0, 0.0, 0.8]])
     found = weighted_accuracy(np.array([[0.5, 0.5, 0.0], [0.0, 0.25, 0.75]]), values)
     np.testing.assert_allclose(found, [[0.3, np.nan], [0.5, 0.6]])

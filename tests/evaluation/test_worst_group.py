@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ipgl.evaluation.intervals import mean_interval
-from ipgl.evaluation.sampling_variance import sample_outcomes
+from ipgl.evaluation.sampling_variance import OutcomeSample, sample_outcomes
 from ipgl.evaluation.worst_case import (
     KULLBACK_LEIBLER,
     TOTAL_VARIATION,
+    Ball,
     worst_case_kl,
     worst_case_tv,
     worst_mix_kl,
@@ -22,13 +25,13 @@ from ipgl.evaluation.worst_group import trapezoid_weights, worst_case, worst_gro
 MIX = np.array([0.4, 0.1, 0.1, 0.4])
 
 
-def sample(levels, size=400, runs=3, seed=0):
+def sample(levels: list[float], size: int = 400, runs: int = 3, seed: int = 0) -> OutcomeSample:
     rng = np.random.default_rng(seed)
     group = np.repeat(np.arange(len(levels)), size)
     return sample_outcomes(rng.random((runs, len(group))) < np.asarray(levels)[group], group, len(levels))
 
 
-def test_a_clear_worst_group_has_its_own_interval():
+def test_a_clear_worst_group_has_its_own_interval() -> None:
     found = sample([0.9, 0.3, 0.8, 0.95])
     worst = worst_group(found, 0.05)
     low, high = mean_interval(found.weighted(np.eye(4)), 0.025)
@@ -36,7 +39,7 @@ def test_a_clear_worst_group_has_its_own_interval():
     assert (worst.low[0], worst.high[0]) == pytest.approx((low[1], high[1]))
 
 
-def test_groups_that_may_be_the_worst_all_count():
+def test_groups_that_may_be_the_worst_all_count() -> None:
     found = sample([0.7, 0.7, 0.7, 0.95])
     worst = worst_group(found, 0.05)
     means = found.weighted(np.eye(4)[:3])
@@ -49,7 +52,7 @@ def test_groups_that_may_be_the_worst_all_count():
     assert low.min() < worst.low[0]
 
 
-def test_the_worst_group_with_an_empty_group_is_unknown():
+def test_the_worst_group_with_an_empty_group_is_unknown() -> None:
     group = np.repeat([0, 1, 3], 50)
     found = sample_outcomes(np.random.default_rng(0).random((3, 150)) < 0.5, group, 4)
     assert all(math.isnan(end[0]) for end in vars(worst_group(found, 0.05)).values())
@@ -62,7 +65,9 @@ def test_the_worst_group_with_an_empty_group_is_unknown():
         (TOTAL_VARIATION, worst_case_tv, [0.0, 0.1, 0.5, 1.0]),
     ],
 )
-def test_a_worst_case_goes_from_the_average_to_the_worst_group(ball, exact, radii):
+def test_a_worst_case_goes_from_the_average_to_the_worst_group(
+    ball: Ball, exact: Callable[..., NDArray[np.float64]], radii: list[float]
+) -> None:
     found = sample([0.9, 0.6, 0.55, 0.85])
     curve, area = worst_case(found, ball, MIX, radii, 0.05)
     assert curve.mean == pytest.approx(exact(found.values.mean(axis=0), MIX, radii))
@@ -75,7 +80,7 @@ def test_a_worst_case_goes_from_the_average_to_the_worst_group(ball, exact, radi
     assert area.low[0] < area.mean[0] < area.high[0]
 
 
-def test_an_empty_group_is_unknown_only_where_the_ball_reaches_it():
+def test_an_empty_group_is_unknown_only_where_the_ball_reaches_it() -> None:
     group = np.repeat([0, 1, 3], 50)
     found = sample_outcomes(np.random.default_rng(0).random((3, 150)) < 0.5, group, 4)
     mix = np.array([0.5, 0.1, 0.0, 0.4])
@@ -86,7 +91,7 @@ def test_an_empty_group_is_unknown_only_where_the_ball_reaches_it():
     assert np.isnan([tv.mean[1], tv.low[1], tv.high[1], area.mean[0], area.low[0]]).all()
 
 
-def test_worst_mixes_have_the_worst_value():
+def test_worst_mixes_have_the_worst_value() -> None:
     rng = np.random.default_rng(1)
     for _ in range(100):
         groups = int(rng.integers(2, 7))
@@ -107,7 +112,7 @@ def test_worst_mixes_have_the_worst_value():
 
 
 @pytest.mark.parametrize("axis", [[0.0, 0.5, 1.0], [1.0, 0.0, 0.1], [0.5, 0.9], [0.3]])
-def test_trapezoid_weights(axis):
+def test_trapezoid_weights(axis: list[float]) -> None:
     values = np.random.default_rng(2).random(len(axis))
     order = np.argsort(axis)
     x, y = np.asarray(axis)[order], values[order]

@@ -9,7 +9,10 @@ from unittest import mock
 
 import pytest
 import ray
-from ray._raylet import GCS_AUTOSCALER_CLUSTER_CONFIG_KEY, GCS_AUTOSCALER_STATE_NAMESPACE
+from ray._raylet import (  # type: ignore[attr-defined]  # a compiled module
+    GCS_AUTOSCALER_CLUSTER_CONFIG_KEY,
+    GCS_AUTOSCALER_STATE_NAMESPACE,
+)
 from ray.core.generated import autoscaler_pb2
 from ray.experimental.internal_kv import _internal_kv_put
 
@@ -17,7 +20,7 @@ from ipgl.core.errors import ResourceError
 from ipgl.execution.engine import RayEngine, _shut_down
 from ipgl.execution.events import AllEvents
 from ipgl.plan.study_plan import load_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 

@@ -24,7 +24,7 @@ from faults import (
 from hosts import Hosts
 from nodes import Nodes
 
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(500)]
 

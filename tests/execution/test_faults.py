@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from faults import (
     until,
 )
 
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -43,7 +44,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, undisturbed:
     process = begin("study", "run", "small.yaml", cwd=tmp_path)
     killed: list[int] = []
     for ended in (0, 2):
-        until(lambda ended=ended: under_way(folder, ended, 5), process)
+        until(partial(under_way, folder, ended, 5), process)
         kept = {run.trial: run.finished_at for run in results(folder).values()}
         trial = [number for number, title in descendants(process).items() if "ray::ImplicitFunc" in title]
         assert len(trial) == 1, descendants(process)

@@ -16,7 +16,7 @@ from ipgl.execution.engine import RayEngine
 from ipgl.execution.events import AllEvents
 from ipgl.execution.loopback import choose_interface, guard_token
 from ipgl.plan.study_plan import load_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 STUDY = """
 name: small

@@ -14,7 +14,7 @@ from ipgl.config import read_document
 from ipgl.evaluation import RunResult
 from ipgl.execution.packing import Workload, pack_size, workload
 from ipgl.plan.study_plan import StudyPlan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 HEAD = Workload(True, 5e5, False)
 SMALL, LARGE, LONE = Workload(True, 1e6, False), Workload(True, 1e9, False), Workload(False, math.inf, False)
@@ -50,11 +50,11 @@ resources: {cpus_per_worker: 2}
         (1, SMALL, 40, 2, False, 1),
     ],
 )
-def test_how_many(asked, load, trials, slots, rounds, size):
+def test_how_many(asked: str | int, load: Workload, trials: int, slots: int, rounds: bool, size: int) -> None:
     assert pack_size(asked, load, trials, slots, rounds) == size
 
 
-def plan(tmp_path: Path, pack: object = "auto", width: int = 32, **changes: str) -> StudyPlan:
+def plan(tmp_path: Path, pack: object = "auto", width: int | str = 32, **changes: str) -> StudyPlan:
     text = STUDY.replace("PACK", str(pack)).replace("WIDTH", str(width))
     for old, new in changes.items():
         text = text.replace(old, new)
@@ -62,7 +62,7 @@ def plan(tmp_path: Path, pack: object = "auto", width: int = 32, **changes: str)
     return make_plan(read_document(tmp_path / "small.yaml"))
 
 
-def test_the_work_of_a_step_is_counted(tmp_path):
+def test_the_work_of_a_step_is_counted(tmp_path: Path) -> None:
     # 128 inputs -> 32 -> 32 -> 2: each weight is multiplied once forward, and twice backward but in the first layer.
     first, rest, pairs = 128 * 32, 32 * 32 + 32 * 2, 64
     found = plan(tmp_path)
@@ -71,7 +71,7 @@ def test_the_work_of_a_step_is_counted(tmp_path):
     assert workload(found.trial("erm", {"training.optimiser.lr": 0.1}, "search", 0)).flops == load.flops / 1.5
 
 
-def test_what_cannot_be_stacked_is_left_alone(tmp_path):
+def test_what_cannot_be_stacked_is_left_alone(tmp_path: Path) -> None:
     found = plan(tmp_path, mlp="cnn", WIDTH="8")
     assert not workload(found.trial("erm", {"training.optimiser.lr": 0.1}, "search", 0)).stackable
 
@@ -106,7 +106,7 @@ def assert_alike(packed: StudyFolder, alone: StudyFolder) -> dict[str, RunResult
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_a_packed_study_is_the_study(tmp_path):
+def test_a_packed_study_is_the_study(tmp_path: Path) -> None:
     """Trials that run away fail alone, in a pack as out of it; searcher, storage and MLflow see single trials."""
     alone, packed = run(tmp_path / "alone", 1), run(tmp_path / "packed", 4)
     found = assert_alike(packed, alone)
@@ -122,7 +122,7 @@ def test_a_packed_study_is_the_study(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_scheduler_stops_single_trials_of_a_pack(tmp_path):
+def test_a_scheduler_stops_single_trials_of_a_pack(tmp_path: Path) -> None:
     halving = {
         "{name: none}": "{name: asha, grace_evaluations: 2, reduction_factor: 2}",
         "trials: 4": "trials: 8",
@@ -141,14 +141,14 @@ def test_a_scheduler_stops_single_trials_of_a_pack(tmp_path):
         )  # the rungs; nothing was kept of what was trained while the scheduler thought
         assert each.steps == rows[-1]["step"]
         assert not each.metrics
-        assert not folder.trial(each.trial).checkpoint.exists()
+        assert not folder.trial(each.trial).files.checkpoint.exists()
     assert_logged_once(folder)
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_killed_pack_s_trials_go_on_from_their_checkpoints(tmp_path):
+def test_a_killed_pack_s_trials_go_on_from_their_checkpoints(tmp_path: Path) -> None:
     longer = {"epochs: 6": "epochs: 60", "evaluations: 6": "evaluations: 30", "1.0e+30": "0.2"}
     alone = run(tmp_path / "alone", 1, **longer)
     (tmp_path / "packed").mkdir()
@@ -168,3 +168,18 @@ def test_a_killed_pack_s_trials_go_on_from_their_checkpoints(tmp_path):
     assert process.returncode == 0, output
     assert_alike(folder, alone)
     assert_logged_once(folder)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_packed_and_single_trials_take_turns(tmp_path: Path) -> None:
+    """The processes of packs make room for those that Tune starts, and come back after them."""
+    methods = "methods:\n  jtt: {}\n"
+    folder = run(tmp_path / "mixed", 4, **{"methods:\n": methods, "1.0e+30": "0.2", "epochs: 6": "epochs: 3"})
+    found = results(folder).values()
+    assert {(run.label, run.status) for run in found} == {
+        (label, "completed") for label in ("jtt", "erm", "ipg")
+    }
+    summary = folder.read_summary()
+    assert summary is not None
+    assert summary.environment["packing"] == "jtt: one by one; erm: packs of 4; ipg: packs of 4"

@@ -49,7 +49,7 @@ def run(shut_down: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_garbage_that_is_collected_meanwhile_does_no_harm():
+def test_garbage_that_is_collected_meanwhile_does_no_harm() -> None:
     done = run("_shut_down")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("alive\n")

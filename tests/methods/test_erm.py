@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from ipgl.methods.erm import Erm, ErmSettings
 
-EXACT = {"rtol": 0.0, "atol": 1e-15}
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
 
 
-def test_one_step_by_hand(toys):
+EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-15}
+
+
+def test_one_step_by_hand(toys: type[Toys]) -> None:
     # All logits are 0, so both classes have probability 1/2 and the loss is ln 2. The gradient of the head is
     # (p - onehot) x^T = (-1/2, 1/2)^T (1, 2); a step of 0.1 down it gives the values below.
     model = toys.hand_model()
@@ -26,7 +31,7 @@ def test_one_step_by_hand(toys):
     assert report.scalars["loss"].item() == pytest.approx(math.log(2), rel=1e-15)
 
 
-def test_loss_is_the_mean_before_the_step(toys):
+def test_loss_is_the_mean_before_the_step(toys: type[Toys]) -> None:
     # Two examples of equal input and unlike label: each has loss ln 2, and their gradients cancel.
     model = toys.hand_model()
     x = torch.tensor([[1.0, 2.0], [1.0, 2.0]], dtype=torch.float64)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from narrowing import known, total
 from torch import nn
 
 from ipgl.data import Batch, Dataset, PairSet, Split
 from ipgl.methods.group_dro import GroupDro, GroupDroSettings
 from ipgl.models import Classifier
 
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
+
+
 LR = 0.2
 SIZES = {(0, 0): 9, (0, 1): 4, (1, 0): 0, (1, 1): 16}  # group number 2 has no training example
 
 
-def make_dataset(sizes=SIZES):
+def make_dataset(sizes: dict[tuple[int, int], int] = SIZES) -> Dataset:
     y = torch.tensor([label for (label, _), n in sizes.items() for _ in range(n)])
     attribute = torch.tensor([value for (_, value), n in sizes.items() for _ in range(n)])
     x = torch.zeros(len(y), 5, dtype=torch.float64)
@@ -26,28 +32,28 @@ def make_dataset(sizes=SIZES):
     return Dataset(split, split, split, pairs, pairs, ("no", "yes"), ("red", "green"), "by hand")
 
 
-def make_model():
+def make_model() -> Classifier:
     torch.manual_seed(3)
     return Classifier(nn.Sequential(nn.Linear(5, 4), nn.Tanh()), 4, 2).double()
 
 
-def make_batch(groups, seed=0):
+def make_batch(groups: list[int], seed: int = 0) -> Batch:
     x = torch.randn(len(groups), 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     y, attribute = torch.tensor(groups) // 2, torch.tensor(groups) % 2
     return Batch(x, y, attribute, torch.zeros_like(y), torch.arange(len(y)))
 
 
-def build(toys, model, **settings):
+def build(toys: type[Toys], model: Classifier, **settings: float) -> GroupDro:
     return GroupDro(GroupDroSettings(**settings), toys.context(model, lr=LR, dataset=make_dataset()))
 
 
-def losses_of(theta, batch):
+def losses_of(theta: list[torch.Tensor], batch: Batch) -> torch.Tensor:
     values = torch.tanh(batch.x @ theta[0].T + theta[1]) @ theta[2].T + theta[3]
     return values.exp().sum(dim=1).log() - values.gather(1, batch.y.unsqueeze(1)).squeeze(1)
 
 
 @pytest.mark.parametrize("adjustment", [0.0, 1.5])
-def test_two_steps(toys, adjustment):
+def test_two_steps(toys: type[Toys], adjustment: float) -> None:
     """The second batch lacks group 1, whose loss is 0 there and whose adjustment stays."""
     step_size = 0.5
     model = make_model()
@@ -64,7 +70,7 @@ def test_two_steps(toys, adjustment):
         raised = {g: q[g] * math.exp(step_size * rise[g]) for g in q}
         q = {g: value / sum(raised.values()) for g, value in raised.items()}
         # The adjustments are constants, so that the gradient is that of the weighted losses.
-        gradients = torch.autograd.grad(sum(q[g] * mean for g, mean in means.items()), theta)
+        gradients = torch.autograd.grad(total(q[g] * mean for g, mean in means.items()), theta)
         theta = [(p - LR * g).detach() for p, g in zip(theta, gradients, strict=True)]
 
         report = method.step(model, batch, None)
@@ -78,7 +84,7 @@ def test_two_steps(toys, adjustment):
         assert report.scalars["worst_group_loss"].item() == pytest.approx(worst, rel=1e-12)
 
 
-def test_a_group_without_training_examples_has_no_weight(toys):
+def test_a_group_without_training_examples_has_no_weight(toys: type[Toys]) -> None:
     model = make_model()
     method = build(toys, model, step_size=10.0)
     assert method.state_dict()["weights"].tolist() == pytest.approx([1 / 3, 1 / 3, 0.0, 1 / 3])
@@ -87,7 +93,7 @@ def test_a_group_without_training_examples_has_no_weight(toys):
     assert method.state_dict()["weights"][2].item() == 0.0
 
 
-def test_the_worst_group_gains(toys):
+def test_the_worst_group_gains(toys: type[Toys]) -> None:
     model = make_model()
     method = build(toys, model, step_size=1.0)
     batch = make_batch([0, 1, 3, 3, 1, 0])
@@ -100,16 +106,16 @@ def test_the_worst_group_gains(toys):
 
 
 @pytest.mark.parametrize("balanced", [True, False])
-def test_groups_are_drawn_equally_often_unless_told_not_to(toys, balanced):
+def test_groups_are_drawn_equally_often_unless_told_not_to(toys: type[Toys], balanced: bool) -> None:
     weights = build(toys, make_model(), balanced=balanced).sampling_weights
     if not balanced:
         assert weights is None
     else:
         expected = [1 / 9] * 9 + [1 / 4] * 4 + [1 / 16] * 16
-        assert weights.tolist() == pytest.approx(expected, rel=1e-15)
+        assert known(weights).tolist() == pytest.approx(expected, rel=1e-15)
 
 
-def test_workers_together_descend_as_one_does(toys):
+def test_workers_together_descend_as_one_does(toys: type[Toys]) -> None:
     """Each of two workers sees half of the batch; the mean of their steps is the step on the whole."""
     whole = make_batch([0, 3, 1, 3, 0, 0])  # group 1 is on the first worker alone
     halves = [
@@ -119,11 +125,16 @@ def test_workers_together_descend_as_one_does(toys):
     alone = make_model()
     build(toys, alone, step_size=0.5).step(alone, whole, None)
 
-    sums = []
+    sums: list[torch.Tensor] = []
+
+    def keep(own: torch.Tensor) -> torch.Tensor:
+        sums.append(own)
+        return own
+
     for half in halves:
         model = make_model()
         context = toys.context(model, lr=LR, dataset=make_dataset())
-        context = replace(context, sum_over_workers=lambda own: sums.append(own) or own)
+        context = replace(context, sum_over_workers=keep)
         GroupDro(GroupDroSettings(step_size=0.5), context).step(model, half, None)
     total = sums[0] + sums[1]
     ends = []

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from narrowing import as_tensor
 from torch import nn
 
 from ipgl.data import Batch, Dataset, PairSet, Split
 from ipgl.methods.jtt import Jtt, JttSettings
 from ipgl.models import Classifier
 
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
+
+
 LR, SIZE = 0.3, 12
 
 
-def make_model(dtype=torch.float64):
+def make_model(dtype: torch.dtype = torch.float64) -> Classifier:
     torch.manual_seed(3)
     return Classifier(nn.Sequential(nn.Linear(5, 4), nn.Tanh()), 4, 2).to(dtype)
 
 
-def make_dataset(dtype=torch.float64):
+def make_dataset(dtype: torch.dtype = torch.float64) -> Dataset:
     """Labels follow the first input, but for three examples that no small network gets right so soon."""
     x = torch.randn(SIZE, 5, generator=torch.Generator().manual_seed(1), dtype=dtype)
     y = (x[:, 0] > 0).long()
@@ -31,22 +37,32 @@ def make_dataset(dtype=torch.float64):
     return Dataset(split, split, split, pairs, pairs, ("no", "yes"), ("0", "1"), "by hand")
 
 
-def build(toys, model, optimiser="sgd", momentum=0.0, total_steps=10, dtype=torch.float64, **settings):
+def build(
+    toys: type[Toys],
+    model: Classifier,
+    optimiser: str = "sgd",
+    momentum: float = 0.0,
+    total_steps: int = 10,
+    dtype: torch.dtype = torch.float64,
+    **settings: float,
+) -> Jtt:
     context = toys.context(
         model, optimiser, lr=LR, momentum=momentum, dataset=make_dataset(dtype), total_steps=total_steps
     )
     return Jtt(JttSettings(**settings), context)
 
 
-def batch_of(number, dtype=torch.float64) -> Batch:
+def batch_of(number: int, dtype: torch.dtype = torch.float64) -> Batch:
     return make_dataset(dtype).train.batch((torch.arange(4) + 4 * number) % SIZE)
 
 
-def logits_of(theta, x):
+def logits_of(theta: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return torch.tanh(x @ theta[0].T + theta[1]) @ theta[2].T + theta[3]
 
 
-def naive_run(start, first_steps, upweight, total, momentum=0.0):
+def naive_run(
+    start: list[torch.Tensor], first_steps: int, upweight: float, total: int, momentum: float = 0.0
+) -> list[tuple[list[torch.Tensor], list[float], float]]:
     """Two trainings with momentum, written out; the parameters after each step."""
     dataset = make_dataset()
     theta, speed = [p.clone() for p in start], [torch.zeros_like(p) for p in start]
@@ -54,7 +70,7 @@ def naive_run(start, first_steps, upweight, total, momentum=0.0):
     history = []
     for step in range(total):
         if step == first_steps:
-            wrong = logits_of(theta, dataset.train.x).argmax(dim=1) != dataset.train.y
+            wrong = logits_of(theta, as_tensor(dataset.train.x)).argmax(dim=1) != dataset.train.y
             weights = [upweight if bad else 1.0 for bad in wrong.tolist()]
             theta, speed = [p.clone() for p in start], [torch.zeros_like(p) for p in start]
         batch = batch_of(step)
@@ -72,7 +88,7 @@ def naive_run(start, first_steps, upweight, total, momentum=0.0):
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_both_trainings_step_by_step(toys, momentum):
+def test_both_trainings_step_by_step(toys: type[Toys], momentum: float) -> None:
     """With momentum, a state kept over the restart would be seen in the very next step."""
     model = make_model()
     expected = naive_run([p.detach().clone() for p in model.parameters()], 4, 5.0, 10, momentum)
@@ -87,7 +103,7 @@ def test_both_trainings_step_by_step(toys, momentum):
             torch.testing.assert_close(found.detach(), value, rtol=1e-5, atol=1e-7)  # weights are single
 
 
-def test_the_second_training_begins_where_the_first_did_with_adam_s_state_gone(toys):
+def test_the_second_training_begins_where_the_first_did_with_adam_s_state_gone(toys: type[Toys]) -> None:
     # Adam's first step has length lr in every coordinate, whatever came before.
     model = make_model()
     start = [p.detach().clone() for p in model.parameters()]
@@ -106,7 +122,7 @@ def test_the_second_training_begins_where_the_first_did_with_adam_s_state_gone(t
 @pytest.mark.parametrize(
     ("share", "total", "first"), [(0.4, 10, 4), (0.01, 10, 1), (0.25, 10, 2), (0.5, 7, 4)]
 )
-def test_when_the_second_training_begins(toys, share, total, first):
+def test_when_the_second_training_begins(toys: type[Toys], share: float, total: int, first: int) -> None:
     # At least one step; round half to even: 2.5 and 3.5 become 2 and 4.
     model = make_model()
     method = build(toys, model, first_share=share, upweight=9.0, total_steps=total)
@@ -119,7 +135,7 @@ def test_when_the_second_training_begins(toys, share, total, first):
 
 
 @pytest.mark.parametrize("saved_after", [2, 4, 6])
-def test_resumed_in_either_training_and_between_them(toys, saved_after):
+def test_resumed_in_either_training_and_between_them(toys: type[Toys], saved_after: int) -> None:
     model = make_model()
     initial = copy.deepcopy(model)
     method = build(toys, model, first_share=0.4, upweight=5.0)
@@ -138,11 +154,13 @@ def test_resumed_in_either_training_and_between_them(toys, saved_after):
     assert torch.equal(method.state_dict()["weights"], resumed.state_dict()["weights"])
 
 
-def test_it_asks_for_the_initial_weights():
+def test_it_asks_for_the_initial_weights() -> None:
     assert Jtt.restarts
 
 
-def test_the_first_step_after_the_restart_sees_the_initial_weights_in_mixed_precision(toys):
+def test_the_first_step_after_the_restart_sees_the_initial_weights_in_mixed_precision(
+    toys: type[Toys],
+) -> None:
     """What autocast had cast for the errors is neither the weights to go on from nor able to pass gradients."""
     model = make_model(torch.float32)
     start = [p.detach().clone() for p in model.parameters()]

@@ -1,17 +1,19 @@
-"""What a plan gives each method is counted rightly, and `needs` says what chose its settings."""
+"""Budgets of methods, and the text about what they need."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from small_study import finished_study
 
 from ipgl.config import parse_document
 from ipgl.evaluation import RunResult
-from ipgl.evaluation.study_summary import SearchedSetting
+from ipgl.evaluation.study_summary import MethodBudget, SearchedSetting
 from ipgl.methods import METHODS
 from ipgl.plan.budget import method_budget, needs_text
 from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.study.results import summarise
-from tests.support.small_study import finished_study
 
 STUDY = """\
 name: s
@@ -45,7 +47,7 @@ def plan_of(rule: str = "pair_robust") -> StudyPlan:
     return make_plan(parse_document(STUDY.format(rule=rule), "study.yaml"))
 
 
-def given(label: str, rule: str = "pair_robust", runs: tuple[RunResult, ...] = ()):
+def given(label: str, rule: str = "pair_robust", runs: tuple[RunResult, ...] = ()) -> MethodBudget:
     plan = plan_of(rule)
     return method_budget(plan, plan.method(label), runs)
 
@@ -56,7 +58,7 @@ def ended(status: str, steps: int) -> RunResult:
     )
 
 
-def test_a_searched_method_with_pairs():
+def test_a_searched_method_with_pairs() -> None:
     found = given("ipg", runs=(ended("completed", 70), ended("completed", 70), ended("stopped", 30)))
     assert found.trials == 9
     assert found.ended == {"completed": 2, "stopped": 1, "failed": 0}
@@ -70,14 +72,14 @@ def test_a_searched_method_with_pairs():
     assert found.training_labels == ("class labels",)
 
 
-def test_a_method_without_ranges_and_pairs():
+def test_a_method_without_ranges_and_pairs() -> None:
     found = given("erm")
     assert (found.trials, found.epochs, found.training_pairs, found.held_out_pairs) == (1, 5, 0, 200)
     assert found.searched == ()
     assert found.fixed == {}
 
 
-def test_labels_beyond_classes_and_own_held_out_pairs():
+def test_labels_beyond_classes_and_own_held_out_pairs() -> None:
     assert given("lisa").training_labels == ("class labels", "groups")
     assert given("lisa").held_out_pairs == 60
     [same_label] = given("lisa").searched
@@ -85,7 +87,7 @@ def test_labels_beyond_classes_and_own_held_out_pairs():
     assert given("irm").training_labels == ("class labels", "environments")
 
 
-def test_a_number_that_the_search_draws_is_no_number():
+def test_a_number_that_the_search_draws_is_no_number() -> None:
     assert given("irm").epochs is None
     assert given("clp").training_pairs is None
     assert given("clp").held_out_pairs == 200
@@ -100,7 +102,7 @@ def test_a_number_that_the_search_draws_is_no_number():
         ("oracle_test", ("class labels", "held-out pairs", "test split")),
     ],
 )
-def test_what_selection_reads(rule, reads):
+def test_what_selection_reads(rule: str, reads: tuple[str, ...]) -> None:
     assert given("erm", rule).selection_reads == reads
 
 
@@ -118,13 +120,13 @@ def test_what_selection_reads(rule, reads):
         ("irm", "worst_group", "environments; selected by validation groups"),
     ],
 )
-def test_needs_name_what_else_chose_the_settings(label, rule, text):
+def test_needs_name_what_else_chose_the_settings(label: str, rule: str, text: str) -> None:
     plan = plan_of(rule)
     needs = METHODS[plan.method(label).method].needs
     assert needs_text(needs, given(label, rule)) == text
 
 
-def test_a_finished_study_carries_its_budgets(tmp_path):
+def test_a_finished_study_carries_its_budgets(tmp_path: Path) -> None:
     erm, ipg = summarise(*finished_study(tmp_path / "runs")).summary.methods
     assert erm.needs == "labels only; selected by 40 pairs"
     assert ipg.needs == "60 pairs; selected by 40 more"

@@ -1,4 +1,4 @@
-"""Studies that vary more than weights, from their runs to their summary."""
+"""Final and component runs of studies that vary several sources of randomness."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from pathlib import Path
 import pytest
 from image_files import write_waterbirds
 from mlflow import MlflowClient
+from narrowing import known
 from small_study import finished_study, study_text
 
 from ipgl.cli.console import make_console
 from ipgl.cli.live_display import LiveDisplay, component_lines
-from ipgl.config import parse_document
+from ipgl.config import TrialConfig, parse_document
 from ipgl.core.errors import IpglError
 from ipgl.evaluation import aggregate
-from ipgl.evaluation.variance_components import Redrawn, variance_components
+from ipgl.evaluation.variance_components import RedrawnRun, variance_components
 from ipgl.plan.final_runs import component_trials, final_trials
 from ipgl.plan.preflight import check_by_building
-from ipgl.plan.study_plan import make_plan
+from ipgl.plan.study_plan import StudyPlan, make_plan
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.gallery import make_gallery
-from ipgl.study.results import final_runs_json, read_ended, summarise
+from ipgl.study.results import final_runs_json, read_ended_runs, summarise
 from ipgl.study.runner import _left
 from ipgl.training import SilentReporter
 from ipgl.trial.run import run_trial
@@ -37,14 +39,14 @@ def text_of(storage: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyPlan, StudyFolder]:
     storage = tmp_path_factory.mktemp("varied") / "runs"
     return finished_study(storage, text_of(storage))
 
 
-def test_every_run_has_its_own_seeds(study):
+def test_every_run_has_its_own_seeds(study: tuple[StudyPlan, StudyFolder]) -> None:
     _, folder = study
-    runs = read_ended(folder, ["erm", "ipg"]).results
+    runs = read_ended_runs(folder, ["erm", "ipg"]).results
     phases = [run.phase for run in runs]
     assert [phases.count(phase) for phase in ("search", "final", "component")] == [2, 4, 10]
     finals = [run for run in runs if run.phase == "final"]
@@ -54,7 +56,7 @@ def test_every_run_has_its_own_seeds(study):
     assert len({run.test_fingerprint for run in runs}) == 1 + 2 + 2
 
 
-def test_pairs_do_not_change_what_erm_learns(study):
+def test_pairs_do_not_change_what_erm_learns(study: tuple[StudyPlan, StudyFolder]) -> None:
     """Why ERM is not repeated on other pairs: a final run's model depends on weights and data alone."""
     plan, folder = study
     original = final_trials(plan, "erm", {})[0]
@@ -70,7 +72,7 @@ def test_pairs_do_not_change_what_erm_learns(study):
     assert again.data_fingerprint != folder.trial(original.key).require_result().data_fingerprint
 
 
-def test_components_are_those_of_the_runs_on_storage(study):
+def test_components_are_those_of_the_runs_on_storage(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     summary = summarise(plan, folder).summary
     erm, ipg = (method.components for method in summary.methods)
@@ -83,18 +85,18 @@ def test_components_are_those_of_the_runs_on_storage(study):
     ]
     assert [one.same_examples for one in ipg[::3]] == [True, True, False, False]
 
-    def read(config) -> aggregate.Tested:
+    def read(config: TrialConfig) -> aggregate.Tested:
         trial = folder.trial(config.key)
-        return aggregate.Tested(trial.require_result(), trial.read_predictions())
+        return aggregate.Tested(trial.require_result(), trial.artifacts.read_predictions())
 
     trials = component_trials(plan, "ipg", {})
-    redrawn = [Redrawn(t.source, read(t.original), read(t.config)) for t in trials]
+    redrawn = [RedrawnRun(t.source, read(t.original), read(t.config)) for t in trials]
     finals = [read(config) for config in final_trials(plan, "ipg", {})]
     settings = plan.config.evaluation
     assert ipg == variance_components(finals, redrawn, settings.target_severity, settings.confidence)
 
 
-def test_no_other_number_sees_component_runs(study):
+def test_no_other_number_sees_component_runs(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     summary = summarise(plan, folder).summary
     assert [len(method.final_runs) for method in summary.methods] == [2, 2]
@@ -102,23 +104,23 @@ def test_no_other_number_sees_component_runs(study):
     assert all(audit.trials == 2 for audit in summary.rules)
 
 
-def test_what_is_missing_is_run_again_and_nothing_else(study):
+def test_what_is_missing_is_run_again_and_nothing_else(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     winners = folder.read_winners()
-    assert [_left(plan, folder, winners, phase) for phase in ("final", "component")] == [[], []]
+    assert [_left(plan, folder, known(winners), phase) for phase in ("final", "component")] == [[], []]
     lost = component_trials(plan, "ipg", {})[4].config
-    result = folder.trial(lost.key).result
+    result = folder.trial(lost.key).files.result
     kept = result.read_bytes()
     result.unlink()
     try:
-        assert _left(plan, folder, winners, "component") == [lost]
+        assert _left(plan, folder, known(winners), "component") == [lost]
         ipg = summarise(plan, folder).summary.methods[1]
         assert {one.source: one.runs for one in ipg.components}["pairs"] == 1
     finally:
         result.write_bytes(kept)
 
 
-def test_progress_counts_component_runs_apart(study):
+def test_progress_counts_component_runs_apart(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     with LiveDisplay(plan, folder, make_console()) as shown:
         progress = shown.progress()
@@ -133,7 +135,9 @@ def test_progress_counts_component_runs_apart(study):
     assert "component" in captured.get()
 
 
-def test_the_gallery_shows_mistakes_on_the_first_runs_test_examples(study):
+def test_the_gallery_shows_mistakes_on_the_first_runs_test_examples(
+    study: tuple[StudyPlan, StudyFolder],
+) -> None:
     plan, folder = study
     results = summarise(plan, folder)
     found = make_gallery(plan, folder, results)
@@ -142,7 +146,7 @@ def test_the_gallery_shows_mistakes_on_the_first_runs_test_examples(study):
         assert all(mistake.caption.endswith("by 1 of 1 seeds") for mistake in mistakes)
 
 
-def test_lines_for_a_terminal(study):
+def test_lines_for_a_terminal(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     erm, ipg = component_lines(summarise(plan, folder).summary)
     assert erm.startswith("erm, standard deviation of the shifted accuracy in points: weights ")
@@ -150,7 +154,7 @@ def test_lines_for_a_terminal(study):
     assert " with its test examples, all together " in ipg
 
 
-def test_pairs_cannot_be_varied_where_there_are_none(tmp_path):
+def test_pairs_cannot_be_varied_where_there_are_none(tmp_path: Path) -> None:
     write_waterbirds(tmp_path / "waterbirds")
     text = f"""\
 name: birds
@@ -171,7 +175,7 @@ search: {{selection: average, vary: [pairs]}}
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_a_study_that_varies_everything_from_end_to_end(tmp_path):
+def test_a_study_that_varies_everything_from_end_to_end(tmp_path: Path) -> None:
     storage = tmp_path / "runs"
     file = tmp_path / "study.yaml"
     text = text_of(storage).replace("strength: 10", "strength: {log_uniform: [3, 30]}")

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from ipgl.config import parse_document, read_document
+from ipgl.config import Settings, parse_document, read_document
 from ipgl.data import DATASETS
 from ipgl.evaluation import SELECTION_RULES
-from ipgl.methods import METHODS
+from ipgl.methods import METHODS, method_entry
+from ipgl.methods.erm import Erm
 from ipgl.models import MODELS
-from ipgl.plan.json_schema import study_schema
+from ipgl.plan.json_schema import Schema, study_schema
 from ipgl.plan.study_plan import make_plan
 from ipgl.tracking import TRACKERS
 
@@ -35,21 +35,21 @@ evaluation: {severities: [0, 0.5]}
 
 
 @pytest.fixture(scope="module")
-def schema() -> dict[str, Any]:
+def schema() -> Schema:
     return study_schema()
 
 
 @pytest.fixture(scope="module")
-def validator(schema: dict[str, Any]) -> Draft202012Validator:
+def validator(schema: Schema) -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-def test_is_a_json_schema(schema):
+def test_is_a_json_schema(schema: Schema) -> None:
     Draft202012Validator.check_schema(schema)
 
 
-def test_every_reference_leads_somewhere(schema):
-    def references(node: Any) -> set[str]:
+def test_every_reference_leads_somewhere(schema: Schema) -> None:
+    def references(node: object) -> set[str]:
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         found = {node["$ref"]} if isinstance(node, dict) and isinstance(node.get("$ref"), str) else set()
         return found.union(*map(references, children))
@@ -60,11 +60,11 @@ def test_every_reference_leads_somewhere(schema):
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda path: path.name)
-def test_accepts_the_projects_study_files(validator, file):
+def test_accepts_the_projects_study_files(validator: Draft202012Validator, file: Path) -> None:
     assert [error.message for error in validator.iter_errors(read_document(file).data)] == []
 
 
-def test_accepts_what_the_plan_accepts(validator):
+def test_accepts_what_the_plan_accepts(validator: Draft202012Validator) -> None:
     make_plan(parse_document(GOOD))
     assert [error.message for error in validator.iter_errors(parse_document(GOOD).data)] == []
 
@@ -100,7 +100,7 @@ def test_accepts_what_the_plan_accepts(validator):
         ("evaluation:", "tracking: {name: no_such_tracker}\nevaluation:"),
     ],
 )
-def test_rejects_what_the_plan_rejects(validator, good, bad):
+def test_rejects_what_the_plan_rejects(validator: Draft202012Validator, good: str, bad: str) -> None:
     assert GOOD.count(good) == 1
     document = parse_document(GOOD.replace(good, bad))
     with pytest.raises(Exception, match=":"):
@@ -109,13 +109,13 @@ def test_rejects_what_the_plan_rejects(validator, good, bad):
 
 
 @pytest.mark.parametrize("key", ["name", "dataset", "model", "methods"])
-def test_four_keys_are_required(validator, key):
+def test_four_keys_are_required(validator: Draft202012Validator, key: str) -> None:
     data = parse_document(GOOD).data
     del data[key]
     assert not validator.is_valid(data)
 
 
-def test_offers_every_registry_entry(schema):
+def test_offers_every_registry_entry(schema: Schema) -> None:
     properties, definitions = schema["properties"], schema["$defs"]
 
     def names(section: str) -> set[str]:
@@ -128,5 +128,67 @@ def test_offers_every_registry_entry(schema):
     assert definitions["TrackingSettings"]["properties"]["name"]["enum"] == sorted(TRACKERS)
 
 
-def test_does_not_change_from_call_to_call(schema):
+def test_does_not_change_from_call_to_call(schema: Schema) -> None:
     assert study_schema() == schema
+
+
+class TestClassesOfOneName:
+    """`augment` of images is a crop, `augment` of `ipg` moves pairs: both are an `AugmentSettings`."""
+
+    STUDY = """\
+name: s
+dataset: {name: image_folder, root: here, augment: {scale: [0.5, 1.0], flip: false}}
+model: {name: resnet18}
+methods:
+  ipg: {augment: {shift_pixels: 2, rotate_degrees: 10, scale: {uniform: [0, 0.2]}}}
+  other: {method: ipg, augment: {mix: 0.5}, dataset: {augment: {flip: {choice: [true, false]}}}}
+"""
+
+    def test_each_has_its_own_keys(self, validator: Draft202012Validator) -> None:
+        document = parse_document(self.STUDY)
+        make_plan(document)
+        assert [error.message for error in validator.iter_errors(document.data)] == []
+
+    @pytest.mark.parametrize(
+        ("good", "bad"),
+        [
+            ("scale: [0.5, 1.0], flip", "shift_pixels: 2, flip"),
+            ("scale: [0.5, 1.0], flip", "scale: 0.5, flip"),
+            ("shift_pixels: 2", "ratio: [0.5, 2.0]"),
+            ("scale: {uniform: [0, 0.2]}", "scale: [0.5, 1.0]"),
+            ("mix: 0.5", "ratio: [0.5, 2.0]"),
+            ("flip: {choice: [true, false]}", "mix: {choice: [0.1, 0.5]}"),
+            ("flip: {choice: [true, false]}", "scale: {uniform: [0.5, 1.0, 2.0]}"),
+        ],
+    )
+    def test_the_others_are_refused(self, validator: Draft202012Validator, good: str, bad: str) -> None:
+        assert self.STUDY.count(good) == 1
+        document = parse_document(self.STUDY.replace(good, bad))
+        with pytest.raises(Exception, match=":"):
+            make_plan(document)
+        assert not validator.is_valid(document.data)
+
+    @pytest.mark.parametrize(
+        "taken", ["SearchSettings", "OptimiserSettings", "AugmentSettings", "SearchRange"]
+    )
+    def test_so_have_those_of_ones_own_method(
+        self, monkeypatch: pytest.MonkeyPatch, schema: Schema, taken: str
+    ) -> None:
+        def settings(key: str) -> type[Settings]:
+            inner = type(taken, (Settings,), {"__annotations__": {key: int}, key: 1})
+            return type("Own", (Settings,), {"__annotations__": {"inner": inner}, "inner": inner()})
+
+        for name, key in (("first", "apples"), ("second", "pears")):
+            monkeypatch.setitem(METHODS, name, method_entry(Erm, settings(key), "this test"))
+        validator = Draft202012Validator(study_schema())
+        good = parse_document(GOOD).data
+        for name, key, valid in (
+            ("first", "apples", True),
+            ("first", "pears", False),
+            ("second", "pears", True),
+            ("second", "apples", False),
+        ):
+            data = {**good, "methods": {**good["methods"], name: {"inner": {key: 2}}}}
+            assert validator.is_valid(data) is valid
+        monkeypatch.undo()
+        assert study_schema() == schema

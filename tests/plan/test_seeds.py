@@ -1,4 +1,4 @@
-"""Which seeds final and component runs get."""
+"""Seeds of final and component runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from narrowing import of_kind
 
 from ipgl.config import ConfigError, TrialConfig, parse_document
 from ipgl.core.flatten import flatten
@@ -42,8 +43,8 @@ def problems(text: str) -> list[str]:
 
 
 def seeds(config: TrialConfig) -> tuple[int, int, int]:
-    settings = config.dataset.settings
-    return config.seed, settings["pairs"]["seed"], settings["seed"]
+    settings = flatten(config.dataset.settings)
+    return config.seed, of_kind(settings["pairs.seed"], int), of_kind(settings["seed"], int)
 
 
 def derived(text: str) -> int:
@@ -52,13 +53,13 @@ def derived(text: str) -> int:
 
 class TestFinalRuns:
     @pytest.mark.parametrize("vary", ["", "[weights]"])
-    def test_by_default_weights_alone_are_drawn(self, vary):
+    def test_by_default_weights_alone_are_drawn(self, vary: str) -> None:
         found = plan(vary)
         finals = final_trials(found, "ipg", {})
         assert [seeds(config) for config in finals] == [(42, 8, 7), (43, 8, 7), (44, 8, 7)]
         assert finals == [found.trial("ipg", {}, "final", seed) for seed in found.final_seeds()]
 
-    def test_varied_sources_are_derived_and_others_stay(self):
+    def test_varied_sources_are_derived_and_others_stay(self) -> None:
         finals = final_trials(plan("[weights, pairs]"), "ipg", {})
         pairs = [derived(f"41:vary:pairs:{number}") for number in range(3)]
         assert [seeds(config) for config in finals] == [
@@ -68,23 +69,23 @@ class TestFinalRuns:
         ]
         assert len(set(pairs)) == 3
 
-    def test_unvaried_weights_are_one_draw_that_no_search_trial_has(self):
+    def test_unvaried_weights_are_one_draw_that_no_search_trial_has(self) -> None:
         finals = final_trials(plan("[data]"), "ipg", {})
         data = [derived(f"41:vary:data:{number}") for number in range(3)]
         assert [seeds(config) for config in finals] == [(42, 8, seed) for seed in data]
         assert len({config.key for config in finals}) == 3
 
-    def test_methods_share_the_draws(self):
+    def test_methods_share_the_draws(self) -> None:
         found = plan("[pairs, data]")
         erm, ipg = (final_trials(found, label, {}) for label in ("erm", "ipg"))
         assert [config.dataset for config in erm] == [config.dataset for config in ipg]
 
-    def test_search_trials_keep_the_files_seeds(self):
+    def test_search_trials_keep_the_files_seeds(self) -> None:
         assert seeds(plan("[weights, pairs, data]").trial("ipg", {}, "search", 41)) == (41, 8, 7)
 
 
 class TestComponentRuns:
-    def test_each_differs_from_its_final_run_in_its_source_alone(self):
+    def test_each_differs_from_its_final_run_in_its_source_alone(self) -> None:
         found = plan("[weights, pairs, data]")
         finals = final_trials(found, "ipg", {})
         repeated = component_trials(found, "ipg", {})
@@ -102,24 +103,24 @@ class TestComponentRuns:
         assert len({trial.config.key for trial in repeated} | {config.key for config in finals}) == 12
 
     @pytest.mark.parametrize("vary", ["", "[pairs]"])
-    def test_one_source_needs_none(self, vary):
+    def test_one_source_needs_none(self, vary: str) -> None:
         assert component_trials(plan(vary), "ipg", {}) == []
         assert component_runs(plan(vary), "ipg") == 0
 
-    def test_a_method_without_pairs_is_not_repeated_on_other_pairs(self):
+    def test_a_method_without_pairs_is_not_repeated_on_other_pairs(self) -> None:
         found = plan("[weights, pairs]")
         assert [trial.source for trial in component_trials(found, "erm", {})] == ["weights"] * 3
         assert [component_runs(found, label) for label in ("erm", "ipg")] == [3, 6]
 
 
 class TestTitles:
-    def test_runs_are_told_apart_by_what_was_drawn(self):
+    def test_runs_are_told_apart_by_what_was_drawn(self) -> None:
         found = plan("[weights, pairs]")
         first, repeated = final_trials(found, "ipg", {})[1], component_trials(found, "ipg", {})[2:4]
         titles = [run_title(found, config) for config in (first, *(trial.config for trial in repeated))]
         assert titles == ["seed 43", "seed 43, other weights", "seed 43, other pairs"]
 
-    def test_without_weights_runs_are_numbered(self):
+    def test_without_weights_runs_are_numbered(self) -> None:
         found = plan("[pairs, data]")
         trial = component_trials(found, "ipg", {})[-1]
         assert [run_title(found, config) for config in (trial.original, trial.config)] == [
@@ -127,7 +128,7 @@ class TestTitles:
             "run 3, other data",
         ]
 
-    def test_a_search_trial_has_no_draw(self):
+    def test_a_search_trial_has_no_draw(self) -> None:
         found = plan("[pairs, data]")
         config = found.trial("ipg", {}, "search", 41)
         assert draw_of(found, config) is None
@@ -135,7 +136,7 @@ class TestTitles:
 
 
 class TestRefusals:
-    def test_a_data_set_without_a_seed_for_a_source(self):
+    def test_a_data_set_without_a_seed_for_a_source(self) -> None:
         text = STUDY.format(search=", vary: [weights, data]", methods="{}")
         text = text.replace(
             "{name: colored_mnist, source: digits, seed: 7, pairs: {train: 30, held_out: 20, seed: 8}}",
@@ -147,7 +148,7 @@ class TestRefusals:
         ]
 
     @pytest.mark.parametrize("seed", ["3", "{int: [0, 5]}"])
-    def test_a_method_that_sets_or_searches_a_varied_seed(self, seed):
+    def test_a_method_that_sets_or_searches_a_varied_seed(self, seed: str) -> None:
         text = STUDY.format(
             search=", vary: [weights, pairs]", methods=f"{{dataset: {{pairs: {{seed: {seed}}}}}}}"
         )
@@ -156,7 +157,7 @@ class TestRefusals:
             "methods; leave this key out, or leave 'pairs' out of search.vary"
         ]
 
-    def test_a_method_may_set_a_seed_that_is_not_varied(self):
+    def test_a_method_may_set_a_seed_that_is_not_varied(self) -> None:
         found = plan("[weights, pairs]", "{dataset: {seed: 3}}")
         assert [seeds(config)[2] for config in final_trials(found, "erm", {})] == [3, 3, 3]
 
@@ -171,12 +172,12 @@ class TestRefusals:
             ("[noise]", "search.vary[0]: "),
         ],
     )
-    def test_sources_that_are_none(self, vary: str, message: str):
+    def test_sources_that_are_none(self, vary: str, message: str) -> None:
         (found,) = problems(STUDY.format(search=f", vary: {vary}", methods="{}"))
         assert found.startswith(f"f.yaml:7: {message}")
 
 
-def test_a_data_sets_seeds_are_settings_of_its_own():
+def test_a_data_sets_seeds_are_settings_of_its_own() -> None:
     from ipgl.data import DATASETS
 
     for entry in DATASETS.values():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
@@ -26,10 +25,10 @@ def points(curve: Curve) -> tuple[CurvePoint, ...]:
     )
 
 
-def method(label: str, curve: Curve | None = None, **changes: Any) -> MethodSummary:
+def method(label: str, curve: Curve | None = None, **changes: object) -> MethodSummary:
     """A method with this mixture curve; without one, a method that nothing is known about."""
     done = curve is not None
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "label": label,
         "method": label,
         "winner": f"{label}-0" if done else None,
@@ -48,8 +47,8 @@ def method(label: str, curve: Curve | None = None, **changes: Any) -> MethodSumm
     return MethodSummary(**(fields | changes))
 
 
-def run(label: str, number: int = 0, **changes: Any) -> RunResult:
-    fields: dict[str, Any] = {
+def run(label: str, number: int = 0, **changes: object) -> RunResult:
+    fields: dict[str, object] = {
         "study": "colours",
         "label": label,
         "method": label,
@@ -65,16 +64,16 @@ def run(label: str, number: int = 0, **changes: Any) -> RunResult:
     return RunResult(**(fields | changes))
 
 
-def failed_run(label: str, number: int = 0, message: str = "the loss is nan", **changes: Any) -> RunResult:
+def failed_run(label: str, number: int = 0, message: str = "the loss is nan", **changes: object) -> RunResult:
     failure = Failure(kind="NonFiniteLoss", message=message, step=7, traceback="Traceback: train()")
     fields = {"status": "failed", "failure": failure, "validation": {}, "score": math.nan}
     return run(label, number, **(fields | changes))
 
 
 def summary(
-    *methods: MethodSummary, differences: Mapping[str, Curve] | None = None, **changes: Any
+    *methods: MethodSummary, differences: Mapping[str, Curve] | None = None, **changes: object
 ) -> StudySummary:
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "study": "colours",
         "question": "Does it follow the colour?",
         "selection": "pair_robust",

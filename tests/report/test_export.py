@@ -5,20 +5,27 @@ from __future__ import annotations
 import csv
 import math
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
 
+from ipgl.evaluation import StudyResults
 from ipgl.evaluation.study_summary import Estimate, MethodTest
 from ipgl.report import report_tables, write_tables
+from ipgl.report.tables import DataTable
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Build
 
 
-def rows(table):
+def rows(table: DataTable) -> list[dict[str, str | float | None]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
 @pytest.fixture
-def tested(two_methods):
+def tested(two_methods: StudyResults) -> StudyResults:
     test = MethodTest(
         a="ipg",
         b="erm",
@@ -34,7 +41,7 @@ def tested(two_methods):
     )
 
 
-def test_numbers_are_not_rounded(tested):
+def test_numbers_are_not_rounded(tested: StudyResults) -> None:
     tables = {name: rows(table) for name, table in report_tables(tested).items()}
     assert tables["curves"][5] == {
         "curve": "mixture",
@@ -69,7 +76,7 @@ def test_numbers_are_not_rounded(tested):
     assert tables["history"][0] == {"trial": "erm-0", "label": "erm", "step": 10, "epoch": 1, "score": 0.1}
 
 
-def test_settings_of_several_types_become_text_and_nan_nothing(build):
+def test_settings_of_several_types_become_text_and_nan_nothing(build: type[Build]) -> None:
     summary = build.summary(build.method("a", build.ipg))
     runs = [
         build.run("a", 0, hyperparameters={"x": 1, "y": 1}),
@@ -84,7 +91,7 @@ def test_settings_of_several_types_become_text_and_nan_nothing(build):
     assert found[2]["setting/password"] == "***"
 
 
-def test_csv_and_parquet_hold_the_same(tested, tmp_path):
+def test_csv_and_parquet_hold_the_same(tested: StudyResults, tmp_path: Path) -> None:
     tables = report_tables(tested)
     written = write_tables(tested, tmp_path / "csv", "csv")
     assert {path.name for path in written} == {f"{name}.csv" for name, table in tables.items() if table.rows}
@@ -97,7 +104,9 @@ def test_csv_and_parquet_hold_the_same(tested, tmp_path):
             assert pq.read_table(tmp_path / "parquet" / f"{name}.parquet").to_pylist() == rows(table)
 
 
-def test_a_failed_write_leaves_the_old_file(tested, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(
+    tested: StudyResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "methods.parquet").write_text("old")
 
     def full(descriptor: int) -> None:

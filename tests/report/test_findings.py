@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from ipgl.evaluation.study_summary import Estimate, MethodTest
 from ipgl.report import findings
 
+if TYPE_CHECKING:
+    from tests.report.conftest import Build
+
+
 NAN = (math.nan, math.nan, math.nan)
 
 
-def test_leader_gain_and_cost(build):
+def test_leader_gain_and_cost(build: type[Build]) -> None:
     summary = build.summary(
         build.method("erm", build.erm),
         build.method("ipg", build.ipg),
@@ -27,7 +32,7 @@ def test_leader_gain_and_cost(build):
     ]
 
 
-def test_a_single_seed_speaks_of_the_trained_models_alone(build):
+def test_a_single_seed_speaks_of_the_trained_models_alone(build: type[Build]) -> None:
     summary = build.summary(
         build.method("a", {0.9: (0.66, 0.64, 0.68)}, final_runs=("a-f1",)),
         build.method("b", {0.9: (0.35, 0.33, 0.37)}),
@@ -41,7 +46,7 @@ def test_a_single_seed_speaks_of_the_trained_models_alone(build):
     assert "excludes" not in sentence
 
 
-def test_a_correction_for_several_pairs_is_named(build):
+def test_a_correction_for_several_pairs_is_named(build: type[Build]) -> None:
     one = Estimate(mean=0.1, low=0.05, high=0.15)
     tests = tuple(
         MethodTest(a=a, b=b, difference=one, p_value=0.001, corrected=one, corrected_p_value=0.003)
@@ -58,7 +63,7 @@ def test_a_correction_for_several_pairs_is_named(build):
     )
 
 
-def test_an_interval_that_holds_0_tells_no_difference(build):
+def test_an_interval_that_holds_0_tells_no_difference(build: type[Build]) -> None:
     summary = build.summary(
         build.method("a", {0.9: (0.66, 0.64, 0.68)}),
         build.method("b", {0.9: (0.65, 0.63, 0.67)}),
@@ -73,7 +78,7 @@ def test_an_interval_that_holds_0_tells_no_difference(build):
     assert sentence.endswith("so no difference between the two can be told.")
 
 
-def test_a_cost_within_its_interval_cannot_be_told(build):
+def test_a_cost_within_its_interval_cannot_be_told(build: type[Build]) -> None:
     summary = build.summary(
         build.method("a", {0.0: (0.89, 0.88, 0.90), 0.9: (0.6, 0.5, 0.7)}),
         build.method("b", {0.0: (0.90, 0.89, 0.91), 0.9: (0.2, 0.1, 0.3)}),
@@ -85,7 +90,7 @@ def test_a_cost_within_its_interval_cannot_be_told(build):
     )
 
 
-def test_a_leader_on_both_ends_costs_nothing(build):
+def test_a_leader_on_both_ends_costs_nothing(build: type[Build]) -> None:
     summary = build.summary(
         build.method("a", {0.0: (0.95, 0.94, 0.96), 0.9: (0.6, 0.5, 0.7)}),
         build.method("b", {0.0: (0.90, 0.89, 0.91), 0.9: (0.2, 0.1, 0.3)}),
@@ -94,7 +99,7 @@ def test_a_leader_on_both_ends_costs_nothing(build):
     assert "a has the highest accuracy too, 95.0%" in findings(summary)[1]
 
 
-def test_plain_training_is_compared_even_if_it_is_not_next(build):
+def test_plain_training_is_compared_even_if_it_is_not_next(build: type[Build]) -> None:
     curves = {"erm": (0.2, 0.1, 0.3), "dro": (0.5, 0.4, 0.6), "ipg": (0.7, 0.6, 0.8)}
     summary = build.summary(
         *(build.method(label, {0.9: value}) for label, value in curves.items()),
@@ -108,12 +113,12 @@ def test_plain_training_is_compared_even_if_it_is_not_next(build):
     )
 
 
-def test_without_a_difference_nothing_is_claimed(build):
+def test_without_a_difference_nothing_is_claimed(build: type[Build]) -> None:
     summary = build.summary(build.method("erm", build.erm), build.method("ipg", build.ipg))
     assert "the study holds no difference between the two to judge this by" in findings(summary)[0]
 
 
-def test_a_difference_without_an_interval_tells_nothing(build):
+def test_a_difference_without_an_interval_tells_nothing(build: type[Build]) -> None:
     summary = build.summary(
         build.method("a", {0.9: (0.66, math.nan, math.nan)}),
         build.method("b", {0.9: (0.5, math.nan, math.nan)}),
@@ -126,7 +131,7 @@ def test_a_difference_without_an_interval_tells_nothing(build):
     ]
 
 
-def test_single_method_is_compared_with_nothing(build):
+def test_single_method_is_compared_with_nothing(build: type[Build]) -> None:
     first, second = findings(build.summary(build.method("ipg", build.ipg)))
     assert first == (
         "ipg reaches 66.4% (95% interval 64.1 to 68.7) where the attribute agrees with the label 10% of the time."
@@ -137,26 +142,26 @@ def test_single_method_is_compared_with_nothing(build):
     )
 
 
-def test_a_method_whose_trials_all_failed_is_named(build):
+def test_a_method_whose_trials_all_failed_is_named(build: type[Build]) -> None:
     sentences = findings(build.summary(build.method("ipg", build.ipg), build.method("jtt")))
     assert sentences[0].startswith("ipg, the only method with test results, reaches 66.4%")
     assert sentences[-1] == "There are no test results for jtt, because no search trial of it won (4 failed)."
 
 
-def test_a_winner_without_final_runs_is_named(build):
+def test_a_winner_without_final_runs_is_named(build: type[Build]) -> None:
     lost = build.method("jtt", winner="jtt-3", score=0.5)
     sentences = findings(build.summary(build.method("ipg", build.ipg), lost))
     assert sentences[-1] == "There are no test results for jtt, because none of its final runs completed."
 
 
-def test_no_results_at_all(build):
+def test_no_results_at_all(build: type[Build]) -> None:
     assert findings(build.summary(build.method("a"), build.method("b", counts={}))) == [
         "There are no test results for a, because no search trial of it won (4 failed); "
         "there are no test results for b, because no search trial of it won (none was started)."
     ]
 
 
-def test_mixes_without_examples_are_said_and_the_hardest_measured_one_is_used(build):
+def test_mixes_without_examples_are_said_and_the_hardest_measured_one_is_used(build: type[Build]) -> None:
     curve = {0.0: (0.9, 0.88, 0.92), 0.5: (0.7, 0.6, 0.8), 0.9: NAN, 1.0: NAN}
     sentences = findings(build.summary(build.method("ipg", curve)))
     assert "where the attribute agrees with the label 50% of the time" in sentences[0]
@@ -166,7 +171,7 @@ def test_mixes_without_examples_are_said_and_the_hardest_measured_one_is_used(bu
     )
 
 
-def test_never_more_than_three(build):
+def test_never_more_than_three(build: type[Build]) -> None:
     curve = {0.0: (0.9, 0.88, 0.92), 0.5: (0.7, 0.6, 0.8), 1.0: NAN}
     methods = [build.method(label, curve) for label in ("erm", "b", "c")] + [
         build.method("d"),
@@ -175,7 +180,7 @@ def test_never_more_than_three(build):
     assert len(findings(build.summary(*methods))) == 3
 
 
-def test_a_small_difference_is_not_shown_as_0(build):
+def test_a_small_difference_is_not_shown_as_0(build: type[Build]) -> None:
     summary = build.summary(
         build.method("a", {0.9: (0.66, 0.64, 0.68)}),
         build.method("b", {0.9: (0.65, 0.63, 0.67)}),
@@ -184,7 +189,7 @@ def test_a_small_difference_is_not_shown_as_0(build):
     assert "0.04 to 2.00, which excludes 0" in findings(summary)[0]
 
 
-def test_a_method_that_guesses_is_named_beside_what_is_missing(build):
+def test_a_method_that_guesses_is_named_beside_what_is_missing(build: type[Build]) -> None:
     erm = build.method("erm", build.erm, guessing=True, guessing_finals=1)
     summary = build.summary(
         erm, build.method("ipg", build.ipg), differences={"erm - ipg": build.erm_minus_ipg}
@@ -192,7 +197,7 @@ def test_a_method_that_guesses_is_named_beside_what_is_missing(build):
     assert findings(summary)[2] == "Erm is no better than guessing in 1 of 2 final runs."
 
 
-def test_a_leader_that_guesses_is_named_with_its_lead(build):
+def test_a_leader_that_guesses_is_named_with_its_lead(build: type[Build]) -> None:
     ipg = build.method("ipg", build.ipg, guessing=True, guessing_finals=2)
     summary = build.summary(
         build.method("erm", build.erm), ipg, differences={"erm - ipg": build.erm_minus_ipg}
@@ -207,7 +212,7 @@ def test_a_leader_that_guesses_is_named_with_its_lead(build):
     )
 
 
-def test_methods_without_a_mixture_curve_are_not_called_untested(build):
+def test_methods_without_a_mixture_curve_are_not_called_untested(build: type[Build]) -> None:
     tested = build.method("erm", {}, curves={"worst_case_tv": build.points(build.erm)})
     assert findings(build.summary(tested)) == [
         "There is no curve `mixture` of erm to compare it on (the remarks say why)."

@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them."""
+"""Formatting of numbers for readers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipgl.report import formatting as wording
     ("fraction", "text"),
     [(0.648, "64.8%"), (0.0, "0.0%"), (-0.012, "−1.2%"), (-0.0001, "0.0%"), (math.nan, "n/a")],
 )
-def test_percent(fraction, text):
+def test_percent(fraction: float, text: str) -> None:
     assert wording.percent(fraction) == text
 
 
@@ -27,7 +27,7 @@ def test_percent(fraction, text):
         (1.0, "where the attribute never agrees with the label"),
     ],
 )
-def test_mix_phrase(severity, phrase):
+def test_mix_phrase(severity: float, phrase: str) -> None:
     assert wording.mix_phrase(severity) == phrase
 
 
@@ -43,7 +43,7 @@ def test_mix_phrase(severity, phrase):
         (1.0, "where the groups of each class are equally frequent", "Equal groups"),
     ],
 )
-def test_without_an_alignment_nothing_agrees(severity, phrase, heading):
+def test_without_an_alignment_nothing_agrees(severity: float, phrase: str, heading: str) -> None:
     assert wording.mix_phrase(severity, "general_mixture") == phrase
     assert wording.mix_heading(severity, "general_mixture") == heading
 
@@ -59,7 +59,7 @@ def test_without_an_alignment_nothing_agrees(severity, phrase, heading):
         (True, "true"),
     ],
 )
-def test_setting(value, text):
+def test_setting(value: float | str | None, text: str) -> None:
     assert wording.setting(value) == text
 
 
@@ -67,11 +67,11 @@ def test_setting(value, text):
     ("seconds", "text"),
     [(42, "42 s"), (90, "2 min"), (3725, "1 h 2 min"), (7200, "2 h"), (3599, "1 h"), (math.nan, "n/a")],
 )
-def test_duration(seconds, text):
+def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_listed():
+def test_listed() -> None:
     assert [wording.listed(items) for items in (["a"], ["a", "b"], ["a", "b", "c"])] == [
         "a",
         "a and b",
@@ -79,12 +79,12 @@ def test_listed():
     ]
 
 
-def test_what_is_cut_is_said():
+def test_what_is_cut_is_said() -> None:
     assert wording.shortened("abcdef", 4) == "abcd … (2 more characters)"
     assert wording.shortened("abcd", 4) == "abcd"
 
 
-def test_differences_and_p_values():
+def test_differences_and_p_values() -> None:
     assert [wording.signed_points(value) for value in (0.412, -0.01, 0.0001)] == [
         "+41.2 points",
         "−1.0 point",

@@ -1,4 +1,4 @@
-"""The file says what the results say, needs nothing else, and cannot be made to run what they contain."""
+"""The HTML report: complete, self-contained, and safe against scripts in its inputs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ import math
 import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import yaml
 from plotly.offline import get_plotlyjs
 
+from ipgl.evaluation import StudyResults
 from ipgl.evaluation.run_result import GroupCount
 from ipgl.evaluation.study_summary import Estimate, GroupEstimate, MethodTest
 from ipgl.report import Gallery, Mistake, PicturePair, html, render_report, write_report
 from ipgl.report.plotly_library import compressed_plotly
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Build
+
 
 XSS = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -29,7 +36,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tables: list[list[list[str]]] = []
-        self.json: dict[str, dict] = {}
+        self.json: dict[str, Any] = {}
         self.resources: list[str] = []
         self.scripts = 0
         self.tags: list[str] = []
@@ -39,18 +46,18 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.tags.append(tag)
         self.resources += [v for k, v in attrs if k in {"src", "srcset", "data", "poster"} and v is not None]
         if tag == "link":
-            self.resources.append(given.get("href", ""))
-        self.resources += [v for k, v in attrs if k.startswith("on")]
+            self.resources.append(given.get("href") or "")
+        self.resources += [v or "" for k, v in attrs if k.startswith("on")]
         if tag == "script":
             self.scripts += given.get("type") is None
         if tag in {"script", "style"}:
             is_json = given.get("type") == "application/json"
-            self._open.append((tag, given.get("id", "") if is_json else ""))
+            self._open.append((tag, (given.get("id") or "") if is_json else ""))
         if tag == "table":
             self.tables.append([])
         if tag == "tr":
@@ -58,14 +65,14 @@ class Page(HTMLParser):
         if tag in {"td", "th"}:
             self._cell = []
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         if tag in {"script", "style"}:
             self._open.pop()
         if tag in {"td", "th"}:
-            self.tables[-1][-1].append(" ".join("".join(self._cell).split()))
+            self.tables[-1][-1].append(" ".join("".join(self._cell or ()).split()))
             self._cell = None
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if self._open:
             tag, name = self._open[-1]
             if name:
@@ -79,16 +86,16 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(autouse=True)
-def small_plotly(monkeypatch):
+def small_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two megabytes of library slow a parser down; one test puts them back."""
     monkeypatch.setattr(html, "compressed_plotly", lambda: "cGxvdGx5")
 
 
-def page(results) -> Page:
+def page(results: StudyResults) -> Page:
     return Page(render_report(results))
 
 
-def test_method_table(two_methods):
+def test_method_table(two_methods: StudyResults) -> None:
     header, erm, ipg = page(two_methods).tables[0]
     assert header[:5] == [
         "Method",
@@ -111,14 +118,14 @@ def test_method_table(two_methods):
     assert ipg[7] == "Search trials 1 completed 0 stopped 0 failed"
 
 
-def test_the_highest_mean_is_marked(two_methods):
+def test_the_highest_mean_is_marked(two_methods: StudyResults) -> None:
     text = render_report(two_methods)
     assert "<strong>90.0%</strong>" in text
     assert "<strong>66.4%</strong>" in text
     assert "<strong>25.2%</strong>" not in text
 
 
-def test_each_figure_has_its_table(two_methods):
+def test_each_figure_has_its_table(two_methods: StudyResults) -> None:
     tables = {tuple(table[0]): table for table in page(two_methods).tables[1:]}
     curves = tables["Bias-conflicting", "Agreement", "erm", "ipg"]
     trials = next(
@@ -132,7 +139,7 @@ def test_each_figure_has_its_table(two_methods):
     assert learning[2] == ["0", "ipg", "completed, winner", "1: 0.300, 2: 0.500, 3: 0.600"]
 
 
-def test_figures_are_in_the_page_and_take_the_readers_theme(two_methods):
+def test_figures_are_in_the_page_and_take_the_readers_theme(two_methods: StudyResults) -> None:
     data = page(two_methods).json
     assert set(data) == {
         "robustness-figure",
@@ -152,7 +159,7 @@ def test_figures_are_in_the_page_and_take_the_readers_theme(two_methods):
     assert "prefers-color-scheme: dark" in page(two_methods).styles
 
 
-def test_sections_and_provenance(two_methods):
+def test_sections_and_provenance(two_methods: StudyResults) -> None:
     text = page(two_methods).text
     for said in (
         "colours",
@@ -165,14 +172,14 @@ def test_sections_and_provenance(two_methods):
         assert said in text
 
 
-def test_configuration_can_be_read_back(two_methods):
+def test_configuration_can_be_read_back(two_methods: StudyResults) -> None:
     text = page(two_methods).text
     start = text.index("name: colours")
     shown = text[start : text.index("Winning settings to the last digit")]
     assert yaml.safe_load(shown) == two_methods.summary.config
 
 
-def test_failures_with_their_causes(build):
+def test_failures_with_their_causes(build: type[Build]) -> None:
     summary = build.summary(build.method("ipg", build.ipg), build.method("jtt"))
     runs = [build.failed_run("jtt", i) for i in range(4)]
     other = build.run("jtt", 4, status="failed", failure=None, phase="final")
@@ -188,7 +195,7 @@ def test_failures_with_their_causes(build):
     assert "5 runs did not finish" in shown.text
 
 
-def test_a_method_without_winner(build):
+def test_a_method_without_winner(build: type[Build]) -> None:
     summary = build.summary(build.method("ipg", build.ipg), build.method("jtt"))
     row = page(build.results(summary, build.run("ipg"))).tables[0][2]
     assert row == [
@@ -202,7 +209,7 @@ def test_a_method_without_winner(build):
     ]
 
 
-def test_nothing_but_failures(build):
+def test_nothing_but_failures(build: type[Build]) -> None:
     summary = build.summary(build.method("a"), chance=math.nan, question="", environment={}, seconds=math.nan)
     shown = page(build.results(summary, build.failed_run("a")))
     assert shown.tables[0][1][1:3] == ["Worst group n/a", "Average n/a"]
@@ -212,7 +219,7 @@ def test_nothing_but_failures(build):
     )
 
 
-def test_one_method_one_severity(build):
+def test_one_method_one_severity(build: type[Build]) -> None:
     summary = build.summary(build.method("ipg", {0.9: (0.66, 0.64, 0.68)}, final_runs=("f",)))
     text = render_report(build.results(summary, build.run("ipg")))
     shown = Page(text)
@@ -226,7 +233,7 @@ def test_one_method_one_severity(build):
     assert "<strong>" not in text
 
 
-def test_what_has_no_examples_is_never_0(build):
+def test_what_has_no_examples_is_never_0(build: type[Build]) -> None:
     nan = (math.nan, math.nan, math.nan)
     method = build.method(
         "ipg",
@@ -251,14 +258,14 @@ def test_what_has_no_examples_is_never_0(build):
     assert [90, None] in [trace["y"] for trace in shown.json["robustness-figure"]["data"]]
 
 
-def test_test_metrics_may_carry_their_split(build):
+def test_test_metrics_may_carry_their_split(build: type[Build]) -> None:
     method = build.method(
         "ipg", build.ipg, estimates={"test/worst_group": Estimate(mean=0.33, low=0.3, high=0.4)}
     )
     assert "33.0% 30.0 to 40.0" in page(build.results(build.summary(method))).tables[0][1][3]
 
 
-def test_everything_from_the_results_is_escaped(build):
+def test_everything_from_the_results_is_escaped(build: type[Build]) -> None:
     method = build.method("ipg", build.ipg, hyperparameters={XSS: XSS}, method=XSS)
     summary = build.summary(
         method,
@@ -279,7 +286,7 @@ def test_everything_from_the_results_is_escaped(build):
     assert "<img src=x" not in text
 
 
-def test_no_credentials(build):
+def test_no_credentials(build: type[Build]) -> None:
     summary = build.summary(
         build.method("ipg", build.ipg),
         build.method("bad"),
@@ -292,7 +299,7 @@ def test_no_credentials(build):
     assert "https://***@host/" in text
 
 
-def test_long_texts_are_cut_and_said(build):
+def test_long_texts_are_cut_and_said(build: type[Build]) -> None:
     summary = build.summary(build.method("ipg", build.ipg))
     runs = [build.failed_run("ipg", i, message=f"{i:03d}" + "x" * 5000) for i in range(130)]
     text = render_report(build.results(summary, *runs))
@@ -300,7 +307,9 @@ def test_long_texts_are_cut_and_said(build):
     assert "(4403 more characters)" in text
 
 
-def test_one_file_that_loads_nothing_and_stays_small(build, monkeypatch):
+def test_one_file_that_loads_nothing_and_stays_small(
+    build: type[Build], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(html, "compressed_plotly", compressed_plotly)
     labels = [f"method_{i}" for i in range(18)]
     summary = build.summary(*(build.method(label, build.ipg) for label in labels))
@@ -323,17 +332,17 @@ def test_one_file_that_loads_nothing_and_stays_small(build, monkeypatch):
     assert "unsafe-eval" not in own
 
 
-def test_the_packed_library_is_plotly():
+def test_the_packed_library_is_plotly() -> None:
     assert gzip.decompress(base64.b64decode(compressed_plotly())).decode() == get_plotlyjs()
 
 
-def test_a_browser_that_cannot_unpack_is_told(two_methods):
+def test_a_browser_that_cannot_unpack_is_told(two_methods: StudyResults) -> None:
     text = render_report(two_methods)
     assert 'typeof DecompressionStream === "undefined"' in text
     assert 'id="undrawn"' in text
 
 
-def test_remarks_stand_before_the_findings(build):
+def test_remarks_stand_before_the_findings(build: type[Build]) -> None:
     summary = build.summary(
         build.method("ipg", build.ipg), remarks=("One file is damaged: https://ann:hunter2@host/.",)
     )
@@ -344,7 +353,7 @@ def test_remarks_stand_before_the_findings(build):
     )
 
 
-def test_significance_is_told_with_its_numbers(build, two_methods):
+def test_significance_is_told_with_its_numbers(build: type[Build], two_methods: StudyResults) -> None:
     gap = Estimate(mean=0.412, low=0.37, high=0.45)
     test = MethodTest(
         a="ipg", b="erm", difference=gap, p_value=0.0001, corrected=gap, corrected_p_value=0.0001
@@ -354,8 +363,8 @@ def test_significance_is_told_with_its_numbers(build, two_methods):
     assert row[5] == "Against erm +41.2 points 37.0 to 45.0 p < 0.001 significant"
 
 
-def test_groups_with_their_counts(build):
-    def group(label, attribute, accuracy):
+def test_groups_with_their_counts(build: type[Build]) -> None:
+    def group(label: int, attribute: int, accuracy: float) -> GroupEstimate:
         return GroupEstimate(
             label=label,
             attribute=attribute,
@@ -376,7 +385,7 @@ def test_groups_with_their_counts(build):
     assert "<strong>30.0% (20.0 to 40.0)</strong>" in text
 
 
-def test_every_curve_has_a_figure_and_what_is_missing_is_said(build):
+def test_every_curve_has_a_figure_and_what_is_missing_is_said(build: type[Build]) -> None:
     kl = build.points({0.0: (0.8, 0.7, 0.9), 0.5: (0.5, 0.4, 0.6)})
     mixture = build.points(build.ipg)
     summary = build.summary(
@@ -391,7 +400,7 @@ def test_every_curve_has_a_figure_and_what_is_missing_is_said(build):
     assert table[2] == ["0.5", "50.0% (40.0 to 60.0)", "n/a"]
 
 
-def test_pictures_have_texts_and_come_from_the_file_itself(build):
+def test_pictures_have_texts_and_come_from_the_file_itself(build: type[Build]) -> None:
     picture = np.zeros((4, 4, 3), dtype=np.uint8)
     gallery = Gallery(
         (PicturePair(picture, picture, XSS),),
@@ -408,7 +417,7 @@ def test_pictures_have_texts_and_come_from_the_file_itself(build):
     assert shown.scripts == 1
 
 
-def test_compared_studies_show_each_configuration(build):
+def test_compared_studies_show_each_configuration(build: type[Build]) -> None:
     configs = {
         "a": {
             "name": "a",
@@ -438,13 +447,13 @@ def test_compared_studies_show_each_configuration(build):
     assert shown.json["robustness-figure"]["data"][2]["legendgroup"] == "a/ipg"
 
 
-def test_given_commands_are_shown(two_methods):
+def test_given_commands_are_shown(two_methods: StudyResults) -> None:
     text = Page(render_report(two_methods, how_to=["ipgl study run here.yaml"])).text
     assert "ipgl study run here.yaml" in text
     assert "ipgl study run colours.yaml" not in text
 
 
-def test_writing_replaces_the_file_whole(two_methods, tmp_path):
+def test_writing_replaces_the_file_whole(two_methods: StudyResults, tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
     assert write_report(two_methods, path) == path
     assert path.read_text(encoding="utf-8") == render_report(two_methods)
@@ -454,7 +463,9 @@ def test_writing_replaces_the_file_whole(two_methods, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
 
 
-def test_a_failed_write_leaves_the_old_file(two_methods, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(
+    two_methods: StudyResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "report.html"
     path.write_text("old", encoding="utf-8")
 
@@ -468,7 +479,7 @@ def test_a_failed_write_leaves_the_old_file(two_methods, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_method_that_guesses_is_said_in_its_row(build):
+def test_a_method_that_guesses_is_said_in_its_row(build: type[Build]) -> None:
     guesser = build.method("a", build.ipg, guessing_finals=1)
     rows = page(build.results(build.summary(guesser, build.method("b", build.erm)))).tables[0]
     assert "no better than guessing in 1 of 2 final runs" in rows[1][0]

@@ -1,11 +1,13 @@
-"""Settings lie where their range puts them; the winner stands out; what has no place is left out."""
+"""Search figures: positions on axes, emphasis of the winner, values outside the axes."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 
+from ipgl.evaluation import StudyResults
 from ipgl.report.search_insight import (
     axes_of,
     parallel_figure,
@@ -13,6 +15,10 @@ from ipgl.report.search_insight import (
     settings_table,
     slice_figure,
 )
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Build
+
 
 METHODS = {
     "ipg": {
@@ -24,7 +30,7 @@ METHODS = {
 
 
 @pytest.fixture
-def searched(build):
+def searched(build: type[Build]) -> StudyResults:
     summary = build.summary(
         build.method("ipg", build.ipg, importances={"update": 0.7, "strength": 0.2}),
         build.method("erm", build.erm),
@@ -43,11 +49,11 @@ def searched(build):
     return build.results(summary, *runs, build.run("erm", 9, hyperparameters={}))
 
 
-def test_only_methods_with_settings(searched):
+def test_only_methods_with_settings(searched: StudyResults) -> None:
     assert [method.label for method in searched_methods(searched)] == ["ipg"]
 
 
-def test_axes_follow_the_study_file_the_most_important_first(searched):
+def test_axes_follow_the_study_file_the_most_important_first(searched: StudyResults) -> None:
     update, strength, lr = axes_of(searched, "ipg")
     assert (update.name, update.choices) == ("update", ("sequential", "additive"))
     assert [update.place("sequential"), update.place("additive")] == [0, 1]
@@ -59,14 +65,16 @@ def test_axes_follow_the_study_file_the_most_important_first(searched):
     assert lr.ticks == [(0.0, "0"), (1.0, "0.5")]
 
 
-def test_a_starting_point_beyond_the_range_widens_the_axis(searched, build):
+def test_a_starting_point_beyond_the_range_widens_the_axis(
+    searched: StudyResults, build: type[Build]
+) -> None:
     outside = build.run("ipg", 5, hyperparameters={"strength": 1000.0})
     results = searched.model_copy(update={"runs": (*searched.runs, outside)})
     (strength,) = [axis for axis in axes_of(results, "ipg") if axis.name == "strength"]
     assert (strength.low, strength.high) == (1, 1000)
 
 
-def test_without_a_range_the_values_decide(build):
+def test_without_a_range_the_values_decide(build: type[Build]) -> None:
     runs = [
         build.run("a", n, hyperparameters={"w": w, "k": k})
         for n, (w, k) in enumerate([(0.001, 3), (1, True)])
@@ -77,7 +85,7 @@ def test_without_a_range_the_values_decide(build):
     assert k.choices == ("3", "true")
 
 
-def test_lines_run_from_the_settings_to_the_score(searched):
+def test_lines_run_from_the_settings_to_the_score(searched: StudyResults) -> None:
     lines = {
         trace.text[0].partition(",")[2].partition("<")[0].strip(): trace
         for trace in parallel_figure(searched, "ipg").data
@@ -91,7 +99,7 @@ def test_lines_run_from_the_settings_to_the_score(searched):
     assert unscored.line.dash == "dot"
 
 
-def test_slices(searched):
+def test_slices(searched: StudyResults) -> None:
     _, strength, _ = axes_of(searched, "ipg")
     figure = slice_figure(searched, "ipg", strength)
     assert list(figure.data[0].x) == [1, 10]
@@ -100,14 +108,14 @@ def test_slices(searched):
     assert figure.layout.xaxis.type == "log"
 
 
-def test_the_same_in_numbers(searched):
+def test_the_same_in_numbers(searched: StudyResults) -> None:
     table = settings_table(searched, "ipg")
     assert table.columns == ("Trial", "Outcome", "Score", "update", "strength", "training.optimiser.lr")
     assert table.rows[0] == ("0", "completed, winner", "0.600", "additive", "10", "0.25")
     assert table.rows[2][2] == "n/a"
 
 
-def test_labels_of_compared_studies_find_their_own_ranges(build):
+def test_labels_of_compared_studies_find_their_own_ranges(build: type[Build]) -> None:
     run = build.run("b/ipg", hyperparameters={"strength": 10.0})
     summary = build.summary(
         build.method("b/ipg", build.ipg),

@@ -1,20 +1,26 @@
-"""Bars stand where the runs ran, nothing overlaps, and pauses are cut out and said."""
+"""The timeline: positions of the bars, no overlap within a lane, pauses cut out and named."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ipgl.evaluation import RunResult, StudyResults
 from ipgl.evaluation.run_result import Failure
 from ipgl.report.timeline import timeline, timeline_figure, timeline_table
 
+if TYPE_CHECKING:
+    from tests.report.conftest import Build
 
-def at(build, number, start, end, **changes):
+
+def at(build: type[Build], number: int, start: int, end: int, **changes: object) -> RunResult:
     return build.run("a", number, started_at=1000.0 + start, finished_at=1000.0 + end, **changes)
 
 
-def study(build, *runs):
+def study(build: type[Build], *runs: RunResult) -> StudyResults:
     return build.results(build.summary(build.method("a", build.ipg)), *runs)
 
 
-def test_runs_at_the_same_time_get_lanes(build):
+def test_runs_at_the_same_time_get_lanes(build: type[Build]) -> None:
     placed, pauses = timeline(study(build, at(build, 2, 4, 9), at(build, 0, 0, 5), at(build, 1, 5, 8)))
     assert [(p.run.number, p.start, p.end, p.lane) for p in placed] == [
         (0, 0, 5, 0),
@@ -24,7 +30,7 @@ def test_runs_at_the_same_time_get_lanes(build):
     assert pauses == []
 
 
-def test_a_night_between_two_sessions_is_cut_out(build):
+def test_a_night_between_two_sessions_is_cut_out(build: type[Build]) -> None:
     placed, pauses = timeline(study(build, at(build, 0, 0, 60), at(build, 1, 40_000, 40_060)))
     assert [(p.start, p.end) for p in placed] == [(0, 60), (60, 120)]
     assert pauses == [(60, 39_940)]
@@ -33,7 +39,7 @@ def test_a_night_between_two_sessions_is_cut_out(build):
     assert "Dotted: 1 pause, cut out." in figure.layout.title.subtitle.text
 
 
-def test_marks_tell_how_a_run_ended_and_why(build):
+def test_marks_tell_how_a_run_ended_and_why(build: type[Build]) -> None:
     failure = Failure(kind="OutOfMemory", message="<b>8 GiB")
     runs = [
         at(build, 0, 0, 30),
@@ -54,7 +60,7 @@ def test_marks_tell_how_a_run_ended_and_why(build):
     assert rows[1][3:] == ("stopped", "30 s", "10 s", "0.600", "collapsed")
 
 
-def test_runs_without_times_are_counted(build):
+def test_runs_without_times_are_counted(build: type[Build]) -> None:
     figure = timeline_figure(study(build, build.run("a", 0), at(build, 1, 0, 600)))
     assert "Not drawn: 1 run without times." in figure.layout.title.subtitle.text
     assert list(figure.data[0].x) == [10]  # minutes

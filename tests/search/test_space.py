@@ -1,14 +1,16 @@
-"""Search ranges as Optuna distributions, and samplers that can be repeated."""
+"""Search ranges as Optuna distributions, and reproducible samplers."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Literal
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from narrowing import Keywords
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ipgl.config import Choice, Int, LogInt, LogUniform, Uniform
+from ipgl.config import Choice, Int, LogInt, LogUniform, Range, Uniform
 from ipgl.search import distributions, make_sampler
 
 
@@ -23,12 +25,12 @@ from ipgl.search import distributions, make_sampler
         (Uniform(0.5, 0.5), FloatDistribution(0.5, 0.5)),
     ],
 )
-def test_each_range_has_its_distribution(found, expected):
+def test_each_range_has_its_distribution(found: Uniform | Int | Choice, expected: BaseDistribution) -> None:
     assert distributions({"method.key": found}) == {"method.key": expected}
 
 
-def test_keys_and_their_order_are_kept():
-    space = {
+def test_keys_and_their_order_are_kept() -> None:
+    space: dict[str, Range] = {
         "training.optimiser.lr": LogUniform(1e-4, 1.0),
         "strength": Uniform(0, 1),
         "update": Choice(("a",)),
@@ -48,7 +50,9 @@ SPACE = distributions(
 )
 
 
-def draw(name, seed, trials=14, startup_trials=4):
+def draw(
+    name: Literal["tpe", "random"], seed: int, trials: int = 14, startup_trials: int = 4
+) -> list[Keywords]:
     """What a sampler draws when the score of each trial follows from its values."""
     study = optuna.create_study(
         direction="maximize", sampler=make_sampler(name, seed, startup_trials=startup_trials)
@@ -62,14 +66,14 @@ def draw(name, seed, trials=14, startup_trials=4):
 
 
 @pytest.mark.parametrize("name", ["random", "tpe"])
-def test_equal_seeds_draw_equally(name):
+def test_equal_seeds_draw_equally(name: Literal["tpe", "random"]) -> None:
     first = draw(name, 5)
     assert first == draw(name, 5)
     assert first != draw(name, 6)
     assert first[0] != draw(name, 6)[0]
 
 
-def test_values_lie_in_their_ranges():
+def test_values_lie_in_their_ranges() -> None:
     for values in draw("random", 0, trials=50):
         assert 1e-4 <= values["lr"] <= 1.0
         assert 0 <= values["strength"] <= 10
@@ -78,17 +82,17 @@ def test_values_lie_in_their_ranges():
         assert values["update"] in ("sequential", "additive")
 
 
-def test_tpe_learns_after_its_startup_trials():
-    def late_mean(name, startup_trials):
+def test_tpe_learns_after_its_startup_trials() -> None:
+    def late_mean(name: Literal["tpe", "random"], startup_trials: int) -> float:
         late = draw(name, 1, trials=30, startup_trials=startup_trials)[15:]
-        return sum(abs(values["strength"] - 7) for values in late) / len(late)
+        return float(sum(abs(values["strength"] - 7) for values in late) / len(late))
 
     assert late_mean("tpe", 5) < 0.7 * late_mean("random", 5)
     # With 30 of them every trial is at random.
     assert late_mean("tpe", 30) > 1.4 * late_mean("tpe", 5)
 
 
-def test_making_a_sampler_is_quiet():
+def test_making_a_sampler_is_quiet() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_sampler("tpe", 0, 5)

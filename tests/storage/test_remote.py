@@ -1,4 +1,4 @@
-"""Storage at a URI: what is read is what lies there, what is written is there at once."""
+"""Storage at a URI: transfers, local copies, credentials, and whole studies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from faults import STUDY, assert_as_undisturbed, begin, ipgl, results, under_way
 
 from ipgl.core.errors import StudyStateError
 from ipgl.storage.remote import Remote, is_uri, remote_at
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, studies_at, study_command
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -171,12 +171,12 @@ def test_a_study_s_folder_finds_its_storage_in_another_process(tmp_path: Path) -
     assert folder.remote is remote_at(f"file://{tmp_path}/there")
     again = pickle.loads(pickle.dumps(folder))
     assert again == folder
-    assert folder.shown == f"file://{tmp_path}/there/small"
-    assert folder.command("resume") == f"ipgl study resume small --storage file://{tmp_path}/there"
+    assert folder.display_uri == f"file://{tmp_path}/there/small"
+    assert study_command(folder, "resume") == f"ipgl study resume small --storage file://{tmp_path}/there"
     folder.path.mkdir(exist_ok=True)
     folder.write_state({"phase": "search"})
     assert json.loads((tmp_path / "there/small/study.json").read_text()) == {"phase": "search"}
-    assert [study.name for study in StudyFolder.all_at(f"file://{tmp_path}/there")] == ["small"]
+    assert [study.name for study in studies_at(f"file://{tmp_path}/there")] == ["small"]
     shutil.rmtree(tmp_path / "there")
     assert folder.read_state() is None
 
@@ -188,8 +188,8 @@ def test_an_unknown_scheme_names_the_cure() -> None:
 
 def test_credentials_are_not_shown() -> None:
     remote = Remote("sftp://me:hunter22@host/runs")
-    assert "hunter22" not in remote.shown
-    assert "hunter22" not in StudyFolder(Path("x"), remote).command("resume")
+    assert "hunter22" not in remote.display_uri
+    assert "hunter22" not in study_command(StudyFolder(Path("x"), remote), "resume")
 
 
 def test_a_local_database_cannot_lie_at_a_uri(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A tracking server that goes away costs nothing: with a real server that is killed and started again."""
+"""Background synchronisation with an MLflow server that is killed and restarted."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow_server import Server, free_port
 
-from ipgl.config import Document, read_document
+from ipgl.config import Document, Phase, read_document
 from ipgl.core.errors import StudyStateError, TrackingError
+from ipgl.evaluation import StudyResults
 from ipgl.plan.study_plan import StudyPlan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, StudyState
+from ipgl.storage.study_lock import lock_file
 from ipgl.study import background_sync as sync_module
-from ipgl.study.background_sync import TrackerSync
+from ipgl.study.background_sync import BackgroundSync
 from ipgl.study.replay import sync_study
 from ipgl.study.results import choose_winners, summarise
-from ipgl.study.tracker_view import TrackedStudy
+from ipgl.study.study_tracker import StudyTracker
 from ipgl.tracking import make_tracker
 from ipgl.trial.run import run_trial
 
@@ -44,7 +46,7 @@ evaluation: {curves: [mixture, worst_case_tv], permutations: 100}
 
 
 @pytest.fixture(autouse=True)
-def _swift(monkeypatch):
+def _swift(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sync_module, "_PERIOD_SECONDS", 0.2)
     monkeypatch.setattr(sync_module, "_LONGEST_PAUSE_SECONDS", 0.5)
     threads = torch.get_num_threads()
@@ -55,7 +57,7 @@ def _swift(monkeypatch):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "server")
     yield server
     server.kill()
@@ -68,9 +70,9 @@ def begin(storage: Path, uri: str | None) -> tuple[StudyPlan, StudyFolder]:
     text = f"{STUDY}storage: {json.dumps(str(storage))}\n"
     if uri is not None:
         text += f"tracking: {{uri: {json.dumps(uri)}}}\n"
-    folder.source.write_text(text)
+    folder.files.source.write_text(text)
     plan = make_plan(document(folder))
-    state = {
+    state: StudyState = {
         "execution": "small-1",
         "config_hash": plan.hash,
         "created_at": time.time(),
@@ -82,18 +84,20 @@ def begin(storage: Path, uri: str | None) -> tuple[StudyPlan, StudyFolder]:
 
 
 def document(folder: StudyFolder) -> Document:
-    return read_document(folder.source)
+    return read_document(folder.files.source)
 
 
-def syncing(plan: StudyPlan, folder: StudyFolder, **changes: Any) -> TrackerSync:
-    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.tracking)
+def syncing(plan: StudyPlan, folder: StudyFolder, **changes: bool) -> BackgroundSync:
+    tracker = make_tracker(plan.config.tracking, folder.path.parent, folder.files.tracking)
     state = folder.read_state() or {}
-    return TrackerSync(
-        TrackedStudy(tracker, plan, folder, state["execution"], state["created_at"]), **changes
+    return BackgroundSync(
+        StudyTracker(tracker, plan, folder, state["execution"], state["created_at"]), **changes
     )
 
 
-def run(plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None, label: str, phase: str, seed: int):
+def run(
+    plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None, label: str, phase: Phase, seed: int
+) -> str:
     config = plan.trial(label, {}, phase, seed)
 
     class Reporter:
@@ -110,19 +114,21 @@ def run(plan: StudyPlan, folder: StudyFolder, sync: TrackerSync | None, label: s
     return config.key
 
 
-def search(plan, folder, sync=None):
+def search(plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None = None) -> None:
     for label in ("erm", "ipg"):
         run(plan, folder, sync, label, "search", 0)
     folder.write_winners(choose_winners(plan, folder))
 
 
-def finals(plan, folder, sync=None, seeds=(1, 2)):
+def finals(
+    plan: StudyPlan, folder: StudyFolder, sync: BackgroundSync | None = None, seeds: Iterable[int] = (1, 2)
+) -> None:
     for seed in seeds:
         for label in ("erm", "ipg"):
             run(plan, folder, sync, label, "final", seed)
 
 
-def finish(plan, folder):
+def finish(plan: StudyPlan, folder: StudyFolder) -> StudyResults:
     results = summarise(plan, folder)
     folder.write_summary(results.summary)
     folder.write_state((folder.read_state() or {}) | {"phase": "finished"})
@@ -164,7 +170,7 @@ def assert_complete(uri: str, folder: StudyFolder) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_server_killed_and_restarted_during_a_study(server, tmp_path):
+def test_a_server_killed_and_restarted_during_a_study(server: Server, tmp_path: Path) -> None:
     server.start()
     plan, folder = begin(tmp_path / "runs", server.uri)
     with syncing(plan, folder) as sync:
@@ -183,7 +189,7 @@ def test_a_server_killed_and_restarted_during_a_study(server, tmp_path):
     assert_complete(server.uri, folder)
 
 
-def wait_until(condition) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     for _ in range(100):
         if condition():
             return
@@ -191,13 +197,15 @@ def wait_until(condition) -> None:
     pytest.fail("it never came true")
 
 
-def test_a_new_study_stops_at_an_address_that_nothing_answers(tmp_path):
+def test_a_new_study_stops_at_an_address_that_nothing_answers(tmp_path: Path) -> None:
     plan, folder = begin(tmp_path / "runs", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(TrackingError, match="cannot use it"), syncing(plan, folder):
         pytest.fail("it began")
 
 
-def test_a_resumed_study_ends_without_its_server_and_is_replayed_by_hand(tmp_path, monkeypatch):
+def test_a_resumed_study_ends_without_its_server_and_is_replayed_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sync_module, "_PATIENCE_SECONDS", 0.5)
     plan, folder = begin(tmp_path / "runs", f"http://127.0.0.1:{free_port()}")
     with syncing(plan, folder, must_open=False) as sync:
@@ -220,7 +228,7 @@ def test_a_resumed_study_ends_without_its_server_and_is_replayed_by_hand(tmp_pat
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> StudyFolder:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """A finished study that no tracker has seen."""
     plan, folder = begin(tmp_path_factory.mktemp("finished") / "runs", None)
     search(plan, folder)
@@ -229,15 +237,17 @@ def finished(tmp_path_factory) -> StudyFolder:
     return folder
 
 
-def test_a_damaged_result_is_named_and_everything_else_is_shown(finished, tmp_path):
+def test_a_damaged_result_is_named_and_everything_else_is_shown(
+    finished: StudyFolder, tmp_path: Path
+) -> None:
     import shutil
 
     folder = StudyFolder(Path(shutil.copytree(finished.path, tmp_path / "runs" / "small")))
     damaged = next(trial for trial in folder.trials() if trial.path.name.startswith("erm-final-s2"))
-    damaged.result.write_text("{")
+    damaged.files.result.write_text("{")
     synced = sync_study(folder)
     (warning,) = synced.warnings
-    assert str(damaged.result) in warning
+    assert str(damaged.files.result) in warning
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     found = client.search_runs(["1"])
     shown = {run.data.tags.get("ipgl.trial", "study") for run in found}
@@ -245,7 +255,7 @@ def test_a_damaged_result_is_named_and_everything_else_is_shown(finished, tmp_pa
     assert {run.info.status for run in found} == {"FINISHED"}
 
 
-def test_an_unfinished_study_is_shown_as_interrupted(finished, tmp_path):
+def test_an_unfinished_study_is_shown_as_interrupted(finished: StudyFolder, tmp_path: Path) -> None:
     import shutil
 
     folder = StudyFolder(Path(shutil.copytree(finished.path, tmp_path / "runs" / "small")))
@@ -256,26 +266,28 @@ def test_an_unfinished_study_is_shown_as_interrupted(finished, tmp_path):
     assert (parent.info.status, parent.data.tags["ipgl.status"]) == ("KILLED", "interrupted")
 
 
-def test_a_running_study_is_left_to_its_driver(finished):
+def test_a_running_study_is_left_to_its_driver(finished: StudyFolder) -> None:
     import fcntl
 
-    with open(finished.lock, "a+") as file:
+    with open(lock_file(finished), "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(StudyStateError, match="the study is running now"):
             sync_study(finished)
 
 
-def test_a_study_without_tracker_needs_an_address(finished, tmp_path):
+def test_a_study_without_tracker_needs_an_address(finished: StudyFolder, tmp_path: Path) -> None:
     import shutil
 
     folder = StudyFolder(Path(shutil.copytree(finished.path, tmp_path / "runs" / "small")))
-    folder.source.write_text(folder.source.read_text() + "tracking: {name: none}\n")
+    folder.files.source.write_text(folder.files.source.read_text() + "tracking: {name: none}\n")
     with pytest.raises(TrackingError, match="name a server or database with --uri"):
         sync_study(folder)
     assert sync_study(folder, f"sqlite:///{tmp_path / 'other.db'}").runs == 6
 
 
-def test_trouble_of_any_kind_never_reaches_the_study(finished, tmp_path, monkeypatch):
+def test_trouble_of_any_kind_never_reaches_the_study(
+    finished: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
 
     monkeypatch.setattr(sync_module, "_PATIENCE_SECONDS", 0.3)
@@ -302,7 +314,7 @@ def test_trouble_of_any_kind_never_reaches_the_study(finished, tmp_path, monkeyp
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_the_command_survives_a_server_that_is_killed_and_restarted(server, tmp_path):
+def test_the_command_survives_a_server_that_is_killed_and_restarted(server: Server, tmp_path: Path) -> None:
     server.start()
     text = STUDY.replace("epochs: 3", "epochs: 60") + f"tracking: {{uri: '{server.uri}'}}\n"
     (tmp_path / "small.yaml").write_text(text)

@@ -1,33 +1,38 @@
-"""Studies side by side: what they share is compared, what they do not share is said."""
+"""Comparison of several studies, and what prevents a full one."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from small_study import finished_study, study_text
 
 from ipgl.core.errors import StudyStateError
 from ipgl.evaluation.guessing import NO_BETTER
+from ipgl.plan.study_plan import StudyPlan
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.compare import compare_studies
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory):
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("studies") / "runs"
 
 
 @pytest.fixture(scope="module")
-def first(storage):
+def first(storage: Path) -> tuple[StudyPlan, StudyFolder]:
     return finished_study(storage)
 
 
 @pytest.fixture(scope="module")
-def fewer_pairs(storage, first):
+def fewer_pairs(storage: Path, first: tuple[StudyPlan, StudyFolder]) -> tuple[StudyPlan, StudyFolder]:
     return finished_study(storage, study_text(storage, "fewer", pairs=20))
 
 
-def test_the_same_data_is_compared_in_full(first, fewer_pairs):
+def test_the_same_data_is_compared_in_full(
+    first: tuple[StudyPlan, StudyFolder], fewer_pairs: tuple[StudyPlan, StudyFolder]
+) -> None:
     compared = compare_studies([first, fewer_pairs])
     summary = compared.results.summary
     assert compared.problems == ()
@@ -50,14 +55,16 @@ def test_the_same_data_is_compared_in_full(first, fewer_pairs):
     assert "same test examples" in note
 
 
-def test_a_method_s_own_numbers_do_not_change_beside_others(first, fewer_pairs):
+def test_a_method_s_own_numbers_do_not_change_beside_others(
+    first: tuple[StudyPlan, StudyFolder], fewer_pairs: tuple[StudyPlan, StudyFolder]
+) -> None:
     alone = compare_studies([first, first]).results.summary.methods[0]
     beside = compare_studies([first, fewer_pairs]).results.summary.methods[0]
     assert beside.estimates["worst_group"].mean == alone.estimates["worst_group"].mean
     assert [p.accuracy for p in beside.curves["mixture"]] == [p.accuracy for p in alone.curves["mixture"]]
 
 
-def test_other_test_examples_are_not_paired(storage, first):
+def test_other_test_examples_are_not_paired(storage: Path, first: tuple[StudyPlan, StudyFolder]) -> None:
     other = finished_study(storage, study_text(storage, "other-data", data_seed=1))
     compared = compare_studies([first, other])
     (problem,) = compared.problems
@@ -73,7 +80,7 @@ def test_other_test_examples_are_not_paired(storage, first):
     assert problem in compared.results.summary.remarks
 
 
-def test_other_severities_leave_those_in_common(storage, first):
+def test_other_severities_leave_those_in_common(storage: Path, first: tuple[StudyPlan, StudyFolder]) -> None:
     text = study_text(storage, "coarse", evaluation=", severities: [0.95, 0.5, 0], tv_radii: [0, 1]")
     compared = compare_studies([first, finished_study(storage, text)])
     assert [p.severity for p in compared.results.summary.methods[0].curves["mixture"]] == [0.0, 0.5]
@@ -86,7 +93,7 @@ def test_other_severities_leave_those_in_common(storage, first):
     assert curve.startswith("Curve `worst_case_tv` is left out: small and coarse do not share it")
 
 
-def test_no_severity_in_common(storage, first):
+def test_no_severity_in_common(storage: Path, first: tuple[StudyPlan, StudyFolder]) -> None:
     text = study_text(storage, "apart", evaluation=", severities: [0.95]")
     with pytest.raises(
         StudyStateError, match=r"'small' and 'apart' have no severity in common: .*give both the same"
@@ -94,11 +101,11 @@ def test_no_severity_in_common(storage, first):
         compare_studies([first, finished_study(storage, text)])
 
 
-def test_a_damaged_result_costs_its_run_alone(storage, first):
+def test_a_damaged_result_costs_its_run_alone(storage: Path, first: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = finished_study(storage, study_text(storage, "damaged"))
     victim = next(trial for trial in folder.trials() if trial.path.name.startswith("ipg-final"))
-    victim.result.write_text("{")
+    victim.files.result.write_text("{")
     summary = compare_studies([first, (plan, folder)]).results.summary
     remark = next(remark for remark in summary.remarks if "left out" in remark)
-    assert remark.startswith(f"damaged: A run is left out: {victim.result}: not a valid RunResult")
+    assert remark.startswith(f"damaged: A run is left out: {victim.files.result}: not a valid RunResult")
     assert [len(method.final_runs) for method in summary.methods] == [2, 2, 2, 1]

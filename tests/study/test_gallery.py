@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_study import finished_study, study_text
 
+from ipgl.plan.study_plan import StudyPlan
+from ipgl.report import Gallery
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study import gallery as gallery_module
 from ipgl.study.gallery import make_gallery
 from ipgl.study.results import summarise
@@ -11,17 +16,17 @@ from ipgl.trial.datasets import forget_datasets
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyPlan, StudyFolder]:
     return finished_study(tmp_path_factory.mktemp("gallery") / "runs")
 
 
 @pytest.fixture(scope="module")
-def found(study):
+def found(study: tuple[StudyPlan, StudyFolder]) -> Gallery:
     plan, folder = study
     return make_gallery(plan, folder, summarise(plan, folder))
 
 
-def test_pairs_show_one_digit_in_both_colours(found):
+def test_pairs_show_one_digit_in_both_colours(found: Gallery) -> None:
     assert len(found.pairs) == 8
     assert found.missing == ""
     for pair in found.pairs:
@@ -33,7 +38,9 @@ def test_pairs_show_one_digit_in_both_colours(found):
         assert pair.caption in ("digit < 5", "digit >= 5")
 
 
-def test_mistakes_are_of_the_worst_group_and_are_mistakes(study, found):
+def test_mistakes_are_of_the_worst_group_and_are_mistakes(
+    study: tuple[StudyPlan, StudyFolder], found: Gallery
+) -> None:
     plan, folder = study
     summary = summarise(plan, folder).summary
     for method in summary.methods:
@@ -50,11 +57,13 @@ def test_mistakes_are_of_the_worst_group_and_are_mistakes(study, found):
             assert not mistake.image[..., 1 - worst.attribute].any()  # in the group's colour
 
 
-def test_without_the_data_the_gallery_says_why(study, monkeypatch):
+def test_without_the_data_the_gallery_says_why(
+    study: tuple[StudyPlan, StudyFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, folder = study
     results = summarise(plan, folder)
 
-    def gone(component):
+    def gone(component: str) -> None:
         raise OSError("the digits are gone")
 
     monkeypatch.setattr(gallery_module, "cached_dataset", gone)
@@ -63,7 +72,7 @@ def test_without_the_data_the_gallery_says_why(study, monkeypatch):
     assert found.missing == "The data set cannot be built here: the digits are gone"
 
 
-def test_methods_with_data_of_their_own(tmp_path):
+def test_methods_with_data_of_their_own(tmp_path: Path) -> None:
     more = ""
     text = study_text(tmp_path / "runs", more=more).replace(
         "  erm: {}", "  erm: {}\n  grey: {method: erm, dataset: {greyscale: true}}"

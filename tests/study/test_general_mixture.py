@@ -1,10 +1,11 @@
-"""A study whose colour is not associated with the label: nothing may speak of agreement."""
+"""A study whose attribute is not associated with the label, so that there is no alignment."""
 
 from __future__ import annotations
 
 import io
 import math
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -13,9 +14,11 @@ from small_study import finished_study, study_text
 from ipgl.cli.live_display import audit_line, print_results
 from ipgl.config import read_document
 from ipgl.core.errors import DataError
+from ipgl.evaluation import StudyResults
 from ipgl.plan.preflight import check_by_building
-from ipgl.plan.study_plan import make_plan
+from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.report import findings, markdown_report, render_report
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.compare import compare_studies
 from ipgl.study.results import summarise
 from ipgl.tracking.mlflow_values import headlines, scalar_points
@@ -29,28 +32,28 @@ REMARK = (
 )
 
 
-def text(storage, name, **options):
-    return study_text(storage, name, **options).replace(
+def text(storage: Path, name: str, evaluation: str = "") -> str:
+    return study_text(storage, name, evaluation=evaluation).replace(
         "seed: 0,", "seed: 0, train_agreements: [0.5, 0.5],", 1
     )
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory):
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("studies") / "runs"
 
 
 @pytest.fixture(scope="module")
-def study(storage):
+def study(storage: Path) -> tuple[StudyPlan, StudyFolder]:
     return finished_study(storage, text(storage, "balanced"))
 
 
 @pytest.fixture(scope="module")
-def results(study):
+def results(study: tuple[StudyPlan, StudyFolder]) -> StudyResults:
     return summarise(*study)
 
 
-def test_results_have_the_general_curve_and_its_metrics(results):
+def test_results_have_the_general_curve_and_its_metrics(results: StudyResults) -> None:
     finals = [run for run in results.runs if run.phase == "final"]
     for run in finals:
         assert {group.aligned for group in run.groups} == {None}
@@ -70,7 +73,7 @@ def test_results_have_the_general_curve_and_its_metrics(results):
     assert len(results.summary.differences) == len(results.summary.tests) == 1
 
 
-def test_the_terminal_never_speaks_of_agreement(results):
+def test_the_terminal_never_speaks_of_agreement(results: StudyResults) -> None:
     stream = io.StringIO()
     print_results(Console(file=stream, width=140, markup=False), results.summary)
     shown = stream.getvalue()
@@ -88,7 +91,7 @@ def test_the_terminal_never_speaks_of_agreement(results):
     assert line is None or "where the test mix is 90% of the way" in line
 
 
-def test_the_report_never_speaks_of_agreement(results):
+def test_the_report_never_speaks_of_agreement(results: StudyResults) -> None:
     page = render_report(results)
     body = re.sub(
         r"[A-Za-z0-9+/=]{200,}", "", page[page.index("<body") :]
@@ -103,7 +106,7 @@ def test_the_report_never_speaks_of_agreement(results):
     assert not any(ROLES.search(sentence) for sentence in findings(results.summary))
 
 
-def test_mlflow_is_given_other_names(results):
+def test_mlflow_is_given_other_names(results: StudyResults) -> None:
     assert "area_general_mixture" in headlines(results.summary.methods)
     names = {point.name for run in results.runs if run.phase == "final" for point in scalar_points(run)}
     assert "area/general_mixture" in names
@@ -111,7 +114,9 @@ def test_mlflow_is_given_other_names(results):
     assert not ROLES.search(study_note(results.summary, findings(results.summary)))
 
 
-def test_beside_a_study_with_an_alignment_it_is_read_under_that_one(storage, study):
+def test_beside_a_study_with_an_alignment_it_is_read_under_that_one(
+    storage: Path, study: tuple[StudyPlan, StudyFolder]
+) -> None:
     compared = compare_studies([study, finished_study(storage)])
     summary = compared.results.summary
     assert all("mixture" in m.curves and "general_mixture" not in m.curves for m in summary.methods)
@@ -122,7 +127,7 @@ def test_beside_a_study_with_an_alignment_it_is_read_under_that_one(storage, stu
     assert len(summary.tests) == 6
 
 
-def test_a_study_may_state_its_alignment(storage):
+def test_a_study_may_state_its_alignment(storage: Path) -> None:
     plan, folder = finished_study(
         storage, text(storage, "stated", evaluation=", alignment: {'0': 1, '1': 0}")
     )
@@ -132,17 +137,17 @@ def test_a_study_may_state_its_alignment(storage):
     assert not any("general mixture" in remark for remark in summary.remarks)
 
 
-def plan_of(tmp_path, evaluation):
+def plan_of(tmp_path: Path, evaluation: str) -> StudyPlan:
     file = tmp_path / "study.yaml"
     file.write_text(text(tmp_path / "runs", "small", evaluation=evaluation))
     return make_plan(read_document(file))
 
 
-def test_the_check_says_what_will_be_compared(tmp_path):
+def test_the_check_says_what_will_be_compared(tmp_path: Path) -> None:
     assert REMARK in check_by_building(plan_of(tmp_path, "")).notes
 
 
-def test_the_check_refuses_what_does_not_fit_the_data(tmp_path):
+def test_the_check_refuses_what_does_not_fit_the_data(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ", alignment: {'0': puce, '1': 0}")
     with pytest.raises(DataError) as error:
         check_by_building(plan)

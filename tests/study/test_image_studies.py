@@ -1,9 +1,10 @@
-"""Studies on images: corruptions, frozen features, faulty files, and what a study needs of its pairs."""
+"""Studies on images: corruptions, frozen features, damaged files, and requirements on pairs."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +55,18 @@ tracking: {{name: none}}
 
 
 @pytest.fixture(autouse=True)
-def _fresh_caches():
+def _fresh_caches() -> Iterator[None]:
     yield
     trial_data.forget_datasets()
     trial_data._cached_features.cache_clear()
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def test_a_study_on_images_from_end_to_end(tmp_path, cache):
+def test_a_study_on_images_from_end_to_end(tmp_path: Path, cache: Path) -> None:
     storage = tmp_path / "runs"
     plan, folder = finished_study(
         storage, TINY.format(cache=cache, model="{name: cnn, width: 8}", storage=storage)
@@ -86,7 +87,7 @@ def test_a_study_on_images_from_end_to_end(tmp_path, cache):
     assert erm.curves["worst_case_tv"][-1].accuracy == pytest.approx(erm.estimates["worst_group"].mean)
 
 
-def test_a_frozen_backbone_trains_a_head(tmp_path, cache):
+def test_a_frozen_backbone_trains_a_head(tmp_path: Path, cache: Path) -> None:
     storage = tmp_path / "runs"
     text = TINY.format(cache=cache, model="{name: resnet18, frozen: true}", storage=storage)
     plan, folder = finished_study(storage, text)
@@ -100,13 +101,13 @@ def test_a_frozen_backbone_trains_a_head(tmp_path, cache):
     )
     model = load_model(folder.trial(summary.methods[1].final_runs[0]).path)
     assert sum(p.numel() for p in model.parameters()) == 2 * 512 + 2
-    stored = folder.trial(summary.methods[1].final_runs[0]).read_predictions()
+    stored = folder.trial(summary.methods[1].final_runs[0]).artifacts.read_predictions()
     with torch.no_grad():
         again = model(features.test.x).argmax(dim=1)
     assert again.tolist() == stored.prediction.tolist()
 
 
-def test_features_are_written_for_matching(tmp_path, cache):
+def test_features_are_written_for_matching(tmp_path: Path, cache: Path) -> None:
     text = TINY.format(cache=cache, model="{name: resnet18, frozen: true}", storage=tmp_path / "runs")
     study = tmp_path / "s.yaml"
     # The pairs may need the very file, so that they are left out.
@@ -128,14 +129,14 @@ def test_features_are_written_for_matching(tmp_path, cache):
 
 
 @pytest.fixture
-def waterbirds(tmp_path):
+def waterbirds(tmp_path: Path) -> tuple[Path, Path]:
     root = write_waterbirds(tmp_path / "waterbird_complete95_forest2water2")
     study = tmp_path / "s.yaml"
     study.write_text(FOLDER.format(root=root, cache=tmp_path / "cache"))
     return root, study
 
 
-def test_bad_images_are_refused_or_skipped_and_recorded(waterbirds):
+def test_bad_images_are_refused_or_skipped_and_recorded(waterbirds: tuple[Path, Path]) -> None:
     root, study = waterbirds
     victim = root / "001.Bird" / "Bird_0_0.jpg"
     victim.write_bytes(victim.read_bytes()[:100])
@@ -145,7 +146,7 @@ def test_bad_images_are_refused_or_skipped_and_recorded(waterbirds):
     assert any(note.startswith("image left out: ") and "Bird_0_0.jpg" in note for note in checked.notes)
 
 
-def test_the_check_counts_images_that_stand_in_two_splits(waterbirds):
+def test_the_check_counts_images_that_stand_in_two_splits(waterbirds: tuple[Path, Path]) -> None:
     root, study = waterbirds
     shutil.copy(root / "001.Bird" / "Bird_2_0.jpg", root / "001.Bird" / "Bird_0_0.jpg")
     checked = check_by_building(load_plan(study))
@@ -154,7 +155,7 @@ def test_the_check_counts_images_that_stand_in_two_splits(waterbirds):
     )
 
 
-def test_skipping_survives_a_resume(tmp_path, waterbirds):
+def test_skipping_survives_a_resume(tmp_path: Path, waterbirds: tuple[Path, Path]) -> None:
     _, study = waterbirds
     plan = load_plan(study, skip_bad=True)
     assert plan.config.dataset.settings["skip_bad"] is True
@@ -164,12 +165,12 @@ def test_skipping_survives_a_resume(tmp_path, waterbirds):
     (folder / "study.yaml").write_text(study.read_text())
     for skip_bad in (True, False):
         (folder / "study.json").write_text(json.dumps({"phase": "search", "skip_bad": skip_bad}))
-        from ipgl.storage.study_folder import StudyFolder
+        from ipgl.storage.study_dir import StudyFolder
 
         assert bool(stored_plan(StudyFolder(folder)).config.dataset.settings.get("skip_bad")) is skip_bad
 
 
-def test_a_data_set_that_knows_no_skipping_says_so(tmp_path):
+def test_a_data_set_that_knows_no_skipping_says_so(tmp_path: Path) -> None:
     document = parse_document(
         "name: s\ndataset: {name: colored_mnist}\nmodel: {name: mlp}\nmethods: {erm: {}}\n", "s.yaml"
     )
@@ -178,7 +179,7 @@ def test_a_data_set_that_knows_no_skipping_says_so(tmp_path):
         make_plan(skipping_bad(document))
 
 
-def test_a_rule_that_reads_pairs_needs_some(waterbirds):
+def test_a_rule_that_reads_pairs_needs_some(waterbirds: tuple[Path, Path]) -> None:
     _, study = waterbirds
     study.write_text(study.read_text().replace("selection: average", "selection: pair_robust"))
     with pytest.raises(
@@ -187,7 +188,7 @@ def test_a_rule_that_reads_pairs_needs_some(waterbirds):
         check_by_building(load_plan(study))
 
 
-def test_without_pairs_a_study_still_runs(tmp_path, waterbirds):
+def test_without_pairs_a_study_still_runs(tmp_path: Path, waterbirds: tuple[Path, Path]) -> None:
     root, _ = waterbirds
     storage = tmp_path / "runs"
     text = FOLDER.format(root=root, cache=tmp_path / "cache") + f"storage: {storage}\n"
@@ -202,6 +203,6 @@ def test_without_pairs_a_study_still_runs(tmp_path, waterbirds):
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "studies").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_every_study_file_keeps_the_schema(path):
+def test_every_study_file_keeps_the_schema(path: Path) -> None:
     plan = load_plan(path)
     assert plan.config.dataset.name in DATASETS

@@ -1,4 +1,4 @@
-"""Whole studies as a user runs them: the command in a process of its own, Ray, storage and MLflow included."""
+"""Whole studies, run by the command in a process of its own with Ray, storage and MLflow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from ipgl.evaluation import RunResult
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -59,12 +60,12 @@ def results(folder: StudyFolder) -> dict[str, RunResult]:
     return {run.trial: run for trial in folder.trials() if (run := trial.read_result())}
 
 
-def children(storage: Path, study: str) -> dict[str, list[object]]:
+def children(storage: Path, study: str) -> dict[str, list[Run]]:
     """MLflow's runs of a study by trial key."""
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("ipgl")
     assert experiment is not None
-    found: dict[str, list[object]] = {}
+    found: dict[str, list[Run]] = {}
     for run in client.search_runs([experiment.experiment_id], f"tags.`ipgl.study` = '{study}'"):
         found.setdefault(run.data.tags.get("ipgl.trial", "study"), []).append(run)
     return found
@@ -198,10 +199,10 @@ def test_mlflow_holds_every_run_once(finished: tuple[Path, str]) -> None:
 
 def test_resuming_a_finished_study_runs_nothing_again(finished: tuple[Path, str]) -> None:
     folder = StudyFolder(finished[0] / "runs/small")
-    before = {trial.path.name: trial.result.stat().st_mtime_ns for trial in folder.trials()}
+    before = {trial.path.name: trial.files.result.stat().st_mtime_ns for trial in folder.trials()}
     again = ipgl("study", "resume", "small", cwd=finished[0])
     assert again.returncode == 0, again.stderr
-    assert {trial.path.name: trial.result.stat().st_mtime_ns for trial in folder.trials()} == before
+    assert {trial.path.name: trial.files.result.stat().st_mtime_ns for trial in folder.trials()} == before
 
 
 def test_a_changed_study_file_is_not_resumed(finished: tuple[Path, str], tmp_path: Path) -> None:

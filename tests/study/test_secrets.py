@@ -1,4 +1,4 @@
-"""The password in a tracking address stays where the user wrote it."""
+"""Passwords in tracking addresses are written nowhere but in the study file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `studies/waterbirds_tiny.yaml` promises, trained as the study's final runs are, without a cluster."""
+"""Results of `studies/waterbirds_tiny.yaml`: its final runs, trained without a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ipgl.config import Component
 from ipgl.plan.study_plan import load_plan
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.trial.datasets import forget_datasets
 from ipgl.trial.run import run_trial
 
@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_erm_follows_the_background_and_composite_pairs_recover_the_worst_group(tmp_path):
+def test_erm_follows_the_background_and_composite_pairs_recover_the_worst_group(tmp_path: Path) -> None:
     plan = load_plan(STUDY)
     results = {}
     for label, sampled in (("erm", {}), ("ipg", {"discrepancy": "rationale"})):

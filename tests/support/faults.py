@@ -12,7 +12,7 @@ import torch
 from mlflow import MlflowClient
 
 from ipgl.evaluation import RunResult
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 
 STUDY = """
 name: small
@@ -117,10 +117,10 @@ def assert_as_undisturbed(folder: StudyFolder, undisturbed: StudyFolder) -> None
                 if not name.startswith("system/"):
                     assert mine[name] == theirs[name], (key, name)
         mine, theirs = (
-            torch.load(place.trial(key).model, weights_only=True) for place in (folder, undisturbed)
+            torch.load(place.trial(key).files.model, weights_only=True) for place in (folder, undisturbed)
         )
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-        assert not folder.trial(key).checkpoint.exists()
+        assert not folder.trial(key).files.checkpoint.exists()
 
 
 def assert_logged_once(folder: StudyFolder) -> None:

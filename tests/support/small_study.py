@@ -11,7 +11,7 @@ import torch
 from ipgl.config import read_document
 from ipgl.plan.final_runs import component_trials, final_trials
 from ipgl.plan.study_plan import StudyPlan, make_plan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder, StudyState
 from ipgl.study.results import choose_winners
 from ipgl.study.runner import finish, storage_folder, stored_plan
 from ipgl.training import SilentReporter
@@ -58,9 +58,9 @@ def finished_study(storage: Path, text: str | None = None) -> tuple[StudyPlan, S
     plan = make_plan(read_document(file))
     folder = storage_folder(plan)
     folder.path.mkdir()
-    folder.source.write_text(file.read_text())
+    folder.files.source.write_text(file.read_text())
     copy_imports(plan.config.imports, file.parent, folder.path)
-    state = {
+    state: StudyState = {
         "execution": f"{plan.config.name}-1",
         "config_hash": plan.hash,
         "file": str(file),

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from ipgl.evaluation.run_result import CurvePoint, Failure, RunResult
 from ipgl.evaluation.study_summary import Estimate, MethodSummary, StudyResults, StudySummary
 from ipgl.tracking import RunView, StudyView, locate
-from ipgl.tracking.client import connect
+from ipgl.tracking.client import connect, set_environment
 
 STARTED = 1_700_000_000.0
 
 
-def make_study(**changes: Any) -> StudyView:
+def make_study(**changes: object) -> StudyView:
     fields: dict[str, Any] = {
         "study": "digits",
         "execution": "e1",
@@ -47,8 +50,8 @@ def make_curve(*accuracies: float) -> tuple[CurvePoint, ...]:
     )
 
 
-def make_result(**changes: Any) -> RunResult:
-    fields: dict[str, Any] = {
+def make_result(**changes: object) -> RunResult:
+    fields: dict[str, object] = {
         "study": "digits",
         "label": "ipg",
         "method": "ipg",
@@ -67,13 +70,13 @@ def make_result(**changes: Any) -> RunResult:
     return RunResult(**(fields | changes))
 
 
-def make_failure(**changes: Any) -> RunResult:
+def make_failure(**changes: object) -> RunResult:
     failure = Failure(kind="NonFiniteError", message="the loss is nan", step=20, traceback="Traceback ...")
     return make_result(status="failed", failure=failure, metrics={}, curves={}, **changes)
 
 
 def make_run(
-    rows: int | list[dict[str, float]] = 3, result: RunResult | None = None, **changes: Any
+    rows: int | list[dict[str, float]] = 3, result: RunResult | None = None, **changes: object
 ) -> RunView:
     fields: dict[str, Any] = {
         "key": "ipg-final-s1",
@@ -89,8 +92,8 @@ def make_run(
     return RunView(**(fields | changes))
 
 
-def make_method(label: str, mean: float = 0.5, **changes: Any) -> MethodSummary:
-    fields: dict[str, Any] = {
+def make_method(label: str, mean: float = 0.5, **changes: object) -> MethodSummary:
+    fields: dict[str, object] = {
         "label": label,
         "method": label,
         "winner": f"{label}-search-s0",
@@ -104,8 +107,8 @@ def make_method(label: str, mean: float = 0.5, **changes: Any) -> MethodSummary:
     return MethodSummary(**(fields | changes))
 
 
-def make_results(*methods: MethodSummary, **changes: Any) -> StudyResults:
-    fields: dict[str, Any] = {
+def make_results(*methods: MethodSummary, **changes: object) -> StudyResults:
+    fields: dict[str, object] = {
         "study": "digits",
         "question": "Which method ignores colour?",
         "selection": "pair_robust",
@@ -141,6 +144,7 @@ def make() -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = locate(tmp_path_factory.mktemp("template"), None)
+    set_environment()
     connect(store)
     assert store.database is not None
     return store.database
@@ -156,16 +160,16 @@ def storage(tmp_path: Path, database_template: Path) -> Path:
 
 
 @pytest.fixture
-def client(storage: Path) -> Any:
+def client(storage: Path) -> MlflowClient:
     """MLflow's own client of the storage folder's database, to see what was recorded."""
     return connect(locate(storage, None))
 
 
 @pytest.fixture
-def runs(client: Any) -> Any:
+def runs(client: MlflowClient) -> Callable[[], dict[str, Run]]:
     """Function that gives all recorded runs by name."""
 
-    def by_name() -> dict[str, Any]:
+    def by_name() -> dict[str, Run]:
         found = client.search_runs([e.experiment_id for e in client.search_experiments()])
         names = [run.info.run_name for run in found]
         assert len(set(names)) == len(names), f"recorded twice: {sorted(names)}"
@@ -175,10 +179,10 @@ def runs(client: Any) -> Any:
 
 
 @pytest.fixture
-def history(client: Any) -> Any:
+def history(client: MlflowClient) -> Callable[[Run, str], list[tuple[int, float]]]:
     """Function that gives a run's points of one metric as (step, value), in the order of steps."""
 
-    def points(run: Any, name: str) -> list[tuple[int, float]]:
+    def points(run: Run, name: str) -> list[tuple[int, float]]:
         found = client.get_metric_history(run.info.run_id, name)
         return sorted((metric.step, metric.value) for metric in found)
 

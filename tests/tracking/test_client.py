@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,11 @@ from ipgl.tracking.client import connect
 
 
 @pytest.fixture
-def migration(monkeypatch):
+def migration(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Function that replaces MLflow's slow migration; what it is given happens while the draft is made."""
 
-    def replace(meanwhile=lambda: None):
-        def store(uri, artifact_root):
+    def replace(meanwhile: Callable[..., object] = lambda: None) -> None:
+        def store(uri: str, artifact_root: str) -> SimpleNamespace:
             Path(uri.removeprefix("sqlite:///")).write_text("ours")
             meanwhile()
             return SimpleNamespace(engine=SimpleNamespace(dispose=lambda: None))
@@ -30,11 +31,11 @@ def migration(monkeypatch):
     return replace
 
 
-def names(folder):
+def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def test_the_file_appears_complete_and_alone(migration, tmp_path):
+def test_the_file_appears_complete_and_alone(migration: Callable[..., None], tmp_path: Path) -> None:
     migration(
         meanwhile=lambda: None if names(tmp_path) != ["mlflow.db"] else pytest.fail("visible too early")
     )
@@ -43,15 +44,17 @@ def test_the_file_appears_complete_and_alone(migration, tmp_path):
     assert names(tmp_path) == ["mlflow.db"]
 
 
-def test_another_driver_that_was_faster_wins(migration, tmp_path):
+def test_another_driver_that_was_faster_wins(migration: Callable[..., None], tmp_path: Path) -> None:
     migration(meanwhile=lambda: (tmp_path / "mlflow.db").write_text("theirs"))
     connect(locate(tmp_path, None))
     assert (tmp_path / "mlflow.db").read_text() == "theirs"
     assert names(tmp_path) == ["mlflow.db"]
 
 
-def test_a_file_system_without_hard_links(migration, tmp_path, monkeypatch):
-    def refuse(*_):
+def test_a_file_system_without_hard_links(
+    migration: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Path) -> None:
         raise PermissionError("no hard links here")
 
     migration()
@@ -60,7 +63,7 @@ def test_a_file_system_without_hard_links(migration, tmp_path, monkeypatch):
     assert (tmp_path / "mlflow.db").read_text() == "ours"
 
 
-def test_nothing_is_printed_and_telemetry_is_off(storage):
+def test_nothing_is_printed_and_telemetry_is_off(storage: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from ipgl.config import TrackingSettings\n"
         "from ipgl.tracking import StudyView, make_tracker\n"

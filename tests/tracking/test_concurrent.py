@@ -1,9 +1,10 @@
-"""Four drivers write one SQLite file at once, the first of which makes it."""
+"""Four processes write to one SQLite database at once; the first creates it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from mlflow import MlflowClient
 
@@ -32,7 +33,7 @@ for number in range(4):
 """
 
 
-def test_four_drivers_share_a_database_that_is_not_there_yet(tmp_path):
+def test_four_drivers_share_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     names = ["a", "b", "c", "d"]
     drivers = [
         subprocess.Popen(

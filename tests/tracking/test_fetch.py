@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -9,27 +11,29 @@ from small_study import finished_study, study_text
 
 from ipgl.core.errors import TrackingError
 from ipgl.evaluation import compare
+from ipgl.plan.study_plan import StudyPlan
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.replay import sync_study
-from ipgl.study.results import read_ended, summarise
+from ipgl.study.results import read_ended_runs, summarise
 from ipgl.tracking import fetch_study
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyPlan, StudyFolder]:
     storage = tmp_path_factory.mktemp("fetch") / "runs"
     plan, folder = finished_study(storage, study_text(storage).replace("{name: none}", "{name: mlflow}"))
     sync_study(folder)
     return plan, folder
 
 
-def test_everything_comes_back(study):
+def test_everything_comes_back(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     found = fetch_study("small", storage=folder.path.parent)
     stored = summarise(plan, folder)
     assert found.summary.methods == stored.summary.methods
     assert found.summary.tests == stored.summary.tests
     assert {run.trial for run in found.results.runs} == {run.trial for run in stored.runs}
-    ended = read_ended(folder, ["erm", "ipg"])
+    ended = read_ended_runs(folder, ["erm", "ipg"])
     for label, runs in ended.tested.items():
         assert [one.run.seed for one in found.tested[label]] == [1, 2]
         for mine, theirs in zip(found.tested[label], sorted(runs, key=lambda one: one.run.seed), strict=True):
@@ -42,7 +46,7 @@ def test_everything_comes_back(study):
     assert again.estimates["ipg"] == stored.summary.methods[1].estimates
 
 
-def test_tables(study):
+def test_tables(study: tuple[StudyPlan, StudyFolder]) -> None:
     found = fetch_study("small", storage=study[1].path.parent)
     curves = found.curves()
     assert list(curves.columns) == ["method", "curve", "severity", "accuracy", "low", "high"]
@@ -60,7 +64,7 @@ def test_tables(study):
     assert test["low"] <= test["difference"] <= test["high"]
 
 
-def test_ids_lead_to_the_runs(study):
+def test_ids_lead_to_the_runs(study: tuple[StudyPlan, StudyFolder]) -> None:
     folder = study[1]
     found = fetch_study("small", storage=folder.path.parent)
     client = MlflowClient(f"sqlite:///{folder.path.parent}/mlflow.db")
@@ -70,7 +74,7 @@ def test_ids_lead_to_the_runs(study):
         assert tags.get("ipgl.trial", "small") == key
 
 
-def test_a_study_that_is_not_there(study, tmp_path):
+def test_a_study_that_is_not_there(study: tuple[StudyPlan, StudyFolder], tmp_path: Path) -> None:
     with pytest.raises(
         TrackingError, match=r"holds no finished study 'other'; finished studies there: small$"
     ):
@@ -80,7 +84,7 @@ def test_a_study_that_is_not_there(study, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_file(study):
+def test_a_damaged_file(study: tuple[StudyPlan, StudyFolder]) -> None:
     folder = study[1]
     found = fetch_study("small", storage=folder.path.parent)
     client = MlflowClient(f"sqlite:///{folder.path.parent}/mlflow.db")

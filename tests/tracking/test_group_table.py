@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from ipgl.config import TrackingSettings
 from ipgl.evaluation.run_result import GroupCount
@@ -19,13 +24,13 @@ GROUPS = (
 
 
 @pytest.fixture
-def data():
+def data() -> DataView:
     return DataView(
         "shapes", "f" * 64, {"size": 8, "pairs": {"train": 3}}, (3, 8, 8), ("disc",), ("red", "blue")
     )
 
 
-def test_table_has_names_counts_and_wilson_intervals(make, data):
+def test_table_has_names_counts_and_wilson_intervals(make: SimpleNamespace, data: DataView) -> None:
     # Wilson's interval of 50 of 100 at 95%: centre 0.5, half width 1.95996 sqrt(0.25/100 + 1.95996^2/40000) / 1.038415
     assert group_table(make.result(groups=GROUPS), data, 0.95) == (
         "label,attribute,aligned,training_examples,test_examples,correct,accuracy,low,high\n"
@@ -34,16 +39,16 @@ def test_table_has_names_counts_and_wilson_intervals(make, data):
     )
 
 
-def test_without_names_the_numbers_stand(make):
+def test_without_names_the_numbers_stand(make: SimpleNamespace) -> None:
     assert group_table(make.result(groups=GROUPS), None, 0.95).splitlines()[2] == "0,1,no,0,0,0,,,"
 
 
-def test_without_an_alignment_the_column_is_empty(make):
+def test_without_an_alignment_the_column_is_empty(make: SimpleNamespace) -> None:
     groups = [group.model_copy(update={"aligned": None}) for group in GROUPS]
     assert group_table(make.result(groups=groups), None, 0.95).splitlines()[2] == "0,1,,0,0,0,,,"
 
 
-def test_data_set_input(make, data):
+def test_data_set_input(make: SimpleNamespace, data: DataView) -> None:
     found = dataset_input(data, make.result(groups=GROUPS))
     assert (found.dataset.name, found.dataset.digest) == ("shapes", "f" * 36)
     source = json.loads(found.dataset.source)
@@ -55,7 +60,13 @@ def test_data_set_input(make, data):
     assert json.loads(schema["features"])[0]["tensor-spec"]["shape"] == [-1, 3, 8, 8]
 
 
-def test_a_run_and_its_study_have_the_data_set_once(storage, make, data, client, runs):
+def test_a_run_and_its_study_have_the_data_set_once(
+    storage: Path,
+    make: SimpleNamespace,
+    data: DataView,
+    client: MlflowClient,
+    runs: Callable[[], dict[str, Run]],
+) -> None:
     for _ in range(2):
         tracker = make_tracker(TrackingSettings(), storage, storage / "digits" / "tracking.json")
         tracker.open_study(make.study())

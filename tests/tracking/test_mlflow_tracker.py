@@ -1,40 +1,45 @@
-"""What stands in MLflow after a study has been recorded into a real SQLite database."""
+"""Content of a real SQLite database after a study has been recorded."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import plotly.graph_objects as go
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from ipgl.config import TrackingSettings
 from ipgl.core.colours import PALETTE
-from ipgl.tracking import make_tracker
+from ipgl.tracking import Tracker, make_tracker
 
 
 @pytest.fixture
-def tracker(storage, make):
+def tracker(storage: Path, make: SimpleNamespace) -> Tracker:
     tracker = make_tracker(TrackingSettings(), storage, storage / "digits" / "tracking.json")
     tracker.open_study(make.study())
     return tracker
 
 
-def artifacts(client, run, folder=None):
+def artifacts(client: MlflowClient, run: Run, folder: str | None = None) -> list[str]:
     return sorted(entry.path for entry in client.list_artifacts(run.info.run_id, folder))
 
 
-def text_of(client, run, path, tmp_path):
+def text_of(client: MlflowClient, run: Run, path: str, tmp_path: Path) -> str:
     return open(client.download_artifacts(run.info.run_id, path, str(tmp_path))).read()
 
 
-def test_record_before_open_is_a_programming_error(storage, make):
+def test_record_before_open_is_a_programming_error(storage: Path, make: SimpleNamespace) -> None:
     with pytest.raises(RuntimeError, match="open_study must come first"):
         make_tracker(TrackingSettings(), storage, storage / "tracking.json").record(make.run())
 
 
-def test_study_run(tracker, runs, make):
+def test_study_run(tracker: Tracker, runs: Callable[[], dict[str, Run]], make: SimpleNamespace) -> None:
     run = runs()["digits"]
     assert run.info.status == "RUNNING"
     assert run.info.start_time == 1_700_000_000_000
@@ -55,7 +60,12 @@ def test_study_run(tracker, runs, make):
     assert run.data.tags["mlflow.note.content"].startswith("Which method ignores colour?")
 
 
-def test_running_child(tracker, runs, history, make):
+def test_running_child(
+    tracker: Tracker,
+    runs: Callable[[], dict[str, Run]],
+    history: Callable[[Run, str], list[tuple[int, float]]],
+    make: SimpleNamespace,
+) -> None:
     tracker.record(make.run(rows=2, started_at=make.started + 5))
     parent, run = runs()["digits"], runs()["ipg seed 1"]
     assert run.info.status == "RUNNING"
@@ -80,7 +90,14 @@ def test_running_child(tracker, runs, history, make):
     assert "step" not in run.data.metrics
 
 
-def test_completed_child(tracker, runs, history, client, make, tmp_path):
+def test_completed_child(
+    tracker: Tracker,
+    runs: Callable[[], dict[str, Run]],
+    history: Callable[[Run, str], list[tuple[int, float]]],
+    client: MlflowClient,
+    make: SimpleNamespace,
+    tmp_path: Path,
+) -> None:
     (tmp_path / "result.json").write_text("not this one")
     (tmp_path / "model.bin").write_bytes(b"\x00\xff")
     files = [tmp_path / "result.json", tmp_path / "model.bin", tmp_path / "missing.txt"]
@@ -99,11 +116,17 @@ def test_completed_child(tracker, runs, history, client, make, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def _download_folder(tmp_path):
+def _download_folder(tmp_path: Path) -> None:
     (tmp_path / "got").mkdir()
 
 
-def test_failed_child(tracker, runs, client, make, tmp_path):
+def test_failed_child(
+    tracker: Tracker,
+    runs: Callable[[], dict[str, Run]],
+    client: MlflowClient,
+    make: SimpleNamespace,
+    tmp_path: Path,
+) -> None:
     tracker.record(make.run(rows=2, result=make.failure()))
     run = runs()["ipg seed 1"]
     assert run.info.status == "FAILED"
@@ -118,7 +141,7 @@ def test_failed_child(tracker, runs, client, make, tmp_path):
     assert not [name for name in run.data.metrics if name.startswith(("test/", "shift_accuracy/"))]
 
 
-def test_stopped_child(tracker, runs, make):
+def test_stopped_child(tracker: Tracker, runs: Callable[[], dict[str, Run]], make: SimpleNamespace) -> None:
     stopped = make.result(status="stopped", metrics={}, curves={}, phase="search")
     tracker.record(make.run(phase="search", number=7, rows=1, result=stopped))
     run = runs()["ipg trial 007"]
@@ -128,7 +151,12 @@ def test_stopped_child(tracker, runs, make):
     assert run.data.tags["ipgl.reason"] == "stopped early by the scheduler"
 
 
-def test_values_that_are_not_finite(tracker, runs, history, make):
+def test_values_that_are_not_finite(
+    tracker: Tracker,
+    runs: Callable[[], dict[str, Run]],
+    history: Callable[[Run, str], list[tuple[int, float]]],
+    make: SimpleNamespace,
+) -> None:
     rows = make.rows(3)
     rows[1]["train/loss"] = math.nan
     rows[2]["train/loss"] = math.inf
@@ -144,12 +172,19 @@ def test_values_that_are_not_finite(tracker, runs, history, make):
     assert history(run, "shift_accuracy/mixture") == [(0, 0.9), (100, 0.5)]
 
 
-def test_many_rows_take_several_calls(tracker, runs, history, make):
+def test_many_rows_take_several_calls(
+    tracker: Tracker,
+    runs: Callable[[], dict[str, Run]],
+    history: Callable[[Run, str], list[tuple[int, float]]],
+    make: SimpleNamespace,
+) -> None:
     tracker.record(make.run(rows=make.rows(700)))  # 3 metrics a row
     assert [step for step, _ in history(runs()["ipg seed 1"], "epoch")] == list(range(10, 7010, 10))
 
 
-def test_unlisted_methods_get_colours_too(tracker, runs, make):
+def test_unlisted_methods_get_colours_too(
+    tracker: Tracker, runs: Callable[[], dict[str, Run]], make: SimpleNamespace
+) -> None:
     for label in ("groupdro", "ipg", "irm", "groupdro"):
         tracker.record(make.run(key=f"{label}-1", label=label))
     colours = {name: run.data.tags["mlflow.runColor"] for name, run in runs().items()}
@@ -161,7 +196,13 @@ def test_unlisted_methods_get_colours_too(tracker, runs, make):
     }
 
 
-def test_closed_study(tracker, runs, client, make, tmp_path):
+def test_closed_study(
+    tracker: Tracker,
+    runs: Callable[[], dict[str, Run]],
+    client: MlflowClient,
+    make: SimpleNamespace,
+    tmp_path: Path,
+) -> None:
     (tmp_path / "study.yaml").write_text("name: digits\n")
     figure = go.Figure(go.Scatter(x=[0, 1], y=[1, 0]))
     tracker.close_study(make.results(), [tmp_path / "study.yaml"], {"robustness": figure})
@@ -180,14 +221,18 @@ def test_closed_study(tracker, runs, client, make, tmp_path):
     assert "<script src=" not in page.replace("'", '"')
 
 
-def test_runs_that_nobody_ends_are_shown_as_abandoned(tracker, runs, make):
+def test_runs_that_nobody_ends_are_shown_as_abandoned(
+    tracker: Tracker, runs: Callable[[], dict[str, Run]], make: SimpleNamespace
+) -> None:
     tracker.record(make.run(rows=1))
     tracker.close_study(make.results())
     run = runs()["ipg seed 1"]
     assert (run.info.status, run.data.tags["ipgl.status"]) == ("KILLED", "abandoned")
 
 
-def test_interrupt_and_resume(tracker, runs, storage, make):
+def test_interrupt_and_resume(
+    tracker: Tracker, runs: Callable[[], dict[str, Run]], storage: Path, make: SimpleNamespace
+) -> None:
     tracker.record(make.run(rows=1))
     tracker.interrupt()
     states = {name: (run.info.status, run.data.tags["ipgl.status"]) for name, run in runs().items()}
@@ -200,7 +245,13 @@ def test_interrupt_and_resume(tracker, runs, storage, make):
     assert states == {"digits": ("RUNNING", "running"), "ipg seed 1": ("RUNNING", "running")}
 
 
-def test_parameter_that_changed_keeps_its_first_value(tracker, runs, storage, make, caplog):
+def test_parameter_that_changed_keeps_its_first_value(
+    tracker: Tracker,
+    runs: Callable[[], dict[str, Run]],
+    storage: Path,
+    make: SimpleNamespace,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     tracker.record(make.run(parameters={"strength": 1}))
     resumed = make_tracker(TrackingSettings(), storage, storage / "digits" / "tracking.json")
     resumed.open_study(make.study())
@@ -210,18 +261,22 @@ def test_parameter_that_changed_keeps_its_first_value(tracker, runs, storage, ma
     assert "keeps its first values of strength" in caplog.text
 
 
-def test_a_hundred_and_one_parameters(tracker, runs, make):
+def test_a_hundred_and_one_parameters(
+    tracker: Tracker, runs: Callable[[], dict[str, Run]], make: SimpleNamespace
+) -> None:
     tracker.record(make.run(parameters={f"p{i}": i for i in range(101)}))
     assert len(runs()["ipg seed 1"].data.params) == 101
 
 
-def test_experiment(tracker, client, storage):
+def test_experiment(tracker: Tracker, client: MlflowClient, storage: Path) -> None:
     (experiment,) = client.search_experiments(filter_string="name = 'ipgl'")
     assert experiment.artifact_location == str(storage / "mlartifacts" / "ipgl")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_nothing_lands_in_the_working_folder(storage, make, tmp_path, monkeypatch):
+def test_nothing_lands_in_the_working_folder(
+    storage: Path, make: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

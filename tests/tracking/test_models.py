@@ -1,27 +1,33 @@
-"""Models in MLflow's registry: loadable in one line, registered once, and never a study's failure."""
+"""Registered models: loadable in one line, registered once, and never an error of the study."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND, INTERNAL_ERROR, PERMISSION_DENIED
+from mlflow.pyfunc import PyFuncModel
 from torch import nn
 
 from ipgl.config import TrackingSettings
 from ipgl.core.errors import TrackingError
-from ipgl.tracking import ModelView, make_tracker
+from ipgl.tracking import ModelView, Tracker, make_tracker
 from ipgl.tracking.models import legal_aliases
 
 KEY = "ipg-final-s1"
 
 
 @pytest.fixture
-def linear():
+def linear() -> nn.Linear:
     """Logits (x0, x1, 0) of an input (x0, x1)."""
     model = nn.Linear(2, 3)
     with torch.no_grad():
@@ -31,15 +37,15 @@ def linear():
 
 
 @pytest.fixture
-def view(linear):
+def view(linear: nn.Linear) -> ModelView:
     return ModelView("ipg", KEY, lambda: (linear, np.zeros((2, 2), np.float32)), ("a", "b", "c"))
 
 
 @pytest.fixture
-def close(storage, make):
+def close(storage: Path, make: SimpleNamespace) -> Callable[..., Tracker]:
     """Function that plays a driver which shows one run and closes the study."""
 
-    def closing(*models, **changes):
+    def closing(*models: ModelView, **changes: str) -> Tracker:
         tracker = make_tracker(TrackingSettings(), storage, storage / "digits" / "tracking.json")
         tracker.open_study(make.study(**changes))
         tracker.record(make.run(result=make.result()))
@@ -49,14 +55,16 @@ def close(storage, make):
     return closing
 
 
-def test_the_models_page_is_linked_only_if_there_is_one(close, view):
+def test_the_models_page_is_linked_only_if_there_is_one(
+    close: Callable[..., Tracker], view: ModelView
+) -> None:
     assert (
         close(view).links["Models"] == "http://127.0.0.1:5000/#/models/digits?workflowType=machine_learning"
     )
     assert "Models" not in close().links
 
 
-def load(storage, uri):
+def load(storage: Path, uri: str) -> PyFuncModel:
     import mlflow
 
     before = mlflow.get_tracking_uri()
@@ -67,7 +75,9 @@ def load(storage, uri):
         mlflow.set_tracking_uri(before)
 
 
-def test_predicts_probabilities_of_batches_of_any_size(close, view, storage):
+def test_predicts_probabilities_of_batches_of_any_size(
+    close: Callable[..., Tracker], view: ModelView, storage: Path
+) -> None:
     close(view)
     model = load(storage, "models:/digits@ipg")
     for size in (1, 2, 5):
@@ -79,7 +89,9 @@ def test_predicts_probabilities_of_batches_of_any_size(close, view, storage):
     assert model.metadata.metadata == {"class_names": ["a", "b", "c"]}
 
 
-def test_holds_no_pickle_and_stays_on_the_cpu(close, view, client):
+def test_holds_no_pickle_and_stays_on_the_cpu(
+    close: Callable[..., Tracker], view: ModelView, client: MlflowClient
+) -> None:
     close(view)
     (logged,) = client.search_logged_models(["1"])
     names = [entry.path for entry in client.list_logged_model_artifacts(logged.model_id, "data")]
@@ -93,7 +105,13 @@ def test_holds_no_pickle_and_stays_on_the_cpu(close, view, client):
     assert found.model_id == logged.model_id
 
 
-def test_registered_once_over_restarts(close, view, client, runs, storage):
+def test_registered_once_over_restarts(
+    close: Callable[..., Tracker],
+    view: ModelView,
+    client: MlflowClient,
+    runs: Callable[[], dict[str, Run]],
+    storage: Path,
+) -> None:
     close(view)
     (storage / "digits" / "tracking.json").unlink()
     again = ModelView("ipg", KEY, lambda: pytest.fail("exported twice"), view.class_names)
@@ -120,8 +138,15 @@ def test_registered_once_over_restarts(close, view, client, runs, storage):
 
 
 @pytest.mark.parametrize("step", ["log_model_artifacts", "finalize_logged_model", "create_model_version"])
-def test_a_death_at_any_step_leaves_one_model(close, view, client, runs, monkeypatch, step):
-    def die(*_, **__):
+def test_a_death_at_any_step_leaves_one_model(
+    close: Callable[..., Tracker],
+    view: ModelView,
+    client: MlflowClient,
+    runs: Callable[[], dict[str, Run]],
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    def die(*_: MlflowClient | str, **__: object) -> None:
         raise MlflowException("gone", INTERNAL_ERROR)
 
     with monkeypatch.context() as broken:
@@ -136,7 +161,9 @@ def test_a_death_at_any_step_leaves_one_model(close, view, client, runs, monkeyp
     assert runs()["digits"].info.status == "FINISHED"
 
 
-def test_another_execution_takes_the_alias_and_leaves_the_version(close, view, client):
+def test_another_execution_takes_the_alias_and_leaves_the_version(
+    close: Callable[..., Tracker], view: ModelView, client: MlflowClient
+) -> None:
     close(view)
     close(view, execution="e2")
     assert len(client.search_model_versions()) == 2
@@ -144,8 +171,14 @@ def test_another_execution_takes_the_alias_and_leaves_the_version(close, view, c
 
 
 @pytest.mark.parametrize("code", [ENDPOINT_NOT_FOUND, PERMISSION_DENIED])
-def test_a_server_that_refuses_is_a_warning(close, view, runs, monkeypatch, code):
-    def refuse(*_, **__):
+def test_a_server_that_refuses_is_a_warning(
+    close: Callable[..., Tracker],
+    view: ModelView,
+    runs: Callable[[], dict[str, Run]],
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+) -> None:
+    def refuse(*_: MlflowClient | str | dict[str, str], **__: object) -> None:
         raise MlflowException("not here", code)
 
     monkeypatch.setattr(MlflowClient, "create_registered_model", refuse)
@@ -156,8 +189,10 @@ def test_a_server_that_refuses_is_a_warning(close, view, runs, monkeypatch, code
     assert runs()["digits"].info.status == "FINISHED"
 
 
-def test_a_model_that_cannot_be_exported_is_a_warning(close, client, runs):
-    def load():
+def test_a_model_that_cannot_be_exported_is_a_warning(
+    close: Callable[..., Tracker], client: MlflowClient, runs: Callable[[], dict[str, Run]]
+) -> None:
+    def load() -> NoReturn:
         raise RuntimeError("weights are gone\nand more")
 
     tracker = close(ModelView("ipg", KEY, load, ("a",)))
@@ -167,7 +202,7 @@ def test_a_model_that_cannot_be_exported_is_a_warning(close, client, runs):
     assert runs()["digits"].info.status == "FINISHED"
 
 
-def test_aliases_are_legal_and_distinct():
+def test_aliases_are_legal_and_distinct() -> None:
     assert legal_aliases(["ipg", "ipg.1", "ipg_1", "latest", "v2"]) == {
         "ipg": "ipg",
         "ipg.1": "ipg_1",
@@ -177,7 +212,9 @@ def test_aliases_are_legal_and_distinct():
     }
 
 
-def test_nothing_lands_in_the_working_folder(close, view, tmp_path, monkeypatch):
+def test_nothing_lands_in_the_working_folder(
+    close: Callable[..., Tracker], view: ModelView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,7 +25,7 @@ PASSWORD = "hunter22"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, database_template):
+def server(tmp_path_factory: pytest.TempPathFactory, database_template: Path) -> Iterator[tuple[str, Path]]:
     """Address (with a user name and password that the server ignores) and folder of a server."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(database_template, folder / "mlflow.db")
@@ -49,7 +51,7 @@ def server(tmp_path_factory, database_template):
         process.wait()
 
 
-def wait_for(url, process, log):
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(300):
         assert process.poll() is None, log.read_text()
         try:
@@ -60,7 +62,7 @@ def wait_for(url, process, log):
     pytest.fail(log.read_text())
 
 
-def test_a_study_on_a_server(server, make, tmp_path):
+def test_a_study_on_a_server(server: tuple[str, Path], make: SimpleNamespace, tmp_path: Path) -> None:
     uri, folder = server
     settings = TrackingSettings(uri=uri, experiment="study")
     secret_study = make.study(
@@ -106,7 +108,7 @@ def test_a_study_on_a_server(server, make, tmp_path):
 
 
 def assert_nowhere(secret: str, folders: list[Path], besides: set[Path]) -> None:
-    """The secret is in no file: neither in the database, nor in an artifact, the cursor or the server's log."""
+    """The secret is in no file: database, artifacts, file of recorded runs, server's log."""
     files = [
         path for folder in folders for path in folder.rglob("*") if path.is_file() and path not in besides
     ]
@@ -114,7 +116,7 @@ def assert_nowhere(secret: str, folders: list[Path], besides: set[Path]) -> None
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
 
 
-def test_assert_nowhere_can_fail(tmp_path):
+def test_assert_nowhere_can_fail(tmp_path: Path) -> None:
     for i in range(6):
         (tmp_path / str(i)).write_text(PASSWORD if i == 3 else "")
     with pytest.raises(AssertionError, match="3"):

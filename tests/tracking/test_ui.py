@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
+from narrowing import known
 
 from ipgl.core.errors import TrackingError
 from ipgl.tracking import run_ui, ui_command
 
 
-def test_command(storage, monkeypatch):
+def test_command(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "kept")
     command, environment = ui_command(storage, port=5123)
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
@@ -27,23 +29,23 @@ def test_command(storage, monkeypatch):
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "kept"
 
 
-def test_password_is_not_on_the_command_line(tmp_path):
+def test_password_is_not_on_the_command_line(tmp_path: Path) -> None:
     command, environment = ui_command(tmp_path, "postgresql://bob:hunter22@host/name")
     assert "hunter22" not in " ".join(command)
     assert "hunter22" in environment["MLFLOW_BACKEND_STORE_URI"]
 
 
-def test_no_database_yet(tmp_path):
+def test_no_database_yet(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match=r"no MLflow database at .*mlflow\.db yet: run a study first"):
         run_ui(tmp_path)
 
 
-def test_runs_on_a_server(tmp_path):
+def test_runs_on_a_server(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match=r"open https://host:8443$"):
         run_ui(tmp_path, "https://bob:hunter22@host:8443")
 
 
-def test_port_taken_names_a_free_one(storage):
+def test_port_taken_names_a_free_one(storage: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -55,7 +57,7 @@ def test_port_taken_names_a_free_one(storage):
         pass
 
 
-def test_host_that_is_not_ours(storage):
+def test_host_that_is_not_ours(storage: Path) -> None:
     with pytest.raises(TrackingError, match=r"cannot listen on 192\.0\.2\.1: "):
         run_ui(storage, host="192.0.2.1")
 
@@ -70,7 +72,7 @@ sys.exit(run_ui(Path(sys.argv[1]), port=int(sys.argv[2]), announce=lambda url: p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serves_until_told_to_stop(storage, number):
+def test_serves_until_told_to_stop(storage: Path, number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
@@ -80,7 +82,7 @@ def test_serves_until_told_to_stop(storage, number):
         text=True,
     )
     try:
-        assert process.stdout.readline() == f"http://127.0.0.1:{port}\n"
+        assert known(process.stdout).readline() == f"http://127.0.0.1:{port}\n"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
             assert answer.status == 200
         server = children(process.pid)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowClient
+from narrowing import Keywords
 
 from ipgl.config import TrackingSettings
-from ipgl.tracking import locate, make_tracker
+from ipgl.tracking import Tracker, locate, make_tracker
 from ipgl.tracking.ui_links import shared_views, study_links
 
 FINALS = (
@@ -17,7 +22,7 @@ FINALS = (
 )
 
 
-def test_links_of_a_local_database(make, tmp_path):
+def test_links_of_a_local_database(make: SimpleNamespace, tmp_path: Path) -> None:
     base = "http://127.0.0.1:5000/#/experiments/1/runs"
     assert study_links(locate(tmp_path, None), "1", make.study(), "p") == {
         "Start MLflow's pages": "ipgl ui",
@@ -30,17 +35,19 @@ def test_links_of_a_local_database(make, tmp_path):
     }
 
 
-def test_links_of_a_server_have_its_path_but_no_credentials(make, tmp_path):
+def test_links_of_a_server_have_its_path_but_no_credentials(make: SimpleNamespace, tmp_path: Path) -> None:
     links = study_links(locate(tmp_path, "https://bob:hunter22@host/mlflow/"), "1", make.study(), "p")
     assert list(links) == ["Study", "All runs", "Robustness curves", "Final runs"]
     assert all(link.startswith("https://host/mlflow/#/experiments/1/runs") for link in links.values())
 
 
 @pytest.fixture
-def views(storage, make, client):
+def views(
+    storage: Path, make: SimpleNamespace, client: MlflowClient
+) -> Callable[[Tracker], dict[str, Keywords]]:
     """Function that gives the views that stand in the experiment's tags, by the link that names them."""
 
-    def read(tracker):
+    def read(tracker: Tracker) -> dict[str, Keywords]:
         (experiment,) = client.search_experiments(filter_string="name = 'ipgl'")
         keys = {
             title: link.partition("viewStateShareKey=")[2].partition("&")[0]
@@ -55,7 +62,9 @@ def views(storage, make, client):
     return read
 
 
-def test_links_lead_to_views_that_exist(storage, make, views):
+def test_links_lead_to_views_that_exist(
+    storage: Path, make: SimpleNamespace, views: Callable[[Tracker], dict[str, Keywords]]
+) -> None:
     tracker = make_tracker(TrackingSettings(), storage, storage / "tracking.json")
     tracker.open_study(make.study())
     found = views(tracker)
@@ -73,7 +82,7 @@ def test_links_lead_to_views_that_exist(storage, make, views):
     ]
 
 
-def charts(view):
+def charts(view: Keywords) -> list[str]:
     """Metrics of a view's line charts, all of which must stand in its one section and draw points by step."""
     (section,) = view["compareRunSections"]
     for chart in view["compareRunCharts"]:
@@ -86,14 +95,16 @@ def charts(view):
     return [chart["metricKey"] for chart in view["compareRunCharts"]]
 
 
-def test_the_closed_study_shows_the_curves_that_it_has(make):
+def test_the_closed_study_shows_the_curves_that_it_has(make: SimpleNamespace) -> None:
     curves = {"mixture": make.curve(0.9, 0.5), "corruption_hue": make.curve(0.9, 0.5)}
     summary = make.results(make.method("ipg", curves=curves)).summary
     view = json.loads(shared_views(make.study(), "p", summary)["mlflow.sharedViewState.ipgl-p-curves"])
     assert charts(view) == ["shift_accuracy/mixture", "corruption_accuracy/hue"]
 
 
-def test_the_closed_study_shows_outcomes_and_searched_settings(storage, make, views):
+def test_the_closed_study_shows_outcomes_and_searched_settings(
+    storage: Path, make: SimpleNamespace, views: Callable[[Tracker], dict[str, Keywords]]
+) -> None:
     tracker = make_tracker(TrackingSettings(), storage, storage / "tracking.json")
     tracker.open_study(make.study())
     tracker.close_study(make.results())
@@ -108,7 +119,7 @@ def test_the_closed_study_shows_outcomes_and_searched_settings(storage, make, vi
     ]
 
 
-def test_views_fit_into_tags(make):
+def test_views_fit_into_tags(make: SimpleNamespace) -> None:
     names = [
         "mixture",
         "worst_case_kl",

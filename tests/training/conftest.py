@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from narrowing import as_tensor
 from torch import nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.data import Dataset, PairSet, Split
-from ipgl.methods import METHODS
+from ipgl.methods import METHODS, Method, MethodContext
 from ipgl.models import Classifier
 
 
@@ -40,7 +40,7 @@ def toy_dataset(dtype: torch.dtype = torch.float32, train: int = 50, pairs: int 
 
     def pair_set(size: int) -> PairSet:
         part = split(size)
-        a, b = part.x.clone(), part.x.clone()
+        a, b = as_tensor(part.x).clone(), as_tensor(part.x).clone()
         a[:, 1], b[:, 1] = -1.5, 1.5
         return PairSet(a, b, part.y, torch.arange(size))
 
@@ -54,9 +54,9 @@ def toy_model(dtype: torch.dtype = torch.float32, seed: int = 1) -> Classifier:
     return Classifier(nn.Sequential(nn.Linear(4, 6), nn.Tanh()), 6, 2).to(dtype)
 
 
-def toy_settings(**changes: Any) -> TrainingSettings:
+def toy_settings(**changes: object) -> TrainingSettings:
     """Batches of 16 of 50 examples: three steps an epoch, the remainder left out; a checkpoint each evaluation."""
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "epochs": 4,
         "batch_size": 16,
         "optimiser": OptimiserSettings(name="sgd", lr=0.1),
@@ -68,13 +68,13 @@ def toy_settings(**changes: Any) -> TrainingSettings:
     return TrainingSettings(**(fields | changes))
 
 
-def method_builder(name: str, **settings: Any) -> Any:
+def method_builder(name: str, **settings: object) -> Callable[[MethodContext], Method]:
     """What `train` calls with its context."""
     entry = METHODS[name]
-    return lambda context: entry.build(entry.settings(**settings), context)
+    return lambda context: entry.build(entry.settings.model_validate(settings), context)
 
 
-def accuracy(dataset: Dataset) -> Any:
+def accuracy(dataset: Dataset) -> Callable[[Classifier], dict[str, float]]:
     """An evaluation as a trial has it."""
 
     def evaluate(model: Classifier) -> dict[str, float]:
@@ -87,14 +87,17 @@ def accuracy(dataset: Dataset) -> Any:
 
 
 class Rows:
-    """A reporter that keeps its rows, and may raise after one of them."""
+    """A reporter that keeps its rows, and may raise after one of them or do something after each."""
 
-    def __init__(self, raise_after: int = 0) -> None:
+    def __init__(
+        self, raise_after: int = 0, after: Callable[[dict[str, float]], object] = lambda row: None
+    ) -> None:
         self.rows: list[dict[str, float]] = []
-        self._raise_after = raise_after
+        self._raise_after, self._after = raise_after, after
 
     def report(self, row: dict[str, float]) -> None:
         self.rows.append(dict(row))
+        self._after(row)
         if len(self.rows) == self._raise_after:
             raise Stop
 

@@ -19,7 +19,7 @@ SHAPE, CLASSES, BATCH = (2, 3, 3), 4, 5
 def mlp(seed: int, width: int) -> Classifier:
     torch.manual_seed(seed)
     entry = MODELS["mlp"]
-    return entry.build(entry.settings(width=width), SHAPE, CLASSES)
+    return entry.build(entry.settings.model_validate({"width": width}), SHAPE, CLASSES)
 
 
 def head_alone(seed: int, bias: bool) -> nn.Module:
@@ -77,7 +77,8 @@ def test_hidden_layers_are_recorded_under_vmap() -> None:
 
     def hidden(own: dict[str, Tensor]) -> list[Tensor]:
         named = {f"model.{name}": value for name, value in own.items()}
-        return functional_call(Hidden(copy.copy(models[0])), named, (x,))
+        found: list[Tensor] = functional_call(Hidden(copy.copy(models[0])), named, (x,))
+        return found
 
     with BatchedLayers():
         found = vmap(hidden)(parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from ipgl.training import Checkpoint, load_checkpoint, save_checkpoint
 from ipgl.training.checkpoint import random_state, restore_random_state
 
 
-def checkpoint(config_hash="abc"):
+def checkpoint(config_hash: str = "abc") -> Checkpoint:
     return Checkpoint(
         step=7,
         model={"w": torch.tensor([1.0, 2.0])},
@@ -29,7 +30,7 @@ def checkpoint(config_hash="abc"):
     )
 
 
-def test_round_trip(tmp_path):
+def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     saved = checkpoint()
     save_checkpoint(path, saved)
@@ -48,11 +49,11 @@ def test_round_trip(tmp_path):
     assert torch.equal(found.rng["cpu"], saved.rng["cpu"])
 
 
-def test_none_is_none(tmp_path):
+def test_none_is_none(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "checkpoint.pt", "abc") is None
 
 
-def test_another_configuration_is_refused(tmp_path):
+def test_another_configuration_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, checkpoint("a" * 64))
     with pytest.raises(StudyStateError) as caught:
@@ -63,7 +64,7 @@ def test_another_configuration_is_refused(tmp_path):
     )
 
 
-def assert_refused(path):
+def assert_refused(path: Path) -> None:
     with pytest.raises(StudyStateError) as caught:
         load_checkpoint(path, "abc")
     message = str(caught.value)
@@ -72,7 +73,7 @@ def assert_refused(path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_refused(tmp_path, share):
+def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, checkpoint())
     content = path.read_bytes()
@@ -92,14 +93,14 @@ def test_a_truncated_file_is_refused(tmp_path, share):
         b"{}",
     ],
 )
-def test_other_content_is_refused(tmp_path, content):
+def test_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(content)
     assert_refused(path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_noise_is_refused(tmp_path):
+def test_noise_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     noise = random.Random(0)
     for _ in range(300):
@@ -107,19 +108,19 @@ def test_noise_is_refused(tmp_path):
         assert_refused(path)
 
 
-def test_a_file_of_other_fields_is_refused(tmp_path):
+def test_a_file_of_other_fields_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for content in ({"w": torch.ones(2)}, [1, 2], torch.ones(3)):
         torch.save(content, path)
         assert_refused(path)
 
 
-def test_a_directory_is_no_damage(tmp_path):
+def test_a_directory_is_no_damage(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         load_checkpoint(tmp_path, "abc")
 
 
-def test_random_state_comes_back():
+def test_random_state_comes_back() -> None:
     torch.manual_seed(4)
     state = random_state()
     first = torch.rand(3)
@@ -128,7 +129,7 @@ def test_random_state_comes_back():
     assert torch.equal(torch.rand(3), first)
 
 
-def test_a_full_disk_is_an_os_error_and_leaves_the_checkpoint_before(tmp_path):
+def test_a_full_disk_is_an_os_error_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, checkpoint())
     before = path.read_bytes()

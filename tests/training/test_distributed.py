@@ -10,7 +10,9 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
+from narrowing import as_tensor
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.data import Dataset, PairSet, ShuffledOrder, Split
@@ -19,6 +21,8 @@ from ipgl.models import Classifier
 from ipgl.training import Collective, train
 from ipgl.training.run_optimisers import RunOptimisers
 from ipgl.training.step_batches import StepBatches
+
+Found = dict[str, Any]  # what a run or a worker saved, by name
 
 WORKERS = 2
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -106,7 +110,7 @@ def make_dataset() -> Dataset:
 
     def pair_set(size: int) -> PairSet:
         part = split(size)
-        a, b = part.x.clone(), part.x.clone()
+        a, b = as_tensor(part.x).clone(), as_tensor(part.x).clone()
         a[:, 1], b[:, 1] = -1.5, 1.5
         return PairSet(a, b, part.y, torch.arange(size))
 
@@ -123,7 +127,7 @@ def make_model() -> Classifier:
     return model
 
 
-def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: int = 3) -> dict[str, Any]:
+def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: int = 3) -> Found:
     """Train with global batches of 16, whatever the number of workers."""
     name, settings = (CASES | FOLLOWED)[case]
     entry, dataset, model = METHODS[name], make_dataset(), make_model()
@@ -131,7 +135,7 @@ def fit(case: str, path: Path | None = None, raise_after: int = 0, evaluations: 
 
     def evaluate(model: Classifier) -> dict[str, float]:
         passed.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-        buffer = model.features.seen.item()
+        buffer = model.features.get_buffer("seen").item()
         loss = nn.functional.cross_entropy(model(dataset.validation.x), dataset.validation.y).item()
         return {"validation/loss": loss, "buffer": buffer}
 
@@ -196,17 +200,15 @@ def follow(rank: int, folder: Path, workers: int) -> None:
 
 
 @pytest.fixture(scope="module", params=[2, 4])
-def followed(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> list[dict[str, Any]]:
+def followed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[Found]:
     """What each of several workers found."""
     folder = tmp_path_factory.mktemp("followed")
-    torch.multiprocessing.spawn(follow, args=(folder, request.param), nprocs=request.param)
+    spawn(follow, args=(folder, request.param), nprocs=request.param)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
+def alone() -> Found:
     """What one worker finds."""
     with torch.random.fork_rng(devices=[]):
         return {case: fit(case, evaluations=18) for case in FOLLOWED}
@@ -217,7 +219,7 @@ def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORKERS)
     try:
-        found: dict[str, Any] = {}
+        found: Found = {}
         for case in CASES:
             unbroken = fit(case, folder / f"{case}-unbroken.pt")
             path = folder / f"{case}.pt"
@@ -244,16 +246,16 @@ def work(rank: int, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     """What each of two workers found."""
     folder = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(work, args=(folder,), nprocs=WORKERS)
+    spawn(work, args=(folder,), nprocs=WORKERS)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORKERS)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES.keys() - RANDOM))
-def test_two_workers_agree_with_one(two_workers, case):
+def test_two_workers_agree_with_one(two_workers: list[Found], case: str) -> None:
     alone = fit(case)
     shared = two_workers[0][case]["unbroken"]
     for mine, theirs in zip(alone["parameters"], shared["parameters"], strict=True):
@@ -274,7 +276,7 @@ def test_two_workers_agree_with_one(two_workers, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(FOLLOWED))
-def test_every_step_agrees_with_one_worker(followed, alone, case):
+def test_every_step_agrees_with_one_worker(followed: list[Found], alone: Found, case: str) -> None:
     mine, theirs = alone[case], followed[0][case]
     assert mine["passed"].shape == (18, PARAMETERS)
     torch.testing.assert_close(theirs["passed"], mine["passed"], rtol=1e-4, atol=1e-5)
@@ -293,7 +295,7 @@ def test_every_step_agrees_with_one_worker(followed, alone, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(FOLLOWED))
-def test_workers_hold_the_same_bits_after_every_step(followed, case):
+def test_workers_hold_the_same_bits_after_every_step(followed: list[Found], case: str) -> None:
     first, *others = (found[case] for found in followed)
     for other in others:
         assert torch.equal(first["passed"], other["passed"])
@@ -303,7 +305,9 @@ def test_workers_hold_the_same_bits_after_every_step(followed, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(FOLLOWED))
-def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(followed, case):
+def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(
+    followed: list[Found], case: str
+) -> None:
     expected = {
         "erm": [PARAMETERS],
         # Sums of three or two statistics, of the examples and of the workers, of three environments each.
@@ -328,7 +332,7 @@ def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(followe
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES))
-def test_workers_hold_the_same_bits(two_workers, case):
+def test_workers_hold_the_same_bits(two_workers: list[Found], case: str) -> None:
     first, second = (found[case]["unbroken"] for found in two_workers)
     assert all(torch.equal(p, q) for p, q in zip(first["parameters"], second["parameters"], strict=True))
     for mine, theirs in zip(first["history"], second["history"], strict=True):
@@ -338,7 +342,7 @@ def test_workers_hold_the_same_bits(two_workers, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES))
-def test_resumed_workers_end_in_the_same_bits(two_workers, case):
+def test_resumed_workers_end_in_the_same_bits(two_workers: list[Found], case: str) -> None:
     for found in two_workers:
         unbroken, resumed = found[case]["unbroken"], found[case]["resumed"]
         assert found[case]["stopped"]
@@ -352,12 +356,12 @@ def test_resumed_workers_end_in_the_same_bits(two_workers, case):
 
 
 @pytest.mark.slow
-def test_collective(two_workers):
+def test_collective(two_workers: list[Found]) -> None:
     for rank, found in enumerate(two_workers):
         assert found["collective"] == {"rank": rank, "workers": 2, "sum": 3.0, "kept": 1.0 + rank}
 
 
-def test_one_worker_is_the_case_in_which_nothing_happens():
+def test_one_worker_is_the_case_in_which_nothing_happens() -> None:
     collective, value = Collective(), torch.tensor([2.0])
     assert (collective.rank, collective.workers) == (0, 1)
     assert collective.sum(value) is value

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from ipgl.config import (
@@ -12,7 +16,8 @@ from ipgl.config import (
     TrainingSettings,
     TrialConfig,
 )
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.evaluation import RunResult
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import SilentReporter
 from ipgl.training.early_stopping import failure_mode, stop_reason
 from ipgl.trial import run as trial_module
@@ -20,7 +25,7 @@ from ipgl.trial.datasets import build_dataset
 from ipgl.trial.run import run_trial
 
 
-def validation(accuracy, collapsed=0.0, **others):
+def validation(accuracy: float, collapsed: float = 0.0, **others: float) -> dict[str, float]:
     return {"accuracy": accuracy, "collapsed": collapsed, **others}
 
 
@@ -42,7 +47,7 @@ def validation(accuracy, collapsed=0.0, **others):
         (1.0, 100, 2, False),
     ],
 )
-def test_overshot(accuracy, examples, classes, bad):
+def test_overshot(accuracy: float, examples: int, classes: int, bad: bool) -> None:
     found = failure_mode(validation(accuracy), examples, classes)
     if bad:
         assert found == (
@@ -53,14 +58,14 @@ def test_overshot(accuracy, examples, classes, bad):
 
 
 @pytest.mark.parametrize(("kappa", "bad"), [(-0.01, True), (0.0, False), (0.05, False)])
-def test_a_detector_of_a_rare_class_is_not_overshot(kappa, bad):
+def test_a_detector_of_a_rare_class_is_not_overshot(kappa: float, bad: bool) -> None:
     # 1,000 examples, 50 positive: 49 found at 640 false alarms is an accuracy of 0.359, far below 1/2, but more than
     # positive answers as many would agree by chance.
     assert (failure_mode(validation(0.359, kappa=kappa), 1000, 2) is not None) == bad
 
 
 @pytest.mark.parametrize("accuracy", [0.1, 0.5, 0.9])
-def test_collapsed_is_named_whatever_the_accuracy(accuracy):
+def test_collapsed_is_named_whatever_the_accuracy(accuracy: float) -> None:
     found = failure_mode(validation(accuracy, 1.0), 100, 2)
     assert found == "collapsed: one class is predicted for every validation example"
 
@@ -79,7 +84,7 @@ def test_collapsed_is_named_whatever_the_accuracy(accuracy):
         (["x"] * 9, None, False),
     ],
 )
-def test_patience(failure_modes, patience, stops):
+def test_patience(failure_modes: Sequence[str | None], patience: int | None, stops: bool) -> None:
     found = stop_reason(failure_modes, patience)
     if stops:
         assert found == f"{failure_modes[-1]}, after {patience} evaluations in a row"
@@ -90,7 +95,9 @@ def test_patience(failure_modes, patience, stops):
 # --- in a trial ---
 
 
-def config(phase="search", patience=2, evaluations=6, weight_decay=0.0):
+def config(
+    phase: str = "search", patience: int | None = 2, evaluations: int = 6, weight_decay: float = 0.0
+) -> TrialConfig:
     return TrialConfig(
         study="hopeless",
         label="erm",
@@ -116,12 +123,12 @@ def config(phase="search", patience=2, evaluations=6, weight_decay=0.0):
     )
 
 
-def run(tmp_path, **changes):
+def run(tmp_path: Path, **changes: Any) -> tuple[RunResult, TrialFolder]:
     folder = TrialFolder(tmp_path / "trial")
     return run_trial(config(**changes), folder, SilentReporter()), folder
 
 
-def test_a_collapsed_search_trial_stops_with_its_reason(tmp_path):
+def test_a_collapsed_search_trial_stops_with_its_reason(tmp_path: Path) -> None:
     # A decay of 9 at rate 0.1 leaves a tenth of the weights after each step: the bias alone decides.
     result, folder = run(tmp_path, weight_decay=9.0)
     assert result.status == "stopped"
@@ -136,24 +143,26 @@ def test_a_collapsed_search_trial_stops_with_its_reason(tmp_path):
     assert folder.read_result() == result
 
 
-def test_a_healthy_search_trial_does_not(tmp_path):
+def test_a_healthy_search_trial_does_not(tmp_path: Path) -> None:
     result, folder = run(tmp_path)
     assert result.status == "completed"
     assert len(folder.read_history()) == 6
 
 
 @pytest.mark.parametrize(("phase", "patience"), [("final", 1), ("search", None)])
-def test_a_final_run_and_one_without_patience_go_on(tmp_path, phase, patience):
+def test_a_final_run_and_one_without_patience_go_on(tmp_path: Path, phase: str, patience: int | None) -> None:
     result, folder = run(tmp_path, phase=phase, patience=patience, weight_decay=9.0)
     assert result.status == "completed"
     assert result.validation["collapsed"] == 1.0
     assert len(folder.read_history()) == 6
 
 
-def test_the_verdict_is_given_the_validation_split_s_size_and_classes(tmp_path, monkeypatch):
+def test_the_verdict_is_given_the_validation_split_s_size_and_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
-    def bad_twice_then_good_then_bad(metrics, examples, classes):
+    def bad_twice_then_good_then_bad(metrics: dict[str, float], examples: int, classes: int) -> str | None:
         asked.append((examples, classes))
         return None if metrics["step"] == 30 else "bad"
 
@@ -171,7 +180,7 @@ def test_the_verdict_is_given_the_validation_split_s_size_and_classes(tmp_path, 
     assert set(asked) == {(size, 2)}
 
 
-def test_a_run_is_not_stopped_at_its_end(tmp_path, monkeypatch):
+def test_a_run_is_not_stopped_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial_module, "failure_mode", lambda *_: "bad")
     result, folder = run(tmp_path, patience=3, evaluations=3)
     assert result.status == "completed"

@@ -54,14 +54,14 @@ class Pair:
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_steps(name):
+def test_steps(name: str) -> None:
     pair = Pair(OPTIMISERS[name])
     for number in range(6):
         pair.both(number)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "momentum"])
-def test_the_optimiser_s_own_way_is_gone_once(name):
+def test_the_optimiser_s_own_way_is_gone_once(name: str) -> None:
     pair = Pair(OPTIMISERS[name])
     with mock.patch.object(
         type(pair.optimiser), "step", autospec=True, side_effect=type(pair.optimiser).step
@@ -72,7 +72,7 @@ def test_the_optimiser_s_own_way_is_gone_once(name):
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_parameters_without_a_gradient_stay_and_are_not_counted(name):
+def test_parameters_without_a_gradient_stay_and_are_not_counted(name: str) -> None:
     """As the head's bias does in a corrective step that shares the task's optimiser."""
     pair = Pair(OPTIMISERS[name])
     for number in range(12):
@@ -83,7 +83,7 @@ def test_parameters_without_a_gradient_stay_and_are_not_counted(name):
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_the_rate_is_read_at_every_step(name):
+def test_the_rate_is_read_at_every_step(name: str) -> None:
     pair = Pair(OPTIMISERS[name])
     for number, rate in enumerate((0.1, 0.1, 0.5, torch.tensor(0.05), 0.2)):
         if isinstance(rate, torch.Tensor) and name in ("not fused", "another"):
@@ -94,7 +94,7 @@ def test_the_rate_is_read_at_every_step(name):
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_states_are_the_optimiser_s_own_once_let_go(name):
+def test_states_are_the_optimiser_s_own_once_let_go(name: str) -> None:
     pair = Pair(OPTIMISERS[name])
     for number in range(4):
         pair.both(number)
@@ -113,7 +113,7 @@ def test_states_are_the_optimiser_s_own_once_let_go(name):
         pair.both(number)
 
 
-def test_forgotten_states_begin_anew():
+def test_forgotten_states_begin_anew() -> None:
     pair = Pair(OPTIMISERS["adam"])
     for number in range(3):
         pair.both(number)

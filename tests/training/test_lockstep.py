@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from ipgl.methods import METHODS
 from ipgl.models import MODELS, Classifier
 from ipgl.training import Pack, PackFailedError, TrainingOutcome, train
 from ipgl.training import lockstep as pack
+from ipgl.training.checkpoint import RandomState
+from ipgl.training.loop import TrainingRun
 from ipgl.training.stack import train_together
 
 JOIN_SECONDS = 60
@@ -28,7 +31,7 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
@@ -54,9 +57,11 @@ def fit(
     """Trial `number`: its own seed, rate and strength; a shift of the pairs draws random numbers in every step."""
     torch.manual_seed(number)
     network, entry = MODELS["mlp"], METHODS["ipg"]
-    model = network.build(network.settings(width=8), dataset.input_shape, dataset.num_classes)
-    settings = entry.settings(
-        update="additive", strength=1.0 + number, pairs_per_step=16, augment={"shift_pixels": 1}
+    model = network.build(
+        network.settings.model_validate({"width": 8}), dataset.input_shape, dataset.num_classes
+    )
+    settings = entry.settings.model_validate(
+        {"update": "additive", "strength": 1.0 + number, "pairs_per_step": 16, "augment": {"shift_pixels": 1}}
     )
     rate = OptimiserSettings(lr=1e-3 * (1 + number))
     training = TrainingSettings(epochs=4, batch_size=64, evaluations=4, optimiser=rate, device="cpu")
@@ -77,11 +82,12 @@ class Members:
     """Threads that each run a function as members of one pack; what they raised is kept."""
 
     def __init__(self, together: Pack) -> None:
-        self._pack, self._threads = together, []
+        self._pack = together
+        self._threads: list[threading.Thread] = []
         self.results: dict[int, Any] = {}
         self.errors: dict[int, BaseException] = {}
 
-    def begin(self, number: int, work: Callable[[], Any], late: float = 0.0) -> None:
+    def begin(self, number: int, work: Callable[[], object], late: float = 0.0) -> None:
         membership = self._pack.membership()
 
         def run() -> None:
@@ -112,11 +118,11 @@ def assert_as_alone(dataset: Dataset, number: int, model: Classifier, rows: list
         assert row["train/loss"] == pytest.approx(other["train/loss"], rel=1e-3)
 
 
-def test_members_end_as_they_do_alone(dataset):
+def test_members_end_as_they_do_alone(dataset: Dataset) -> None:
     together = Pack(patience_seconds=10)
     members, reporters = Members(together), [Rows() for _ in range(4)]
     for number, reporter in enumerate(reporters):
-        members.begin(number, lambda n=number, r=reporter: fit(dataset, n, together.train, r))
+        members.begin(number, partial(fit, dataset, number, together.train, reporter))
     members.join()
     assert members.errors == {}
     assert together.largest == 4
@@ -124,7 +130,7 @@ def test_members_end_as_they_do_alone(dataset):
         assert_as_alone(dataset, number, members.results[number], reporter.rows)
 
 
-def test_one_that_fails_or_leaves_takes_nobody_along_and_another_joins(dataset):
+def test_one_that_fails_or_leaves_takes_nobody_along_and_another_joins(dataset: Dataset) -> None:
     together = Pack(patience_seconds=10)
     members, reporters = Members(together), [Rows() for _ in range(4)]
 
@@ -154,15 +160,15 @@ def test_one_that_fails_or_leaves_takes_nobody_along_and_another_joins(dataset):
 
 
 @pytest.fixture
-def sizes(monkeypatch) -> list[int]:
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many runs each stack that is trained has, one that a lone run would make included."""
     found: list[int] = []
 
-    def counted(runs: Any, random: Any) -> Any:
+    def counted(runs: Sequence[TrainingRun], random: list[RandomState]) -> list[dict[str, torch.Tensor]]:
         found.append(len(runs))
         return train_together(runs, random)
 
-    def alone(self: Pack, ticket: Any) -> None:
+    def alone(self: Pack, ticket: pack._Ticket) -> None:
         found.append(1)
         train_alone(self, ticket)
 
@@ -172,14 +178,18 @@ def sizes(monkeypatch) -> list[int]:
     return found
 
 
-def test_those_who_begin_together_stay_together(dataset, sizes):
+def test_those_who_begin_together_stay_together(dataset: Dataset, sizes: list[int]) -> None:
     """However slowly their threads start, and whatever they do between two evaluations."""
     together = Pack(patience_seconds=0.0)
     members = Members(together)
+
+    def slow(number: int) -> Callable[[int], None]:
+        return lambda row: time.sleep(0.05 * number)
+
     for number in range(3):
         members.begin(
             number,
-            lambda n=number: fit(dataset, n, together.train, Rows(lambda row, n=n: time.sleep(0.05 * n))),
+            partial(fit, dataset, number, together.train, Rows(slow(number))),
             late=0.2 * number,
         )
     members.join()
@@ -188,7 +198,9 @@ def test_those_who_begin_together_stay_together(dataset, sizes):
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_the_place_of_one_that_ended_is_kept_until_it_is_known_who_takes_it(dataset, sizes, filled):
+def test_the_place_of_one_that_ended_is_kept_until_it_is_known_who_takes_it(
+    dataset: Dataset, sizes: list[int], filled: bool
+) -> None:
     together = Pack(patience_seconds=2.0)
     members, ended = Members(together), threading.Event()
 
@@ -210,18 +222,21 @@ def test_the_place_of_one_that_ended_is_kept_until_it_is_known_who_takes_it(data
     assert sizes == [2, 2, *([2, 2, 1, 1] if filled else [1, 1])]
 
 
-def test_one_that_waits_holds_nobody_up(dataset):
+def test_one_that_waits_holds_nobody_up(dataset: Dataset) -> None:
     """A member that steps aside lets the others work; they go on without it once their patience ends."""
     together = Pack(patience_seconds=0.05)
     members, reporters, go_on = Members(together), [Rows() for _ in range(3)], threading.Event()
 
+    def wait() -> None:
+        go_on.wait(JOIN_SECONDS)
+
     def waits() -> None:
         if len(reporters[0].rows) == 1:
-            together.step_aside(lambda: go_on.wait(JOIN_SECONDS))
+            together.step_aside(wait)
 
     members.begin(0, lambda: fit(dataset, 0, together.train, reporters[0], ready=waits))
     for number in (1, 2):
-        members.begin(number, lambda n=number: fit(dataset, n, together.train, reporters[n]))
+        members.begin(number, partial(fit, dataset, number, together.train, reporters[number]))
     deadline = time.monotonic() + JOIN_SECONDS
     while not members.results.keys() >= {1, 2}:
         assert time.monotonic() < deadline
@@ -233,8 +248,10 @@ def test_one_that_waits_holds_nobody_up(dataset):
         assert_as_alone(dataset, number, members.results[number], reporter.rows)
 
 
-def test_where_training_together_fails_everybody_is_told(dataset, monkeypatch):
-    def broken(runs: Any, random: Any) -> Any:
+def test_where_training_together_fails_everybody_is_told(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(runs: Sequence[TrainingRun], random: list[RandomState]) -> list[dict[str, torch.Tensor]]:
         if len(runs) == 2 and runs[0].done:
             raise RuntimeError("out of memory")
         return train_together(runs, random)
@@ -243,19 +260,21 @@ def test_where_training_together_fails_everybody_is_told(dataset, monkeypatch):
     together = Pack(patience_seconds=10)
     members = Members(together)
     for number in range(2):
-        members.begin(number, lambda n=number: fit(dataset, n, together.train, Rows()))
+        members.begin(number, partial(fit, dataset, number, together.train, Rows()))
     members.join()
     assert [type(members.errors[number]) for number in range(2)] == [PackFailedError] * 2
     assert not isinstance(members.errors[0], Exception)  # so that no handler takes it for the trial's failure
 
 
-def test_kinds_that_do_not_fit_together_take_turns(dataset):
+def test_kinds_that_do_not_fit_together_take_turns(dataset: Dataset) -> None:
     together = Pack(patience_seconds=10)
     members = Members(together)
 
     def erm(batch_size: int) -> TrainingOutcome:
         network, entry = MODELS["mlp"], METHODS["erm"]
-        model = network.build(network.settings(width=8), dataset.input_shape, dataset.num_classes)
+        model = network.build(
+            network.settings.model_validate({"width": 8}), dataset.input_shape, dataset.num_classes
+        )
         settings = TrainingSettings(epochs=2, batch_size=batch_size, evaluations=2, device="cpu")
         return together.train(
             model,
@@ -268,7 +287,7 @@ def test_kinds_that_do_not_fit_together_take_turns(dataset):
         )
 
     for number, size in enumerate((32, 50, 100)):
-        members.begin(number, lambda s=size: erm(s))
+        members.begin(number, partial(erm, size))
     members.join()
     assert members.errors == {}
     assert together.largest == 1

@@ -6,23 +6,44 @@ import errno
 import itertools
 import math
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from narrowing import Keywords, known, of_kind
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.core.errors import StudyStateError
-from ipgl.data import ShuffledOrder, derive_seed
+from ipgl.data import Batch, Dataset, PairBatch, ShuffledOrder, derive_seed
 from ipgl.methods import METHODS as REGISTRY
-from ipgl.methods import MethodBase, StepReport
-from ipgl.training import NonFiniteError, SilentReporter, evaluation_steps, train
+from ipgl.methods import MethodBase, MethodContext, StepReport
+from ipgl.methods import base as protocol
+from ipgl.models import Classifier
+from ipgl.training import Checkpoint, NonFiniteError, SilentReporter, TrainingOutcome, evaluation_steps, train
 from ipgl.training import loop as loop_module
+from ipgl.training.checkpoint import save_checkpoint
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Rows, Toys
+
 
 STEPS = 12  # 4 epochs of 3
 
 
-def fit(toys, method=None, *, path=None, reporter=None, seed=0, model=None, dataset=None, **changes):
+def fit(
+    toys: type[Toys],
+    method: Callable[[MethodContext], protocol.Method] | None = None,
+    *,
+    path: Path | None = None,
+    reporter: Rows | None = None,
+    seed: int = 0,
+    model: Classifier | None = None,
+    dataset: Dataset | None = None,
+    **changes: Any,
+) -> tuple[Classifier, TrainingOutcome, Rows]:
     """Train, and hand back model, outcome and reporter."""
     dataset = dataset or toys.dataset()
     model = model or toys.model()
@@ -41,15 +62,15 @@ def fit(toys, method=None, *, path=None, reporter=None, seed=0, model=None, data
     return model, outcome, reporter
 
 
-def same_bits(model, other):
+def same_bits(model: Classifier, other: Classifier) -> bool:
     return all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def without_time(rows):
+def without_time(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "time"} for row in rows]
 
 
-def assert_same(found, expected):
+def assert_same(found: Any, expected: Any) -> None:
     """Nested dicts, lists, tensors and values, equal to the last bit."""
     assert type(found) is type(expected)
     if isinstance(expected, dict):
@@ -80,11 +101,11 @@ def assert_same(found, expected):
         (1, 5, [1]),
     ],
 )
-def test_evaluation_steps(total, evaluations, expected):
+def test_evaluation_steps(total: int, evaluations: int, expected: list[int]) -> None:
     assert evaluation_steps(total, evaluations) == expected
 
 
-def test_evaluation_steps_always_end_with_the_last():
+def test_evaluation_steps_always_end_with_the_last() -> None:
     for total, evaluations in itertools.product(range(1, 30), range(1, 35)):
         steps = evaluation_steps(total, evaluations)
         assert steps[-1] == total
@@ -95,7 +116,9 @@ def test_evaluation_steps_always_end_with_the_last():
 # --- against a plain loop ---
 
 
-def naive_run(toys, dtype, strength, seed):
+def naive_run(
+    toys: type[Toys], dtype: torch.dtype, strength: float, seed: int
+) -> tuple[list[torch.Tensor], list[float]]:
     """Sequential IPG (logit, proportional) with SGD, momentum, decay and a cosine, written out."""
     dataset, lr, momentum, decay, threshold = toys.dataset(dtype), 0.2, 0.9, 0.01, 0.02
     theta = [p.detach().clone().requires_grad_() for p in toys.model(dtype).parameters()]
@@ -104,7 +127,7 @@ def naive_run(toys, dtype, strength, seed):
     pair_order = ShuffledOrder(20, 8, derive_seed(seed, "pairs"))
     losses = []
 
-    def logits(x):
+    def logits(x: torch.Tensor) -> torch.Tensor:
         return torch.tanh(x @ theta[0].T + theta[1]) @ theta[2].T + theta[3]
 
     for step in range(STEPS):
@@ -133,7 +156,7 @@ def naive_run(toys, dtype, strength, seed):
     return theta, losses
 
 
-def test_a_whole_run_equals_a_plain_loop(toys):
+def test_a_whole_run_equals_a_plain_loop(toys: type[Toys]) -> None:
     dtype = torch.float64
     theta, losses = naive_run(toys, dtype, strength=0.5, seed=3)
     model, outcome, reporter = fit(
@@ -165,7 +188,7 @@ def test_a_whole_run_equals_a_plain_loop(toys):
     assert outcome.steps == STEPS
 
 
-def test_rows(toys):
+def test_rows(toys: type[Toys]) -> None:
     _, outcome, _ = fit(toys, evaluations=5)
     assert [row["step"] for row in outcome.history] == [2, 5, 7, 10, 12]
     assert [row["evaluation"] for row in outcome.history] == [1, 2, 3, 4, 5]
@@ -185,13 +208,13 @@ def test_rows(toys):
 
 
 @pytest.mark.parametrize("evaluations", [2, 4, 12])
-def test_a_mean_is_over_the_steps_that_report_the_name(toys, evaluations):
+def test_a_mean_is_over_the_steps_that_report_the_name(toys: type[Toys], evaluations: int) -> None:
     """A method need not report the same names in each step: here `even` comes with every second one."""
 
     class Alternating(Method):
         count = 0
 
-        def step(self, model, batch, pairs):
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             self.count += 1
             scalars = {"loss": torch.tensor(float(self.count))}
             if self.count % 2 == 0:
@@ -211,13 +234,13 @@ def test_a_mean_is_over_the_steps_that_report_the_name(toys, evaluations):
 
 
 @pytest.mark.parametrize("every", [2, 3, 5])
-def test_a_method_that_corrects_now_and_then(toys, every):
+def test_a_method_that_corrects_now_and_then(toys: type[Toys], every: int) -> None:
     _, outcome, _ = fit(toys, toys.method("ipg", every=every, pairs_per_step=8))
     assert len(outcome.history) == 4
     assert any("train/measure" in row for row in outcome.history)
 
 
-def test_diagnostics_join_the_row_and_leave_the_run_alone(toys):
+def test_diagnostics_join_the_row_and_leave_the_run_alone(toys: type[Toys]) -> None:
     plain, outcome, _ = fit(toys, toys.method("ipg", pairs_per_step=8), evaluations=1)
     often, diagnosed, _ = fit(toys, toys.method("ipg", pairs_per_step=8), evaluations=12)
     names = {
@@ -232,16 +255,16 @@ def test_diagnostics_join_the_row_and_leave_the_run_alone(toys):
     assert same_bits(plain, often)
 
 
-def test_learning_lowers_the_loss(toys):
+def test_learning_lowers_the_loss(toys: type[Toys]) -> None:
     _, outcome, _ = fit(toys, epochs=30)
     assert outcome.history[-1]["train/loss"] < 0.6 * outcome.history[0]["train/loss"]
 
 
-def test_the_model_trains_in_training_mode_and_ends_in_evaluation_mode(toys):
+def test_the_model_trains_in_training_mode_and_ends_in_evaluation_mode(toys: type[Toys]) -> None:
     modes = []
 
     class Watcher(Method):
-        def step(self, model, batch, pairs):
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             modes.append(model.training)
             return super().step(model, batch, pairs)
 
@@ -258,20 +281,22 @@ class Method(MethodBase):
 
     pairs_per_step = 6
 
-    def __init__(self, context):
-        self.context, self.batches, self.pair_batches = context, [], []
+    def __init__(self, context: MethodContext) -> None:
+        self.context = context
+        self.batches: list[list[int]] = []
+        self.pair_batches: list[list[float]] = []
 
-    def step(self, model, batch, pairs):
+    def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
         self.batches.append(batch.index.tolist())
-        self.pair_batches.append(pairs.a[:, 0].tolist())
+        self.pair_batches.append(known(pairs).a[:, 0].tolist())
         loss = cross_entropy(model(batch.x), batch.y)
         self.context.optimiser.minimise(loss)
         return StepReport({"loss": loss.detach()})
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, object]:
         return {}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, object]) -> None:
         assert state == {}
 
 
@@ -283,7 +308,7 @@ class TestTrace:
 
         count = 0
 
-        def step(self, model, batch, pairs):
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             self.count += 1
             report = super().step(model, batch, pairs)
             own = {"number": torch.tensor(float(self.count))}
@@ -291,11 +316,15 @@ class TestTrace:
                 own["square"] = torch.tensor(float(self.count**2))
             return StepReport(report.scalars | own)
 
-    def run(self, toys, monkeypatch, rows, **more):
+    def run(
+        self, toys: type[Toys], monkeypatch: pytest.MonkeyPatch, rows: int, **more: Any
+    ) -> TrainingOutcome:
         monkeypatch.setattr("ipgl.training.loop.TRACE_ROWS", rows)
         return fit(toys, self.Counting, evaluations=2, **more)[1]
 
-    def test_a_row_for_each_step_where_there_is_room(self, toys, monkeypatch):
+    def test_a_row_for_each_step_where_there_is_room(
+        self, toys: type[Toys], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         outcome = self.run(toys, monkeypatch, 200)
         assert [row["step"] for row in outcome.trace] == list(range(1, STEPS + 1))
         assert [row["number"] for row in outcome.trace] == list(range(1, STEPS + 1))
@@ -304,7 +333,7 @@ class TestTrace:
         )
         assert {row["step"]: row["square"] for row in outcome.trace if "square" in row} != {}
 
-    def test_means_of_spans(self, toys, monkeypatch):
+    def test_means_of_spans(self, toys: type[Toys], monkeypatch: pytest.MonkeyPatch) -> None:
         outcome = self.run(toys, monkeypatch, 4)  # two spans of three steps before each of two evaluations
         assert [row["step"] for row in outcome.trace] == [3, 6, 9, 12]
         assert [row["number"] for row in outcome.trace] == [2, 5, 8, 11]
@@ -313,27 +342,29 @@ class TestTrace:
         assert [row["train/loss"] for row in outcome.history] == pytest.approx(means, rel=1e-6)
 
     @pytest.mark.parametrize("rows", [1, 2, 5])
-    def test_there_are_few_of_them(self, toys, monkeypatch, rows):
+    def test_there_are_few_of_them(
+        self, toys: type[Toys], monkeypatch: pytest.MonkeyPatch, rows: int
+    ) -> None:
         assert len(self.run(toys, monkeypatch, rows).trace) <= max(rows, 2)
 
-    def test_a_resumed_run_has_all_of_it(self, toys, monkeypatch, tmp_path):
+    def test_a_resumed_run_has_all_of_it(
+        self, toys: type[Toys], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         path = tmp_path / "checkpoint.pt"
 
-        class Killed(toys.Rows):
-            def report(self, row):
-                super().report(row)
-                if row["evaluation"] == 1:
-                    raise KeyboardInterrupt
+        def kill(row: dict[str, float]) -> None:
+            if row["evaluation"] == 1:
+                raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            self.run(toys, monkeypatch, 4, path=path, reporter=Killed())
+            self.run(toys, monkeypatch, 4, path=path, reporter=toys.Rows(after=kill))
         resumed = self.run(toys, monkeypatch, 4, path=path)
         unbroken = self.run(toys, monkeypatch, 4)
         # The method's own count begins anew, as it keeps no state; loss and places are the unbroken run's.
         for name in ("step", "epoch", "loss"):
             assert [row[name] for row in resumed.trace] == [row[name] for row in unbroken.trace]
 
-    def test_a_checkpoint_from_before_there_was_one(self, toys, tmp_path):
+    def test_a_checkpoint_from_before_there_was_one(self, toys: type[Toys], tmp_path: Path) -> None:
         path = tmp_path / "checkpoint.pt"
         fit(toys, path=path, evaluations=2)
         content = torch.load(path, weights_only=True)
@@ -342,10 +373,10 @@ class TestTrace:
         assert fit(toys, path=path, evaluations=2)[1].trace == []
 
 
-def given(toys, **changes):
+def given(toys: type[Toys], **changes: Any) -> tuple[Classifier, TrainingOutcome, Method]:
     methods = []
 
-    def build(context):
+    def build(context: MethodContext) -> Method:
         methods.append(Method(context))
         return methods[0]
 
@@ -353,7 +384,7 @@ def given(toys, **changes):
     return model, outcome, methods[0]
 
 
-def test_the_order_does_not_depend_on_the_evaluations(toys):
+def test_the_order_does_not_depend_on_the_evaluations(toys: type[Toys]) -> None:
     models, methods = [], []
     for evaluations in (1, 5):
         model, _, method = given(toys, evaluations=evaluations)
@@ -364,7 +395,7 @@ def test_the_order_does_not_depend_on_the_evaluations(toys):
     assert same_bits(*models)
 
 
-def test_every_epoch_is_a_pass_without_repetition(toys):
+def test_every_epoch_is_a_pass_without_repetition(toys: type[Toys]) -> None:
     _, _, method = given(toys)
     epochs = [list(itertools.chain(*method.batches[start : start + 3])) for start in range(0, STEPS, 3)]
     assert [len(set(epoch)) for epoch in epochs] == [48] * 4
@@ -372,7 +403,7 @@ def test_every_epoch_is_a_pass_without_repetition(toys):
     assert [len(batch) for batch in method.pair_batches] == [6] * STEPS
 
 
-def test_equal_seeds_give_equal_runs_and_others_do_not(toys):
+def test_equal_seeds_give_equal_runs_and_others_do_not(toys: type[Toys]) -> None:
     ipg = toys.method("ipg", pairs_per_step=8)
     model, outcome, _ = fit(toys, ipg, seed=1)
     again, repeated, _ = fit(toys, ipg, seed=1)
@@ -383,16 +414,16 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(toys):
     assert without_time(outcome.history) != without_time(different.history)
 
 
-def test_more_pairs_than_there_are_are_capped(toys):
+def test_more_pairs_than_there_are_are_capped(toys: type[Toys]) -> None:
     _, _, method = given(toys, dataset=toys.dataset(pairs=4))
     assert [len(batch) for batch in method.pair_batches] == [4] * STEPS
 
 
-def drawn(toys, **wishes):
+def drawn(toys: type[Toys], **wishes: torch.Tensor) -> torch.Tensor:
     """How often each of 50 training examples came in 100 epochs of three steps of 16."""
     methods = []
 
-    def build(context):
+    def build(context: MethodContext) -> Method:
         methods.append(Method(context))
         vars(methods[0]).update(wishes)
         return methods[0]
@@ -402,13 +433,13 @@ def drawn(toys, **wishes):
     return torch.bincount(torch.tensor(list(itertools.chain(*methods[0].batches))), minlength=50)
 
 
-def test_without_a_wish_examples_come_in_shuffled_passes(toys):
+def test_without_a_wish_examples_come_in_shuffled_passes(toys: type[Toys]) -> None:
     counts = drawn(toys)
     assert counts.max() <= 100
     assert counts.min() > 80  # two of 50 are left out of each pass
 
 
-def test_weighted_examples_come_in_proportion(toys):
+def test_weighted_examples_come_in_proportion(toys: type[Toys]) -> None:
     weights = torch.ones(50)
     weights[:10], weights[10:20] = 0.0, 3.0
     counts = drawn(toys, sampling_weights=weights)
@@ -417,20 +448,20 @@ def test_weighted_examples_come_in_proportion(toys):
     assert counts[10:20].sum().item() == pytest.approx(2400, abs=5 * 35)
 
 
-def test_only_the_examples_that_a_method_draws_from_come(toys):
+def test_only_the_examples_that_a_method_draws_from_come(toys: type[Toys]) -> None:
     index = torch.tensor([3, 7, 11, 12, 40])
     counts = drawn(toys, train_index=index)
     assert counts.nonzero().flatten().tolist() == index.tolist()
     assert counts[index].min() > 800  # 960 each, with a standard deviation of 28
 
 
-def test_a_method_without_pairs_is_given_none(toys):
+def test_a_method_without_pairs_is_given_none(toys: type[Toys]) -> None:
     seen = []
 
     class Lone(Method):
         pairs_per_step = 0
 
-        def step(self, model, batch, pairs):
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             seen.append(pairs)
             loss = cross_entropy(model(batch.x), batch.y)
             return StepReport({"loss": loss.detach()})
@@ -455,9 +486,11 @@ METHODS = {
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("method", METHODS)
-def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path, method, optimiser):
+def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(
+    toys: type[Toys], tmp_path: Path, method: str, optimiser: str
+) -> None:
     name, settings = METHODS[method]
-    options = {
+    options: Keywords = {
         "optimiser": OptimiserSettings(name=optimiser, lr=0.05, weight_decay=0.01, momentum=0.9),
         "schedule": ScheduleSettings(name="cosine", warmup_share=0.2),
         "evaluations": 5,
@@ -465,12 +498,10 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
     build = toys.method(name, **settings)
     path = tmp_path / "checkpoint.pt"
 
-    class Copier(toys.Rows):
-        def report(self, row):
-            super().report(row)
-            shutil.copy(path, tmp_path / f"after-{len(self.rows)}.pt")
+    def copy_checkpoint(row: dict[str, float]) -> None:
+        shutil.copy(path, tmp_path / f"after-{int(row['evaluation'])}.pt")
 
-    model, outcome, _ = fit(toys, build, path=path, reporter=Copier(), **options)
+    model, outcome, _ = fit(toys, build, path=path, reporter=toys.Rows(after=copy_checkpoint), **options)
     end = torch.load(path, weights_only=True)
     assert end["step"] == STEPS
 
@@ -490,7 +521,7 @@ def test_resumed_from_any_checkpoint_a_run_ends_in_the_same_bits(toys, tmp_path,
             assert_same(last[part], end[part])
 
 
-UPDATES = {
+UPDATES: dict[str, dict[str, object]] = {
     "lagrangian": {"update": "lagrangian"},
     "projected": {"update": "projected"},
     "own adam": {"update": "sequential", "corrective_optimiser": "adam", "adaptivity": "proportional"},
@@ -506,21 +537,21 @@ OF_ALL = [
 
 
 @pytest.mark.parametrize(("name", "settings"), OF_ALL, ids=[*sorted(REGISTRY), *UPDATES])
-def test_every_method_resumes_from_any_checkpoint(toys, tmp_path, name, settings):
+def test_every_method_resumes_from_any_checkpoint(
+    toys: type[Toys], tmp_path: Path, name: str, settings: dict[str, float | str | dict[str, float]]
+) -> None:
     path, build = tmp_path / "checkpoint.pt", toys.method(name, **settings)
-    options = {
+    options: Keywords = {
         "dataset": toys.dataset(train=100),
         "optimiser": OptimiserSettings(name="adam", lr=0.02),
         "batch_size": 20,
         "epochs": 2,
     }
 
-    class Copier(toys.Rows):
-        def report(self, row):
-            super().report(row)
-            shutil.copy(path, tmp_path / f"after-{len(self.rows)}.pt")
+    def copy_checkpoint(row: dict[str, float]) -> None:
+        shutil.copy(path, tmp_path / f"after-{int(row['evaluation'])}.pt")
 
-    model, outcome, _ = fit(toys, build, path=path, reporter=Copier(), **options)
+    model, outcome, _ = fit(toys, build, path=path, reporter=toys.Rows(after=copy_checkpoint), **options)
     end = torch.load(path, weights_only=True)
     assert [row["step"] for row in outcome.history] == [2, 5, 8, 10]
     for number in range(1, 5):
@@ -536,7 +567,7 @@ def test_every_method_resumes_from_any_checkpoint(toys, tmp_path, name, settings
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
-def test_killed_in_the_middle(toys, tmp_path, method, killed_after):
+def test_killed_in_the_middle(toys: type[Toys], tmp_path: Path, method: str, killed_after: int) -> None:
     name, settings = METHODS[method]
     build = toys.method(name, **settings)
     expected, outcome, _ = fit(toys, build)
@@ -549,7 +580,7 @@ def test_killed_in_the_middle(toys, tmp_path, method, killed_after):
     assert without_time(resumed.history) == without_time(outcome.history)
 
 
-def test_killed_again_and_again(toys, tmp_path):
+def test_killed_again_and_again(toys: type[Toys], tmp_path: Path) -> None:
     build = toys.method("ipg", pairs_per_step=8)
     expected, outcome, _ = fit(toys, build)
     path = tmp_path / "checkpoint.pt"
@@ -562,26 +593,26 @@ def test_killed_again_and_again(toys, tmp_path):
     assert without_time(resumed.history) == without_time(outcome.history)
 
 
-def test_a_method_s_own_state_is_restored(toys, tmp_path):
+def test_a_method_s_own_state_is_restored(toys: type[Toys], tmp_path: Path) -> None:
     """A stand-in whose loss is scaled by a counter ends elsewhere if the counter starts anew."""
 
     class Counting(Method):
         count = 0
 
-        def step(self, model, batch, pairs):
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             self.count += 1
             loss = cross_entropy(model(batch.x), batch.y) * self.count
             self.context.optimiser.minimise(loss)
             return StepReport({"loss": loss.detach()})
 
-        def state_dict(self):
+        def state_dict(self) -> dict[str, object]:
             return {"count": self.count}
 
-        def load_state_dict(self, state):
-            self.count = state["count"]
+        def load_state_dict(self, state: dict[str, object]) -> None:
+            self.count = of_kind(state["count"], int)
 
     class Forgetful(Counting):
-        def load_state_dict(self, state):
+        def load_state_dict(self, state: dict[str, object]) -> None:
             pass
 
     expected, _, _ = fit(toys, Counting)
@@ -595,12 +626,12 @@ def test_a_method_s_own_state_is_restored(toys, tmp_path):
     assert not same_bits(ends[Forgetful], expected)
 
 
-def test_random_draws_go_on_where_they_were(toys, tmp_path):
+def test_random_draws_go_on_where_they_were(toys: type[Toys], tmp_path: Path) -> None:
     """Dropout draws from the global generator: its state is part of the checkpoint."""
 
-    def model():
+    def model() -> Classifier:
         built = toys.model()
-        built.features.append(torch.nn.Dropout(0.5))
+        of_kind(built.features, torch.nn.Sequential).append(torch.nn.Dropout(0.5))
         return built
 
     expected, _, _ = fit(toys, model=model())
@@ -613,7 +644,7 @@ def test_random_draws_go_on_where_they_were(toys, tmp_path):
     assert same_bits(resumed, expected)
 
 
-def test_how_often_checkpoints_are_written(toys, tmp_path):
+def test_how_often_checkpoints_are_written(toys: type[Toys], tmp_path: Path) -> None:
     seldom, never = tmp_path / "seldom.pt", tmp_path / "never.pt"
     _, outcome, _ = fit(toys, path=seldom)
     assert torch.load(seldom, weights_only=True)["step"] == STEPS
@@ -623,7 +654,7 @@ def test_how_often_checkpoints_are_written(toys, tmp_path):
     assert outcome.seconds > 0
 
 
-def test_seconds_count_all_attempts(toys, tmp_path):
+def test_seconds_count_all_attempts(toys: type[Toys], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(toys.Stop):
         fit(toys, path=path, reporter=toys.Rows(raise_after=2))
@@ -635,7 +666,7 @@ def test_seconds_count_all_attempts(toys, tmp_path):
     assert 1000 < torch.load(path, weights_only=True)["seconds"] <= outcome.seconds
 
 
-def test_a_damaged_checkpoint_is_a_fresh_start_with_a_note(toys, tmp_path):
+def test_a_damaged_checkpoint_is_a_fresh_start_with_a_note(toys: type[Toys], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     expected, undisturbed, _ = fit(toys)
     path.write_bytes(b"half a checkpoint")
@@ -647,10 +678,12 @@ def test_a_damaged_checkpoint_is_a_fresh_start_with_a_note(toys, tmp_path):
 
 
 @pytest.mark.parametrize("damaged", [1, 2, 3])
-def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damaged):
+def test_of_several_checkpoints_the_last_whole_one_serves(
+    toys: type[Toys], tmp_path: Path, damaged: int
+) -> None:
     path = tmp_path / "checkpoint.pt"
     expected, undisturbed, _ = fit(toys)
-    kept = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
+    kept: Keywords = {"checkpoints_kept": 3, "checkpoint_seconds": 0}
     fit(toys, path=path, **kept)
     places = [tmp_path / name for name in ("checkpoint.pt", "checkpoint.1.pt", "checkpoint.2.pt")]
     assert sorted(tmp_path.iterdir()) == sorted(places)
@@ -667,10 +700,10 @@ def test_of_several_checkpoints_the_last_whole_one_serves(toys, tmp_path, damage
     )
 
 
-def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys, tmp_path):
+def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys: type[Toys], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     expected, _, _ = fit(toys)
-    kept = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
+    kept: Keywords = {"checkpoints_kept": 2, "checkpoint_seconds": 0}
     fit(toys, path=path, **kept)
     path.unlink()
     model, outcome, _ = fit(toys, path=path, **kept)
@@ -678,16 +711,18 @@ def test_a_kill_between_two_renames_leaves_the_checkpoint_before(toys, tmp_path)
     assert outcome.notes == ()
 
 
-def test_a_checkpoint_that_the_storage_does_not_take_is_tried_again(toys, tmp_path, monkeypatch):
+def test_a_checkpoint_that_the_storage_does_not_take_is_tried_again(
+    toys: type[Toys], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "checkpoint.pt"
     expected, _, _ = fit(toys)
-    save, tried = loop_module.save_checkpoint, []
+    tried: list[int] = []
 
-    def full_at_first(path, checkpoint, kept):
+    def full_at_first(path: Path, checkpoint: Checkpoint, kept: int) -> None:
         tried.append(checkpoint.step)
         if len(tried) <= 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(path, checkpoint, kept)
+        save_checkpoint(path, checkpoint, kept)
 
     monkeypatch.setattr(loop_module, "save_checkpoint", full_at_first)
     model, outcome, _ = fit(toys, path=path)
@@ -697,7 +732,7 @@ def test_a_checkpoint_that_the_storage_does_not_take_is_tried_again(toys, tmp_pa
     assert same_bits(model, expected)
 
 
-def test_a_checkpoint_of_another_run_is_refused(toys, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(toys: type[Toys], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     fit(toys, path=path)
     torch.save(torch.load(path, weights_only=True) | {"config_hash": "that run"}, path)
@@ -708,15 +743,15 @@ def test_a_checkpoint_of_another_run_is_refused(toys, tmp_path):
 # --- where numbers run away ---
 
 
-def faulty(step_of_fault, value=math.nan, spoil_parameters=False):
+def faulty(step_of_fault: int, value: float = math.nan, spoil_parameters: bool = False) -> type[Method]:
     """A method whose loss, or one of whose parameters, is `value` at one step (1-based)."""
 
     class Faulty(Method):
-        def __init__(self, context):
+        def __init__(self, context: MethodContext) -> None:
             super().__init__(context)
             self.count = 0
 
-        def step(self, model, batch, pairs):
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             self.count += 1
             loss = torch.tensor(1.0)
             if self.count == step_of_fault:
@@ -727,18 +762,20 @@ def faulty(step_of_fault, value=math.nan, spoil_parameters=False):
                     loss = torch.tensor(value)
             return StepReport({"loss": loss})
 
-        def state_dict(self):
+        def state_dict(self) -> dict[str, object]:
             return {"count": self.count}
 
-        def load_state_dict(self, state):
-            self.count = state["count"]
+        def load_state_dict(self, state: dict[str, object]) -> None:
+            self.count = of_kind(state["count"], int)
 
     return Faulty
 
 
 @pytest.mark.parametrize(("value", "shown"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
 @pytest.mark.parametrize("step", [1, 6, 7, 12])
-def test_the_first_loss_that_is_not_finite_is_named(toys, step, value, shown):
+def test_the_first_loss_that_is_not_finite_is_named(
+    toys: type[Toys], step: int, value: float, shown: str
+) -> None:
     reporter = toys.Rows()
     with pytest.raises(NonFiniteError) as caught:
         fit(toys, faulty(step, value), reporter=reporter, evaluations=2)
@@ -750,7 +787,7 @@ def test_the_first_loss_that_is_not_finite_is_named(toys, step, value, shown):
     assert [row["step"] for row in reporter.rows] == ([] if step <= 6 else [6.0])
 
 
-def test_the_step_is_named_in_a_resumed_run_too(toys, tmp_path):
+def test_the_step_is_named_in_a_resumed_run_too(toys: type[Toys], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(toys.Stop):
         fit(toys, faulty(8), path=path, reporter=toys.Rows(raise_after=2))
@@ -760,14 +797,14 @@ def test_the_step_is_named_in_a_resumed_run_too(toys, tmp_path):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_parameters_that_are_not_finite_are_named(toys, value):
+def test_parameters_that_are_not_finite_are_named(toys: type[Toys], value: float) -> None:
     with pytest.raises(NonFiniteError) as caught:
         fit(toys, faulty(5, value, spoil_parameters=True))
     assert caught.value.step == 6
     assert str(caught.value).startswith("parameters must stay finite, but some are not after step 6;")
 
 
-def test_nothing_of_a_run_away_interval_is_kept(toys, tmp_path):
+def test_nothing_of_a_run_away_interval_is_kept(toys: type[Toys], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(NonFiniteError):
         fit(toys, faulty(8), path=path)
@@ -777,7 +814,7 @@ def test_nothing_of_a_run_away_interval_is_kept(toys, tmp_path):
 
 
 @pytest.mark.parametrize("evaluations", [1, 3, 12])
-def test_an_absurd_rate_is_caught_at_its_first_step(toys, evaluations):
+def test_an_absurd_rate_is_caught_at_its_first_step(toys: type[Toys], evaluations: int) -> None:
     rate, dataset, model = 3e38, toys.dataset(), toys.model()
     order = ShuffledOrder(50, 16, derive_seed(0, "order"))
     first = 0
@@ -790,7 +827,7 @@ def test_an_absurd_rate_is_caught_at_its_first_step(toys, evaluations):
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for p, gradient in zip(model.parameters(), gradients, strict=True):
-                p -= rate * gradient
+                p.sub_(rate * gradient)
     assert 1 < first < STEPS
 
     with pytest.raises(NonFiniteError) as caught:
@@ -802,7 +839,7 @@ def test_an_absurd_rate_is_caught_at_its_first_step(toys, evaluations):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_mixed_precision_on_the_cpu(toys, method):
+def test_mixed_precision_on_the_cpu(toys: type[Toys], method: str) -> None:
     name, settings = METHODS[method]
     model, outcome, _ = fit(toys, toys.method(name, **settings), precision="bfloat16", epochs=20)
     full, in_full, _ = fit(toys, toys.method(name, **settings), epochs=20)
@@ -813,17 +850,17 @@ def test_mixed_precision_on_the_cpu(toys, method):
     assert outcome.history[-1]["train/loss"] == pytest.approx(in_full.history[-1]["train/loss"], rel=0.1)
 
 
-def test_mixed_precision_is_for_steps_alone(toys):
+def test_mixed_precision_is_for_steps_alone(toys: type[Toys]) -> None:
     active = []
 
     class Watcher(Method):
-        def step(self, model, batch, pairs):
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             active.append(torch.is_autocast_enabled("cpu"))
             return super().step(model, batch, pairs)
 
     dataset = toys.dataset()
 
-    def evaluate(model):
+    def evaluate(model: Classifier) -> dict[str, float]:
         active.append(torch.is_autocast_enabled("cpu"))
         return {}
 
@@ -839,7 +876,7 @@ def test_mixed_precision_is_for_steps_alone(toys):
     assert active == [True, True, True, False]
 
 
-def test_the_second_step_sees_the_first_in_mixed_precision(toys):
+def test_the_second_step_sees_the_first_in_mixed_precision(toys: type[Toys]) -> None:
     """With strength 0 the parameters stay where the task step left them, so rho can be measured again there."""
     from ipgl.evaluation.invariance import invariance_ratio, pair_moments
 

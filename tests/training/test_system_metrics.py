@@ -14,11 +14,11 @@ from ipgl.training import system_metrics
 CPU = torch.device("cpu")
 
 
-def test_names_on_a_cpu():
+def test_names_on_a_cpu() -> None:
     assert list(system_metrics(CPU)) == ["system/memory_mib", "system/cpu_percent"]
 
 
-def test_memory_is_resident_and_in_mib():
+def test_memory_is_resident_and_in_mib() -> None:
     before = system_metrics(CPU)["system/memory_mib"]
     assert before == pytest.approx(psutil.Process().memory_info().rss / 1024**2, abs=20)
     # Pages of its own: an allocator may have memory to spare that is resident already.
@@ -30,7 +30,7 @@ def test_memory_is_resident_and_in_mib():
     assert len(held) == 64 * 2**20
 
 
-def test_cpu_time_since_the_call_before():
+def test_cpu_time_since_the_call_before() -> None:
     system_metrics(CPU)
     begin = time.process_time()
     while time.process_time() - begin < 0.3:
@@ -44,7 +44,7 @@ def test_cpu_time_since_the_call_before():
 
 
 @pytest.mark.gpu
-def test_gpu_memory_is_the_largest_allocation_in_mib():
+def test_gpu_memory_is_the_largest_allocation_in_mib() -> None:
     device = torch.device("cuda")
     torch.cuda.reset_peak_memory_stats(device)
     before = system_metrics(device)["system/gpu_memory_mib"]

@@ -1,33 +1,38 @@
-"""A data set that several processes map."""
+"""Serialisation of data sets into shared buffers."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from faults import ipgl
+from narrowing import known
+from numpy.typing import NDArray
 
 from ipgl.config import Component
 from ipgl.data.pixel_file import PixelFile
 from ipgl.execution import shared_data as ray_share
 from ipgl.trial import datasets as trial_data
-from ipgl.trial.dataset_buffers import frozen, thawed
+from ipgl.trial.dataset_buffers import from_buffers, to_buffers
 from ipgl.trial.datasets import build_dataset, cached_dataset, dataset_facts, forget_datasets, share_dataset
 
 DIGITS = Component(name="colored_mnist", source="digits", pairs={"train": 60, "held_out": 40})
 
 
 @pytest.fixture(autouse=True)
-def _nothing_lent(monkeypatch):
+def _nothing_lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(trial_data, "_shared", {})
     yield
     forget_datasets()
 
 
-def read_only(parts):
+def read_only(parts: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     """As they come from an object store."""
     copies = [part.copy() for part in parts]
     for copy in copies:
@@ -35,10 +40,10 @@ def read_only(parts):
     return copies
 
 
-def test_a_thawed_data_set_is_the_data_set_and_lies_where_its_parts_lie():
+def test_a_restored_data_set_is_equal_and_uses_the_memory_of_its_buffers() -> None:
     dataset = build_dataset(DIGITS)
-    parts = read_only(frozen(dataset))
-    found = thawed(parts)
+    parts = read_only(known(to_buffers(dataset)))
+    found = from_buffers(parts)
     assert found.fingerprint == dataset.fingerprint
     for name in ("train", "validation", "test"):
         split, other = getattr(found, name), getattr(dataset, name)
@@ -55,17 +60,18 @@ def test_a_thawed_data_set_is_the_data_set_and_lies_where_its_parts_lie():
     )
 
 
-def test_only_what_every_process_can_map_is_frozen(tmp_path):
+def test_only_what_every_process_can_map_is_serialised(tmp_path: Path) -> None:
     dataset = build_dataset(DIGITS)
     nameless = {"own": lambda strength: dataset.test.x}
-    assert frozen(replace(dataset, corruptions=nameless)) is None
+    assert to_buffers(replace(dataset, corruptions=nameless)) is None
     np.save(tmp_path / "pixels.npy", np.zeros((1, 2, 2, 3), np.uint8))
     mapped = PixelFile(tmp_path / "pixels.npy")
-    assert frozen(replace(dataset, corruptions={"own": mapped})) is None
+    of_files: Any = {"own": mapped}
+    assert to_buffers(replace(dataset, corruptions=of_files)) is None
     assert pickle.loads(pickle.dumps(mapped)).path == mapped.path
 
 
-def test_a_lent_data_set_is_used_and_a_forgotten_one_is_built_again(monkeypatch):
+def test_a_lent_data_set_is_used_and_a_forgotten_one_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
     name = DIGITS.model_dump_json()
     first = cached_dataset(name)
     facts = dataset_facts(name)
@@ -124,7 +130,9 @@ DATASETS["counted"] = DatasetEntry(digits.settings, build)
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("size", "shared"), [(ray_share.LEAST_BYTES, True), (0, False)])
-def test_a_study_s_processes_share_what_is_large(tmp_path, monkeypatch, size, shared):
+def test_a_study_s_processes_share_what_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, shared: bool
+) -> None:
     for file, text in (("counted.py", COUNTED.replace("BYTES", str(size))), ("shared.yaml", STUDY)):
         (tmp_path / file).write_text(text)
     monkeypatch.setenv("BUILT", str(tmp_path / "built"))

@@ -1,4 +1,4 @@
-"""Trials that are no better than guessing, from storage to the winner and the summary; scores as Tune is told them."""
+"""Trials no better than guessing: their scores, the choice of winners, and the summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from small_study import finished_study
 
 from ipgl.execution.trial_function import SCORE, last_row, told
 from ipgl.plan.study_plan import StudyPlan
-from ipgl.storage.study_folder import StudyFolder
+from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.results import choose_winners, read_runs, summarise
 
 
@@ -31,7 +31,7 @@ def judged(folder: StudyFolder, label: str, guesses: bool, finals: int = 0) -> N
             )
 
 
-def test_a_trial_that_guesses_is_passed_over(study):
+def test_a_trial_that_guesses_is_passed_over(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     judged(folder, "erm", guesses=False)
     run = next(r for _, r in read_runs(folder) if r.label == "erm" and r.phase == "search")
@@ -48,7 +48,7 @@ def test_a_trial_that_guesses_is_passed_over(study):
         assert choose_winners(plan, folder)["erm"] == winner
 
 
-def test_the_summary_says_who_guesses(study):
+def test_the_summary_says_who_guesses(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     judged(folder, "erm", guesses=False)
     judged(folder, "ipg", guesses=True, finals=1)
@@ -68,11 +68,11 @@ def test_the_summary_says_who_guesses(study):
 @pytest.mark.parametrize(
     ("score", "expected"), [(0.3, 0.3), (-0.3, -0.3), (math.nan, -1.0), (-math.inf, -1.0)]
 )
-def test_what_is_no_number_is_told_as_the_worst(score, expected):
+def test_what_is_no_number_is_told_as_the_worst(score: float, expected: float) -> None:
     assert told(score) == expected
 
 
-def test_a_failed_trial_is_told_as_the_worst(study):
+def test_a_failed_trial_is_told_as_the_worst(study: tuple[StudyPlan, StudyFolder]) -> None:
     plan, folder = study
     run = read_runs(folder)[0][1]
     config = plan.trial("erm", {}, "search", 0)

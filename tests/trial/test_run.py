@@ -1,15 +1,18 @@
-"""One trial from configuration to result, on the digits that scikit-learn ships."""
+"""Whole trials on the digits of scikit-learn."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from narrowing import Keywords, as_tensor, known
 
 from ipgl.config import (
     Component,
@@ -22,10 +25,18 @@ from ipgl.config import (
 )
 from ipgl.core.errors import StudyStateError
 from ipgl.core.registry import UnknownNameError
-from ipgl.evaluation import group_metrics, predict_logits, probability_metrics
-from ipgl.methods import METHODS
+from ipgl.evaluation import (
+    GroupCount,
+    Predictions,
+    RunResult,
+    group_metrics,
+    predict_logits,
+    prediction_metrics,
+    probability_metrics,
+)
+from ipgl.methods import METHODS, MethodContext
 from ipgl.models import MODELS
-from ipgl.storage.study_folder import TrialFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import SilentReporter
 from ipgl.trial import datasets as trial_data
 from ipgl.trial import run as trial_module
@@ -48,7 +59,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def config(method="ipg", **changes):
+def config(method: str = "ipg", **changes: object) -> TrialConfig:
     training = TrainingSettings(
         epochs=3,
         batch_size=100,
@@ -75,17 +86,18 @@ def config(method="ipg", **changes):
     return TrialConfig(**(fields | changes))
 
 
-def training(**changes):
+def training(**changes: object) -> TrainingSettings:
     return config().training.model_copy(update=changes)
 
 
 class Rows:
     """A reporter that keeps its rows, and may raise after one of them."""
 
-    def __init__(self, raise_after=0, error=None):
-        self.rows, self._raise_after, self._error = [], raise_after, error
+    def __init__(self, raise_after: int = 0, error: BaseException | None = None) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._raise_after, self._error = raise_after, error or Exception()
 
-    def report(self, row):
+    def report(self, row: dict[str, float]) -> None:
         self.rows.append(dict(row))
         if len(self.rows) == self._raise_after:
             raise self._error
@@ -95,11 +107,11 @@ class StopHere(Exception):
     """What a scheduler raises to end a run."""
 
 
-def names(folder):
+def names(folder: TrialFolder) -> list[str]:
     return sorted(path.name for path in folder.path.iterdir())
 
 
-def without_time(rows):
+def without_time(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     """The rows without what depends on the machine and its clock."""
     return [
         {name: value for name, value in row.items() if name != "time" and not name.startswith("system/")}
@@ -107,16 +119,19 @@ def without_time(rows):
     ]
 
 
-def state(folder):
-    return torch.load(folder.model, weights_only=True)
+def state(folder: TrialFolder) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(folder.files.model, weights_only=True)
+    return found
 
 
-def same_bits(first, second):
+def same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]]:
     """One undisturbed run: its configuration, folder, result and rows."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -127,7 +142,7 @@ def done(tmp_path_factory):
     return config(), folder, result, reporter.rows
 
 
-def test_a_completed_run(done):
+def test_a_completed_run(done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]]) -> None:
     run_config, folder, result, _ = done
     assert names(folder) == [
         "history.json",
@@ -160,7 +175,7 @@ def test_a_completed_run(done):
     assert folder.read_start() == run_config
 
 
-def test_its_history(done):
+def test_its_history(done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]]) -> None:
     _, folder, result, rows = done
     assert folder.read_history() == rows
     assert [row["step"] for row in rows] == [8, 15, 22, 30]
@@ -179,7 +194,9 @@ def test_its_history(done):
     }
 
 
-def test_no_test_data_in_what_choices_are_made_from(done):
+def test_no_test_data_in_what_choices_are_made_from(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]],
+) -> None:
     """Names say where a number is from; and labels of the test split changed afterwards change none of them."""
     _, _, result, rows = done
     assert set(result.validation) == {
@@ -206,11 +223,18 @@ def test_no_test_data_in_what_choices_are_made_from(done):
         }
 
 
-def test_the_test_split_does_not_touch_training(done, tmp_path, monkeypatch):
+def test_the_test_split_does_not_touch_training(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     _, folder, result, rows = done
     dataset = build_dataset(DATASET)
     test = type(dataset.test)(
-        torch.zeros_like(dataset.test.x), 1 - dataset.test.y, dataset.test.attribute, dataset.test.environment
+        torch.zeros_like(as_tensor(dataset.test.x)),
+        1 - dataset.test.y,
+        dataset.test.attribute,
+        dataset.test.environment,
     )
     spoilt = type(dataset)(**(vars(dataset) | {"test": test}))
     monkeypatch.setattr(trial_data, "cached_dataset", lambda component: spoilt)
@@ -223,9 +247,11 @@ def test_the_test_split_does_not_touch_training(done, tmp_path, monkeypatch):
     assert found.metrics != result.metrics
 
 
-def test_its_groups_and_metrics_follow_from_its_predictions(done):
+def test_its_groups_and_metrics_follow_from_its_predictions(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]],
+) -> None:
     _, folder, result, _ = done
-    stored = folder.read_predictions()
+    stored = folder.artifacts.read_predictions()
     dataset = build_dataset(DATASET)
     np.testing.assert_array_equal(stored.label, dataset.test.y.numpy())
     np.testing.assert_array_equal(stored.attribute, dataset.test.attribute.numpy())
@@ -257,19 +283,23 @@ def test_its_groups_and_metrics_follow_from_its_predictions(done):
     assert result.metrics["shifted_accuracy"] == pytest.approx(shifted, rel=1e-12)
 
 
-def test_the_loaded_model_predicts_what_is_stored(done):
+def test_the_loaded_model_predicts_what_is_stored(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]],
+) -> None:
     _, folder, _, _ = done
     model = load_model(folder.path)
     assert not model.training
     logits = predict_logits(model, build_dataset(DATASET).test.x, 2048)
-    stored = folder.read_predictions()
+    stored = folder.artifacts.read_predictions()
     np.testing.assert_array_equal(logits.argmax(dim=1).numpy(), stored.prediction)
     np.testing.assert_allclose(stored.probability, logits.softmax(dim=1).numpy(), atol=1e-6)
 
 
-def test_its_curves_and_metrics_beyond_groups(done):
+def test_its_curves_and_metrics_beyond_groups(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]],
+) -> None:
     _, folder, result, rows = done
-    stored, evaluation = folder.read_predictions(), config().evaluation
+    stored, evaluation = folder.artifacts.read_predictions(), config().evaluation
     counts = np.array([group.training_count for group in result.groups])
     accuracies = np.array([group.accuracy for group in result.groups])
     centre = accuracies @ counts / counts.sum()
@@ -287,7 +317,7 @@ def test_its_curves_and_metrics_beyond_groups(done):
     assert stored.along.shape == (11, 40)
     with torch.inference_mode():
         for row, t in ((0, 0.0), (3, 0.3), (10, 1.0)):
-            expected = model((1 - t) * pairs.a + t * pairs.b).argmax(dim=1)
+            expected = model((1 - t) * as_tensor(pairs.a) + t * as_tensor(pairs.b)).argmax(dim=1)
             np.testing.assert_array_equal(stored.along[row], expected.numpy())
     consistent = (stored.along == stored.along[0]).mean(axis=1)
     assert [point.accuracy for point in result.curves["interpolation"]] == pytest.approx(consistent.tolist())
@@ -300,7 +330,7 @@ def test_its_curves_and_metrics_beyond_groups(done):
     assert stored.corrupted == {}  # those are for final runs
 
 
-def test_a_final_run_is_tested_on_corruptions_too(tmp_path):
+def test_a_final_run_is_tested_on_corruptions_too(tmp_path: Path) -> None:
     evaluation = EvaluationSettings(corruption_levels=(0.0, 0.5, 1.0), interpolation_points=2)
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(phase="final", evaluation=evaluation), folder, SilentReporter())
@@ -308,7 +338,11 @@ def test_a_final_run_is_tested_on_corruptions_too(tmp_path):
         "corruption_hue",
         "corruption_saturation",
     ]
-    stored, dataset, model = folder.read_predictions(), build_dataset(DATASET), load_model(folder.path)
+    stored, dataset, model = (
+        folder.artifacts.read_predictions(),
+        build_dataset(DATASET),
+        load_model(folder.path),
+    )
     assert stored.along.shape == (2, 40)
     for name, rows in stored.corrupted.items():
         assert stored.levels[name] == (0.0, 0.5, 1.0)
@@ -320,7 +354,9 @@ def test_a_final_run_is_tested_on_corruptions_too(tmp_path):
         )
 
 
-def test_a_final_run_keeps_what_its_steps_reported(done, tmp_path):
+def test_a_final_run_keeps_what_its_steps_reported(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]], tmp_path: Path
+) -> None:
     folder = TrialFolder(tmp_path / "final")
     balanced = Component(name="ipg", pairs_per_step=20)
     final = config(phase="final").model_copy(update={"method": balanced})
@@ -338,22 +374,25 @@ def test_a_final_run_keeps_what_its_steps_reported(done, tmp_path):
     assert folder.read_trace() == []  # it costs a figure, not the run
 
 
-def test_only_the_curves_that_are_asked_for(tmp_path):
+def test_only_the_curves_that_are_asked_for(tmp_path: Path) -> None:
     evaluation = EvaluationSettings(curves=("mixture",))
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(phase="final", evaluation=evaluation), folder, SilentReporter())
     assert list(result.curves) == ["mixture"]
-    assert not folder.pair_predictions.exists()
-    stored = folder.read_predictions()
+    assert not folder.files.pair_predictions.exists()
+    stored = folder.artifacts.read_predictions()
     assert stored.corrupted == {}
     assert stored.along.size == 0
 
 
-def test_runs_share_a_test_fingerprint_if_they_share_the_test_examples(done, tmp_path):
+def test_runs_share_a_test_fingerprint_if_they_share_the_test_examples(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]], tmp_path: Path
+) -> None:
     _, _, result, _ = done
     finger = {}
     other = Component(name=DATASET.name, **(DATASET.settings | {"seed": 1}))
-    for name, changes in {"same": {"seed": 1}, "other": {"dataset": other}}.items():
+    given: dict[str, Keywords] = {"same": {"seed": 1}, "other": {"dataset": other}}
+    for name, changes in given.items():
         short = training(epochs=1, evaluations=1)
         found = run_trial(config(training=short, **changes), TrialFolder(tmp_path / name), SilentReporter())
         finger[name] = found.test_fingerprint
@@ -362,7 +401,9 @@ def test_runs_share_a_test_fingerprint_if_they_share_the_test_examples(done, tmp
     assert {len(value) for value in finger.values()} == {64}
 
 
-def test_its_history_says_what_it_took_from_the_machine(done):
+def test_its_history_says_what_it_took_from_the_machine(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]],
+) -> None:
     _, _, _, rows = done
     for row in rows:
         assert {name for name in row if name.startswith("system/")} == {
@@ -373,7 +414,9 @@ def test_its_history_says_what_it_took_from_the_machine(done):
         assert row["system/cpu_percent"] >= 0
 
 
-def test_its_validation_metrics_are_of_the_validation_split_and_the_held_out_pairs(done):
+def test_its_validation_metrics_are_of_the_validation_split_and_the_held_out_pairs(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]],
+) -> None:
     _, folder, result, _ = done
     model, dataset = load_model(folder.path), build_dataset(DATASET)
     validation, pairs = dataset.validation, dataset.held_out_pairs
@@ -395,12 +438,14 @@ def test_its_validation_metrics_are_of_the_validation_split_and_the_held_out_pai
     assert result.validation["rho"] == pytest.approx(rho, rel=1e-4)
 
 
-def test_loading_a_model_that_has_not_been_trained(tmp_path):
+def test_loading_a_model_that_has_not_been_trained(tmp_path: Path) -> None:
     with pytest.raises(StudyStateError, match="there is no result; the run has not ended"):
         load_model(tmp_path)
 
 
-def test_a_finished_run_is_returned_and_not_trained_again(done, monkeypatch):
+def test_a_finished_run_is_returned_and_not_trained_again(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_config, folder, result, _ = done
     monkeypatch.setattr(trial_module, "train", lambda *a, **k: pytest.fail("trained again"))
     before = {path: path.read_bytes() for path in folder.path.iterdir()}
@@ -410,7 +455,9 @@ def test_a_finished_run_is_returned_and_not_trained_again(done, monkeypatch):
     assert {path: path.read_bytes() for path in folder.path.iterdir()} == before
 
 
-def test_equal_configurations_give_equal_models_and_other_seeds_do_not(done, tmp_path):
+def test_equal_configurations_give_equal_models_and_other_seeds_do_not(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]], tmp_path: Path
+) -> None:
     _, folder, result, _ = done
     again, other = TrialFolder(tmp_path / "again"), TrialFolder(tmp_path / "other")
     repeated = run_trial(config(), again, SilentReporter())
@@ -421,7 +468,7 @@ def test_equal_configurations_give_equal_models_and_other_seeds_do_not(done, tmp
     assert not same_bits(state(other), state(folder))
 
 
-def test_initial_weights_depend_on_the_seed_alone():
+def test_initial_weights_depend_on_the_seed_alone() -> None:
     dataset = build_dataset(DATASET)
     first = build_model(config().model, dataset, 3)
     torch.rand(7)
@@ -435,7 +482,9 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 @pytest.mark.parametrize("method", ["erm", "ipg"])
 @pytest.mark.parametrize("stopped_after", [1, 2, 4])
-def test_what_the_reporter_raises_leaves_no_result_and_a_second_call_goes_on(tmp_path, method, stopped_after):
+def test_what_the_reporter_raises_leaves_no_result_and_a_second_call_goes_on(
+    tmp_path: Path, method: str, stopped_after: int
+) -> None:
     undisturbed = TrialFolder(tmp_path / "undisturbed")
     expected = run_trial(config(method), undisturbed, SilentReporter())
 
@@ -456,12 +505,12 @@ def test_what_the_reporter_raises_leaves_no_result_and_a_second_call_goes_on(tmp
     assert without_time(folder.read_history()) == without_time(undisturbed.read_history())
     assert names(folder) == names(undisturbed)
     np.testing.assert_array_equal(
-        folder.read_predictions().prediction, undisturbed.read_predictions().prediction
+        folder.artifacts.read_predictions().prediction, undisturbed.artifacts.read_predictions().prediction
     )
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
-def test_the_end_of_the_process_is_no_failure(tmp_path, error):
+def test_the_end_of_the_process_is_no_failure(tmp_path: Path, error: KeyboardInterrupt | SystemExit) -> None:
     folder = TrialFolder(tmp_path / "trial")
     with pytest.raises(type(error)):
         run_trial(config(), folder, Rows(2, error))
@@ -469,7 +518,9 @@ def test_the_end_of_the_process_is_no_failure(tmp_path, error):
     assert run_trial(config(), folder, SilentReporter()).status == "completed"
 
 
-def test_killed_before_the_first_checkpoint(done, tmp_path):
+def test_killed_before_the_first_checkpoint(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]], tmp_path: Path
+) -> None:
     _, undisturbed, _, _ = done
     folder = TrialFolder(tmp_path / "trial")
     slow = config(training=training(checkpoint_seconds=1e6))
@@ -479,7 +530,7 @@ def test_killed_before_the_first_checkpoint(done, tmp_path):
     on_storage = []
 
     class Reader(Rows):
-        def report(self, row):
+        def report(self, row: dict[str, float]) -> None:
             super().report(row)
             on_storage.append([old["evaluation"] for old in folder.read_history()])
 
@@ -492,12 +543,17 @@ def test_killed_before_the_first_checkpoint(done, tmp_path):
 
 
 @pytest.mark.parametrize("row", [1, 2, 4])
-def test_killed_between_checkpoint_and_history_no_row_is_lost(done, tmp_path, monkeypatch, row):
+def test_killed_between_checkpoint_and_history_no_row_is_lost(
+    done: tuple[TrialConfig, TrialFolder, RunResult, list[dict[str, float]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    row: int,
+) -> None:
     _, undisturbed, _, _ = done
     folder = TrialFolder(tmp_path / "trial")
     write = TrialFolder.write_history
 
-    def die(self, rows):
+    def die(self: TrialFolder, rows: list[dict[str, float]]) -> None:
         if len(rows) == row:
             raise KeyboardInterrupt
         write(self, rows)
@@ -514,47 +570,49 @@ def test_killed_between_checkpoint_and_history_no_row_is_lost(done, tmp_path, mo
 # --- failed ---
 
 
-def test_numbers_that_run_away_are_a_recorded_failure(tmp_path):
+def test_numbers_that_run_away_are_a_recorded_failure(tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path / "trial")
     hot = config(training=training(optimiser=OptimiserSettings(name="sgd", lr=1e30)))
     reporter = Rows()
     result = run_trial(hot, folder, reporter)
     assert result.status == "failed"
-    assert result.failure.kind == "NonFiniteError"
+    assert known(result.failure).kind == "NonFiniteError"
     # One step throws the weights to about 1e28 in both layers; their product is no float32 any more.
-    assert result.failure.step == 2
-    assert "the training loss must stay finite" in result.failure.message
-    assert "at step 2;" in result.failure.message
-    assert result.failure.traceback == ""
+    assert known(result.failure).step == 2
+    assert "the training loss must stay finite" in known(result.failure).message
+    assert "at step 2;" in known(result.failure).message
+    assert known(result.failure).traceback == ""
     assert math.isnan(result.score)
     assert (result.metrics, result.groups, result.curves, result.validation) == ({}, (), {}, {})
     assert result.hyperparameters == {"strength": 2.0}
     assert result.finished_at >= result.started_at > 0
     assert reporter.rows == []
     assert names(folder) == ["result.json", "trial.json"]
-    assert json.loads(folder.result.read_text())["failure"]["step"] == 2
+    assert json.loads(folder.files.result.read_text())["failure"]["step"] == 2
 
 
-def test_a_fault_is_a_recorded_failure_with_its_stack(tmp_path):
+def test_a_fault_is_a_recorded_failure_with_its_stack(tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path / "trial")
     dataset = Component(name="colored_mnist", source="digits", pairs={"train": 0, "held_out": 40})
     result = run_trial(config(dataset=dataset), folder, SilentReporter())
     assert result.status == "failed"
-    assert result.failure.kind == "ValueError"
-    assert result.failure.message == "`size >= 1` must hold, but got (size=0)"
-    assert result.failure.step is None
-    assert "Traceback" in result.failure.traceback
-    assert "order.py" in result.failure.traceback
+    assert known(result.failure).kind == "ValueError"
+    assert known(result.failure).message == "`size >= 1` must hold, but got (size=0)"
+    assert known(result.failure).step is None
+    assert "Traceback" in known(result.failure).traceback
+    assert "order.py" in known(result.failure).traceback
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_the_survivor_of_a_dead_worker_records_nothing(tmp_path, monkeypatch, rank):
+def test_the_survivor_of_a_dead_worker_records_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
     """Ray Train takes the survivor out of the process group while it still waits for the dead one."""
     members = {"is_initialized": True, "get_world_size": 2, "get_rank": rank}
     for name in members:
         monkeypatch.setattr(torch.distributed, name, lambda name=name: members[name])
 
-    def train(*_, **__):
+    def train(*_: object, **__: object) -> None:
         members["is_initialized"] = False
         raise RuntimeError("[/gloo/transport/tcp/pair.cc:545] Connection closed by peer")
 
@@ -565,40 +623,43 @@ def test_the_survivor_of_a_dead_worker_records_nothing(tmp_path, monkeypatch, ra
     assert folder.read_result() is None
 
 
-def test_what_the_user_can_mend_needs_no_stack(tmp_path):
+def test_what_the_user_can_mend_needs_no_stack(tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path / "trial")
     dataset = Component(name="colored_mnist", source="digits", pairs={"train": 990, "held_out": 40})
     result = run_trial(config(dataset=dataset), folder, SilentReporter())
     assert result.status == "failed"
-    assert result.failure.kind == "DataError"
-    assert "train=990, held_out=40, digits=1000" in result.failure.message
-    assert result.failure.traceback == ""
+    assert known(result.failure).kind == "DataError"
+    assert "train=990, held_out=40, digits=1000" in known(result.failure).message
+    assert known(result.failure).traceback == ""
 
 
-def test_a_failed_run_is_not_tried_again(tmp_path, monkeypatch):
+def test_a_failed_run_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = TrialFolder(tmp_path / "trial")
     broken = config(model=Component(name="no_such_model"))
     first = run_trial(broken, folder, SilentReporter())
     assert first.status == "failed"
-    assert first.failure.kind == "UnknownNameError"
+    assert known(first.failure).kind == "UnknownNameError"
     monkeypatch.setattr(trial_module, "train", lambda *a, **k: pytest.fail("trained again"))
     assert run_trial(broken, folder, SilentReporter()).failure == first.failure
 
 
-def test_a_failure_late_in_the_run_keeps_the_history(tmp_path, monkeypatch):
-    def refuse(*arguments, **options):
+def test_a_failure_late_in_the_run_keeps_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(
+        *arguments: tuple[GroupCount, GroupCount, GroupCount, GroupCount] | Predictions | EvaluationSettings,
+        **options: object,
+    ) -> None:
         raise ZeroDivisionError("no groups")
 
     monkeypatch.setattr(testing, "run_curves", refuse)
     folder = TrialFolder(tmp_path / "trial")
     result = run_trial(config(), folder, SilentReporter())
-    assert (result.status, result.failure.kind, result.failure.message) == (
+    assert (result.status, known(result.failure).kind, known(result.failure).message) == (
         "failed",
         "ZeroDivisionError",
         "no groups",
     )
     assert len(folder.read_history()) == 4
-    assert not folder.checkpoint.exists()
+    assert not folder.files.checkpoint.exists()
 
 
 # --- given up ---
@@ -608,15 +669,18 @@ BELOW_GUESSING = {"collapsed": 0.0, "accuracy": 0.1, "kappa": -0.8}
 FINE = {"collapsed": 0.0, "accuracy": 0.8}
 
 
-def with_verdicts(monkeypatch, kinds):
+def with_verdicts(monkeypatch: pytest.MonkeyPatch, kinds: list[dict[str, float]]) -> None:
     """Let the validation metrics of each evaluation be as listed."""
     left = list(kinds)
-    measure = trial_module.prediction_metrics
-    monkeypatch.setattr(trial_module, "prediction_metrics", lambda *given: measure(*given) | left.pop(0))
+    monkeypatch.setattr(
+        trial_module, "prediction_metrics", lambda *given: prediction_metrics(*given) | left.pop(0)
+    )
 
 
 @pytest.mark.parametrize(("kind", "word"), [(ONE_CLASS, "collapsed"), (BELOW_GUESSING, "overshot")])
-def test_a_hopeless_search_trial_is_stopped(tmp_path, monkeypatch, kind, word):
+def test_a_hopeless_search_trial_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: dict[str, float], word: str
+) -> None:
     with_verdicts(monkeypatch, [FINE, kind, kind, FINE])
     folder, reporter = TrialFolder(tmp_path / "trial"), Rows()
     result = run_trial(config(training=training(hopeless_after=2)), folder, reporter)
@@ -641,7 +705,12 @@ def test_a_hopeless_search_trial_is_stopped(tmp_path, monkeypatch, kind, word):
         ([ONE_CLASS] * 4, {"hopeless_after": None}),
     ],
 )
-def test_other_search_trials_run_to_their_end(tmp_path, monkeypatch, kinds, changes):
+def test_other_search_trials_run_to_their_end(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kinds: list[dict[str, float]],
+    changes: dict[str, int | None],
+) -> None:
     with_verdicts(monkeypatch, kinds)
     result = run_trial(
         config(training=training(**changes)), TrialFolder(tmp_path / "trial"), SilentReporter()
@@ -650,7 +719,7 @@ def test_other_search_trials_run_to_their_end(tmp_path, monkeypatch, kinds, chan
     assert result.stop_reason == ""
 
 
-def test_a_final_run_is_tested_however_it_turns_out(tmp_path, monkeypatch):
+def test_a_final_run_is_tested_however_it_turns_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_verdicts(monkeypatch, [ONE_CLASS] * 4)
     run_config = config(phase="final", training=training(hopeless_after=1))
     result = run_trial(run_config, TrialFolder(tmp_path / "trial"), SilentReporter())
@@ -658,7 +727,7 @@ def test_a_final_run_is_tested_however_it_turns_out(tmp_path, monkeypatch):
     assert result.metrics
 
 
-def test_a_resumed_run_counts_the_evaluations_before(tmp_path, monkeypatch):
+def test_a_resumed_run_counts_the_evaluations_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_verdicts(monkeypatch, [ONE_CLASS] * 4)
     folder = TrialFolder(tmp_path / "trial")
     run_config = config(training=training(hopeless_after=3))
@@ -677,15 +746,15 @@ def test_a_resumed_run_counts_the_evaluations_before(tmp_path, monkeypatch):
     [
         (lambda: build_dataset(Component(name="mnist")), "unknown dataset 'mnist'"),
         (lambda: build_model(Component(name="mlq"), build_dataset(DATASET), 0), "did you mean 'mlp'"),
-        (lambda: build_method(Component(name="imp"), None), "unknown method 'imp'"),
+        (lambda: build_method(Component(name="imp"), cast(MethodContext, None)), "unknown method 'imp'"),
     ],
 )
-def test_an_unknown_name_lists_the_choices(build, message):
+def test_an_unknown_name_lists_the_choices(build: Callable[..., object], message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
         build()
 
 
-def test_every_model_trains_with_every_method(tmp_path):
+def test_every_model_trains_with_every_method(tmp_path: Path) -> None:
     for model in sorted(set(MODELS) - {"resnet18", "resnet50"}):
         for method in sorted(METHODS):
             run_config = config(

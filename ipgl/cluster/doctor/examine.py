@@ -1,4 +1,4 @@
-"""`ipgl doctor`: what would spoil a study on this machine or cluster, each finding with its cure."""
+"""The checks of `ipgl doctor`: versions, GPUs, storage, disks, clocks, tracker and token, with corrections."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from ipgl.tracking import locate, make_tracker
 
 _GIB = 2**30
 LOW_DISK_BYTES, NO_DISK_BYTES = 10 * _GIB, 1 * _GIB
-# Ray refuses to write objects to a disk that is fuller than this.
+# Ray writes no objects to a disk that is fuller than this share.
 RAY_FULL_SHARE = 0.95
 SKEW_SECONDS, WILD_SKEW_SECONDS = 2.0, 60.0
-# Trials do not run, or not alike, where these differ; a difference in the others is worth knowing.
+# A difference in these versions is an error, since trials fail or differ; in others it is a warning.
 _MUST_AGREE = ("ipgl", "python", "ray")
 
 
 def examine(
     file: Path | None = None, address: str | None = None, storage: str | None = None
 ) -> list[Finding]:
-    """Look at this machine, or at every node of a cluster that it is part of.
+    """Check this machine, or every node of a cluster that it belongs to.
 
     Args:
-        file: A study file, whose storage and tracker are meant.
-        address: Ray address; None takes `$RAY_ADDRESS`, or looks at this machine alone.
-        storage: Folder or URI of the studies; None takes the file's, or `runs`.
+        file: A study file, whose storage and tracker are checked.
+        address: Ray address; None for `$RAY_ADDRESS`, or for this machine only if that is not set.
+        storage: Folder or URI of the studies; None for that of the file, or `runs`.
 
     Raises:
-        IpglError: The study file is wrong, or the cluster cannot be reached.
+        IpglError: The study file is not valid, or the cluster cannot be reached.
     """
     plan = load_plan(file) if file else None
     place = storage or (plan.config.storage if plan else "runs")
@@ -56,11 +56,11 @@ def examine(
         here = probe.facts("this machine") if not problem else without_storage("this machine", problem)
         nodes: Sequence[NodeFacts] = ()
         if address:
-            from ipgl.cluster.doctor.ray_nodes import look_around
+            from ipgl.cluster.doctor.ray_nodes import inspect_nodes
 
-            nodes, notes = look_around(address, probe)
+            nodes, notes = inspect_nodes(address, probe)
             findings += notes
-    findings += judge(remote_at(uri).shown if uri else str(folder), here, nodes)
+    findings += judge(remote_at(uri).display_uri if uri else str(folder), here, nodes)
     if uri and tracking.name == "mlflow" and tracking.uri is None:
         findings.append(
             Finding(
@@ -71,13 +71,13 @@ def examine(
             )
         )
     else:
-        findings.append(look_at_tracker(tracking, folder))
-    findings += look_at_token(os.environ, on_cluster=bool(address))
+        findings.append(check_tracker(tracking, folder))
+    findings += check_token(os.environ, on_cluster=bool(address))
     return findings
 
 
 def judge(storage: str, here: NodeFacts, nodes: Sequence[NodeFacts] = ()) -> list[Finding]:
-    """Findings about machines and the storage folder; `here` is the driver's, which may be one of the nodes."""
+    """Findings about the machines and the storage folder; `here` is the driver, which may also be one of the nodes."""
     machines = (here, *nodes)
     return [
         *_judge_versions(here, nodes),
@@ -124,7 +124,7 @@ def _judge_gpus(machines: Iterable[NodeFacts]) -> Iterator[Finding]:
 
 def _judge_storage(storage: str, here: NodeFacts, nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
     sound = True
-    # Where the driver cannot leave its mark, the nodes have nothing to find.
+    # If the driver cannot write the marker file, the nodes cannot find it.
     for machine in (here,) if here.storage_error else (here, *nodes):
         if machine.storage_error:
             sound = False
@@ -185,8 +185,8 @@ def _judge_clocks(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
         yield Finding("clock", "ok", f"the nodes' clocks agree with the driver's to {SKEW_SECONDS:g} s")
 
 
-def look_at_tracker(settings: TrackingSettings, storage: Path) -> Finding:
-    """Whether runs can be recorded where the study file says."""
+def check_tracker(settings: TrackingSettings, storage: Path) -> Finding:
+    """A finding on whether runs can be recorded with these settings."""
     if settings.name == "none":
         return Finding("mlflow", "ok", "not used (tracking: none)")
     try:
@@ -196,11 +196,11 @@ def look_at_tracker(settings: TrackingSettings, storage: Path) -> Finding:
         make_tracker(settings, storage, storage / ".doctor").check()
     except TrackingError as error:
         return Finding("mlflow", "error", str(error), "correct `tracking.uri`, or start the server")
-    return Finding("mlflow", "ok", f"{store.shown} answers")
+    return Finding("mlflow", "ok", f"{store.display_uri} answers")
 
 
-def look_at_token(environment: Mapping[str, str], on_cluster: bool) -> Iterator[Finding]:
-    """Whether Ray asks for a token, and who can read it on this machine."""
+def check_token(environment: Mapping[str, str], on_cluster: bool) -> Iterator[Finding]:
+    """Findings on whether Ray requires a token, and on which users of this machine can read it."""
     path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     wanted = environment.get("RAY_AUTH_MODE", "").lower() == "token"
     if wanted and not path.is_file() and not environment.get("RAY_AUTH_TOKEN"):
@@ -230,7 +230,7 @@ def look_at_token(environment: Mapping[str, str], on_cluster: bool) -> Iterator[
 
 @contextmanager
 def _marked_at(uri: str, folder: Path) -> Iterator[tuple[Probe, str]]:
-    """As `_marked`, at a URI; `folder` holds this process's copies."""
+    """As `_marked`, at a URI; `folder` is this process's folder of local copies."""
     remote = remote_at(uri)
     probe = Probe(folder, folder / f"doctor-{secrets.token_hex(6)}", uri)
     problem = ""
@@ -248,10 +248,10 @@ def _marked_at(uri: str, folder: Path) -> Iterator[tuple[Probe, str]]:
 
 @contextmanager
 def _marked(folder: Path) -> Iterator[tuple[Probe, str]]:
-    """The storage folder with a mark in it that every node must see; left as it was found.
+    """A marker file in the storage folder, which every node must see. It is removed on exit, as are new folders.
 
     Yields:
-        The probe, and why the mark could not be made (empty if it could).
+        The probe, and the error of writing the marker file (empty if there was none).
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     probe = Probe(folder, folder / f".doctor-{secrets.token_hex(6)}")
@@ -269,5 +269,5 @@ def _marked(folder: Path) -> Iterator[tuple[Probe, str]]:
         for each in made:
             try:
                 each.rmdir()
-            except OSError:  # someone has begun to use it, or it could not be made
+            except OSError:  # another process uses it now, or it could not be made
                 break

@@ -1,4 +1,4 @@
-"""What one machine can say of itself to the doctor, and what the doctor says of it."""
+"""Facts about one machine, and findings of `ipgl doctor`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The outcome of one check.
 
     Attributes:
-        subject: What: versions, gpus, storage, disk, clock, mlflow, token, cluster.
-        level: `error` would stop or spoil a study.
-        message: What was found, with the place and the value.
-        cure: What to do; empty if all is well.
+        subject: One of versions, gpus, storage, disk, clock, mlflow, token, cluster.
+        level: `error` if a study would fail or give wrong results.
+        message: The finding, with place and value.
+        cure: What to do; empty if nothing is wrong.
     """
 
     subject: str
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Disk:
-    """Space of the disk under a path, in bytes."""
+    """Free and total space of the disk that holds a path, in bytes."""
 
     path: str
     free: int
@@ -48,16 +48,16 @@ class Disk:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What one machine says of itself.
+    """Facts about one machine.
 
     Attributes:
-        node: Its address or name.
-        versions: Package -> version; `-` if it is not installed.
-        gpus: Name and memory of each.
-        disks: Under the storage folder, and under the folder of temporary files.
-        storage_error: Why a file could not be written to the storage folder; empty if it could.
-        same_storage: Whether the storage folder holds the mark that the driver left there.
-        skew_seconds: The node's clock minus the driver's, as far as the delay of the question does not explain it.
+        node: Address or name.
+        versions: Version by package; `-` if it is not installed.
+        gpus: Name and memory of each GPU.
+        disks: The disks of the storage folder and of the folder of temporary files.
+        storage_error: The error of writing a file to the storage folder; empty if there was none.
+        same_storage: Whether the storage folder contains the driver's marker file.
+        skew_seconds: The node's clock minus the driver's, reduced by the uncertainty from the delay of messages.
     """
 
     node: str
@@ -71,14 +71,20 @@ class NodeFacts:
 
 @dataclass(frozen=True)
 class Probe:
-    """What every machine is asked to do with the storage folder: see `mark`, and write a file beside it."""
+    """The check that each machine runs: it looks for the marker file, and writes a file beside it.
+
+    Attributes:
+        storage: The storage folder.
+        mark: The marker file, which the driver has written.
+        uri: The storage if it is a URI, else empty.
+    """
 
     storage: Path
     mark: Path
     uri: str = ""
 
     def facts(self, node: str) -> NodeFacts:
-        """Look at the machine that this runs on."""
+        """Collect the facts of the machine that this runs on; `node` is its name."""
         error, same = "", True
         try:
             same = self._try_uri(node) if self.uri else self._try_folder(node)
@@ -97,7 +103,7 @@ class Probe:
         )
 
     def _try_folder(self, node: str) -> bool:
-        """Whether the mark is there; a node without the shared folder must not make one of its own."""
+        """Whether the marker file is visible; a node without the shared folder must not create that folder."""
         if not self.mark.is_file():
             return False
         own = self.mark.with_name(f"{self.mark.name}.{secrets.token_hex(4)}")
@@ -118,7 +124,7 @@ class Probe:
 
 
 def without_storage(node: str, problem: str) -> NodeFacts:
-    """The facts of the machine that this runs on, where `problem` keeps it from the storage folder."""
+    """The facts of the machine that this runs on, if it cannot use the storage folder because of `problem`."""
     temporary = _disk(tempfile.gettempdir())
     return NodeFacts(node, _versions(), _gpus(), (temporary,) if temporary else (), problem)
 
@@ -134,7 +140,7 @@ def _versions() -> dict[str, str]:
 
 
 def _gpus() -> tuple[str, ...]:
-    """NVIDIA's own tool is asked: Ray hides the devices from a task that has reserved none."""
+    """Names and memory of the GPUs, from nvidia-smi: Ray hides devices from actors that reserve none."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()

@@ -1,4 +1,4 @@
-"""The doctor's eyes on the nodes of a cluster: one short-lived actor on each."""
+"""Collection of facts about the nodes of a Ray cluster, by one temporary actor on each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, TypedDict
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -22,8 +22,27 @@ ANSWER_SECONDS = 90
 CONNECT_SECONDS = 5
 
 
+class _Node(TypedDict):
+    """What is read of a node of `ray.nodes()`."""
+
+    NodeID: str
+    NodeManagerAddress: str
+    Alive: bool
+    Resources: dict[str, float]
+
+
+class _RemoteClock(Protocol):
+    def remote(self) -> object: ...
+
+
+class _RemoteObserver(Protocol):
+    """What is used of an `_Observer` on another node."""
+
+    clock: _RemoteClock
+
+
 class _Observer:
-    """Runs on a node."""
+    """The actor that runs on a node."""
 
     def facts(self, probe: Probe, node: str) -> NodeFacts:
         return probe.facts(node)
@@ -32,11 +51,15 @@ class _Observer:
         return time.time()
 
 
-def look_around(address: str, probe: Probe) -> tuple[list[NodeFacts], list[Finding]]:
-    """Ask every node of the cluster.
+def inspect_nodes(address: str, probe: Probe) -> tuple[list[NodeFacts], list[Finding]]:
+    """Collect the facts of every node of a cluster.
+
+    Args:
+        address: Ray address of the cluster.
+        probe: The check of the storage folder, which each node runs.
 
     Returns:
-        What the nodes that answered say, and findings about the cluster and those that did not.
+        The facts of the nodes that answered, and findings about the cluster and the other nodes.
 
     Raises:
         ResourceError: The cluster cannot be reached.
@@ -59,7 +82,7 @@ def look_around(address: str, probe: Probe) -> tuple[list[NodeFacts], list[Findi
 
 
 def _require_listening(address: str) -> None:
-    """Ray itself tries an address at which nobody listens for minutes."""
+    """Check the connection within seconds; Ray would retry for minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or "/" in host:
         return  # `auto`, or a kind of address that Ray has to resolve
@@ -118,8 +141,8 @@ def _ask_all(probe: Probe) -> tuple[list[NodeFacts], list[Finding]]:
     return facts, findings
 
 
-def _names(nodes: list[dict[str, Any]]) -> dict[str, str]:
-    """Node id -> a name that tells it apart from the others: several may share a machine."""
+def _names(nodes: list[_Node]) -> dict[str, str]:
+    """A unique name by node id; several nodes may share an address."""
     addresses = [node["NodeManagerAddress"] for node in nodes]
     return {
         node["NodeID"]: f"node {address}"
@@ -129,8 +152,8 @@ def _names(nodes: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _skew(observer: Any) -> float:
-    """The least skew that explains the answers, in seconds: half of the way there and back is given away."""
+def _skew(observer: _RemoteObserver) -> float:
+    """The smallest clock skew that explains the answers, in seconds: half of each round trip counts as uncertainty."""
     least = float("inf")
     for _ in range(3):
         before = time.time()

@@ -1,4 +1,4 @@
-"""One bird before another background: the segmentation mask's share of the bird, the rest of the place."""
+"""Composition of a foreground and a background image by a segmentation mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CUB-200-2011 (Wah et al. 2011) on disk: which birds there are, which are water birds, which are for testing.
+"""Reader of CUB-200-2011 (Wah et al. 2011): birds, their type (water or land), and the split.
 
 The folder holds `images.txt` (`<id> <class folder>/<file>.jpg`), `train_test_split.txt` (`<id> <1 if training>`),
 `images/`, and the masks in `segmentations/` (in the folder itself or beside it, as the second archive unpacks).
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ipgl.core.errors import DataError
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 
 # Sagawa et al. 2020: seabirds and waterfowl; a species counts if one of these is part of its lower-case name.
 WATER_BIRDS = (
@@ -61,7 +61,7 @@ class Cub:
 
 
 def mask_path(masks: Path, img_filename: str) -> Path:
-    """Where the mask of an image stands: the same relative path with the suffix `.png`."""
+    """Path of an image's mask: the same relative path with the suffix `.png`."""
     return masks / PurePosixPath(img_filename).with_suffix(".png")
 
 
@@ -86,26 +86,26 @@ def read_cub(root: Path) -> Cub:
         DataError: Files or folders are missing, or lines are not what the format promises.
     """
     images, masks = cub_folders(root)
-    problems = DataProblems(f"{root} is not CUB-200-2011 as published")
-    names = _read_pairs(root / "images.txt", problems)
-    training = _read_pairs(root / "train_test_split.txt", problems)
+    faults = DataFaults(f"{root} is not CUB-200-2011 as published")
+    names = _read_pairs(root / "images.txt", faults)
+    training = _read_pairs(root / "train_test_split.txt", faults)
     birds = []
     for key, (line, name) in names.items():
         where = f"{root / 'images.txt'}:{line}"
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or len(path.parts) != 2 or "." not in path.parts[0]:
-            problems.add(where, f"an image is `<number>.<species>/<file>.jpg`, but got {name!r}")
+            faults.add(where, f"an image is `<number>.<species>/<file>.jpg`, but got {name!r}")
         elif key not in training:
-            problems.add(where, f"image {key} is not in train_test_split.txt")
+            faults.add(where, f"image {key} is not in train_test_split.txt")
         elif training[key][1] not in ("0", "1"):
             line = training[key][0]
-            problems.add(
+            faults.add(
                 f"{root / 'train_test_split.txt'}:{line}",
                 f"must be 1 (training) or 0 (test), but got {training[key][1]!r}",
             )
         else:
             birds.append(Bird(int(key), name, test=training[key][1] == "0"))
-    problems.check("Unpack CUB_200_2011.tgz again.")
+    faults.check("Unpack CUB_200_2011.tgz again.")
     if not birds:
         raise DataError(f"{root / 'images.txt'}: lists no images; unpack CUB_200_2011.tgz again")
     return Cub(images, masks, tuple(birds))
@@ -136,7 +136,7 @@ def cub_folders(root: Path) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
-def _read_pairs(path: Path, problems: DataProblems) -> dict[str, tuple[int, str]]:
+def _read_pairs(path: Path, faults: DataFaults) -> dict[str, tuple[int, str]]:
     """`<id> <value>` lines as id -> (line number, value)."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -148,9 +148,9 @@ def _read_pairs(path: Path, problems: DataProblems) -> dict[str, tuple[int, str]
     for number, line in enumerate(lines, start=1):
         parts = line.split()
         if len(parts) != 2 or not parts[0].isdecimal():
-            problems.add(f"{path}:{number}", f"a line is `<number> <value>`, but got {line!r}")
+            faults.add(f"{path}:{number}", f"a line is `<number> <value>`, but got {line!r}")
         elif parts[0] in pairs:
-            problems.add(f"{path}:{number}", f"image {parts[0]} stands in line {pairs[parts[0]][0]} already")
+            faults.add(f"{path}:{number}", f"image {parts[0]} stands in line {pairs[parts[0]][0]} already")
         else:
             pairs[parts[0]] = number, parts[1]
     return pairs

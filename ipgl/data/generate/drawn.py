@@ -1,8 +1,8 @@
-"""Drawn stand-ins for CUB-200-2011 and Places, in their exact on-disk formats: nothing here is a photograph.
+"""Synthetic replacements of CUB-200-2011 and Places, drawn by program, in the same on-disk formats.
 
-They serve tests, CI and `waterbirds_tiny`: the way from the folders to a trained model is the real one, the pictures
-are simple enough for a small network. What tells the two kinds of birds apart is shape alone; pose, size, colours and
-what hides part of a bird are drawn from the same distributions for both.
+They serve tests, CI and `waterbirds_tiny`: the path from folders to a trained model is the same as for real data, and
+the images are simple enough for a small network. The two types of birds differ in shape alone; pose, size, colours
+and what hides part of a bird are drawn from the same distributions for both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def draw_sources(root: Path, *, train: int, test: int, seed: int = 0, side: int 
     """
     cub, places = root / "CUB_200_2011", root / "places365"
     _draw_cub(cub, train, test, seed, side)
-    # Enough for every bird to stand on one of its own, whatever the strength, and some left for pairs.
+    # Enough for a background per bird at any strength, and some left for pairs.
     each = max(4, round(0.3 * (train + test)) + 8)
     for name in PAINTERS:
         folder = places / "data_large" / name[0] / name

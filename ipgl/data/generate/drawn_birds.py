@@ -1,4 +1,4 @@
-"""Drawn birds with masks: swimmers and perchers that differ in shape and in nothing else."""
+"""Synthetic birds with masks: two species groups that differ in shape alone."""
 
 from __future__ import annotations
 

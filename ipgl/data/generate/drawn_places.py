@@ -1,4 +1,4 @@
-"""Drawn places of the four classes that Waterbirds uses: two kinds of land, two of water."""
+"""Synthetic backgrounds of the four place classes of Waterbirds: two of land, two of water."""
 
 from __future__ import annotations
 

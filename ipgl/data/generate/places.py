@@ -1,4 +1,4 @@
-"""Places (Zhou et al. 2017) on disk: the pictures of some scene classes, in either layout that is in use."""
+"""Reader of Places (Zhou et al. 2017): image files of given scene classes, in either published layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def place_files(root: Path, classes: Sequence[str]) -> list[str]:
     """Pictures of some classes as `place_filename` writes them: `/<letter>/<class>/<file>.jpg`, sorted.
 
     Raises:
-        DataError: A class has no folder, or its folder no pictures; the message says where was looked.
+        DataError: A class has no folder, or its folder no pictures; the message names the folders searched.
     """
     files: list[str] = []
     for name in classes:
@@ -32,7 +32,7 @@ def place_path(root: Path, place_filename: str) -> Path:
     """The file that a `place_filename` names, in whichever layout `root` has.
 
     Raises:
-        DataError: No such file, or the name leads out of `root`.
+        DataError: No such file, or the path leaves `root`.
     """
     name = PurePosixPath(place_filename.lstrip("/"))
     if ".." in name.parts or len(name.parts) < 3:

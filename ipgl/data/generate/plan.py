@@ -1,4 +1,4 @@
-"""Which bird goes before which place: the rows of `metadata.csv`, before any picture is made."""
+"""Plan of a generated Waterbirds data set: the background of each bird, as rows of `metadata.csv`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ipgl.data.table import TEST, TRAIN, VALIDATION
 
 
 class WaterbirdsPlan(Settings):
-    """What is to be generated; equal settings on equal sources give equal files."""
+    """Settings of a generated data set; equal settings on equal sources give equal files."""
 
     strength: float = Field(
         0.95, ge=0, le=1, description="Share of training birds of a class that stand on their own place type."
@@ -81,7 +81,7 @@ def plan_waterbirds(
     """Assign splits and places as Sagawa et al. 2020 do; no place picture is used for two rows.
 
     CUB's test images are the test split, and `validation_share` of the others validates. In training a share of
-    `strength` of each class stands on its own place type; in validation and test one half does.
+    `strength` of each class has a background of its own type; in validation and test one half has.
 
     Raises:
         DataError: There are fewer place pictures than birds for them, or fewer training birds than pairs.
@@ -161,7 +161,7 @@ def pairs_csv(pairs: Sequence[Counterfactual], folder: str) -> str:
 
 
 def plan_hash(rows: Sequence[Row], pairs: Sequence[Counterfactual]) -> str:
-    """SHA-256 of all that is to be made."""
+    """SHA-256 over all rows and pairs of the plan."""
     text = metadata_csv(rows) + "".join(f"{pair.row.img_id},{pair.place_filename}\n" for pair in pairs)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,7 +1,7 @@
-"""Waterbirds at any correlation strength, from CUB-200-2011 and Places folders (Sagawa et al. 2020).
+"""Generator of Waterbirds at any correlation strength, from CUB-200-2011 and Places (Sagawa et al. 2020).
 
-The folder has the columns and file names of the published data set. Two things differ, and both are to the good:
-pictures are JPEG of quality 95 instead of 75, and places are drawn so that the same seed gives the same folder on
+The folder has the columns and file names of the published data set. Two things differ:
+images are JPEG of quality 95 instead of 75, and places are drawn so that the same seed gives the same folder on
 every machine (the original takes them in the file system's order).
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ipgl.core.atomic_files import write_atomically, write_text
 from ipgl.core.errors import DataError
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.generate.blend import blend_files
 from ipgl.data.generate.cub import Cub, read_cub
 from ipgl.data.generate.places import place_path
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class Generated:
-    """What was made.
+    """A generated data set.
 
     Attributes:
         folder: Holds `metadata.csv` and the pictures.
@@ -87,7 +87,7 @@ def generate_waterbirds(
         plan: Strength, seed, classes of places.
         cub: CUB-200-2011's folder.
         places: Places' folder.
-        folder: Where the data set is to stand; `folder_name` gives the usual name.
+        folder: Folder of the new data set; `folder_name` gives the usual name.
         skip_bad: Leave out birds whose picture cannot be made, and record them in `generation.json`.
         progress: Called with the pictures done and their number.
         workers: Threads; None is one a processor.
@@ -103,41 +103,54 @@ def generate_waterbirds(
         _Picture(pair.row, pair.place_filename, folder / COUNTERFACTUAL / pair.row.img_filename, pair=True)
         for pair in pairs
     ]
-    problems = _missing(pictures, sources, places)
+    faults = _missing(pictures, sources, places)
     if not skip_bad:
-        problems.check(_SKIP_HINT)
-
-    bad: set[tuple[int, bool]] = set()
+        faults.check(_SKIP_HINT)
     jobs = ((picture, sources, places) for picture in pictures)
-    for done, (picture, problem) in enumerate(_in_threads(_make, jobs, workers), start=1):
-        if problem:
-            bad.add((picture.row.img_id, picture.pair))
-            # What is missing has been recorded before any picture was made.
-            if problem not in problems.found:
-                problems.add(*problem)
-        if progress:
-            progress(done, len(pictures))
+    bad = _make_all(jobs, faults, workers, lambda done: progress and progress(done, len(pictures)))
     if not skip_bad:
-        problems.check(_SKIP_HINT)
+        faults.check(_SKIP_HINT)
 
     rows = tuple(row for row in rows if (row.img_id, False) not in bad)
-    # A pair whose training image is left out has nothing to be compared with.
+    # A pair is left out together with its training image.
     pairs = tuple(p for p in pairs if not {(p.row.img_id, True), (p.row.img_id, False)} & bad)
     if not rows:
-        problems.check("Not one picture can be made; restore the files.")
-    if problems.found:
-        _record(folder, plan, plan_hash(rows, pairs), problems.found)
+        faults.check("Not one picture can be made; restore the files.")
+    if faults.found:
+        _record(folder, plan, plan_hash(rows, pairs), faults.found)
     if plan.pairs:
         write_text(folder / "pairs.csv", pairs_csv(pairs, COUNTERFACTUAL))
     write_text(folder / "metadata.csv", metadata_csv(rows))
-    return Generated(folder, rows, pairs, tuple(problems.found))
+    return Generated(folder, rows, pairs, tuple(faults.found))
 
 
 _SKIP_HINT = "Restore the files, or leave these birds out with --skip-bad."
 
 
+def _make_all(
+    jobs: Iterator[tuple[_Picture, Cub, Path]],
+    faults: DataFaults,
+    workers: int | None,
+    done: Callable[[int], object],
+) -> set[tuple[int, bool]]:
+    """Make all images, and add the faults of those that cannot be made to `faults`.
+
+    Returns:
+        (image id, whether it belongs to a pair) of those that cannot be made.
+    """
+    bad: set[tuple[int, bool]] = set()
+    for count, (picture, fault) in enumerate(_in_threads(_make, jobs, workers), start=1):
+        if fault:
+            bad.add((picture.row.img_id, picture.pair))
+            # What is missing has been recorded before any picture was made.
+            if fault not in faults.found:
+                faults.add(*fault)
+        done(count)
+    return bad
+
+
 def _claim(folder: Path, plan: WaterbirdsPlan, digest: str) -> None:
-    """Make `folder` ours, or find that an earlier run with the same plan did."""
+    """Create `folder` for this plan, or check that an earlier run with the same plan created it."""
     record = folder / RECORD
     if record.is_file():
         try:
@@ -173,15 +186,15 @@ def _record(folder: Path, plan: WaterbirdsPlan, digest: str, skipped: Sequence[t
     write_text(record, json.dumps(content, indent=1) + "\n")
 
 
-def _missing(pictures: Sequence[_Picture], cub: Cub, places: Path) -> DataProblems:
-    """Bird images and masks that are not there: known in seconds, before hours of work."""
-    problems = DataProblems("some pictures cannot be made")
+def _missing(pictures: Sequence[_Picture], cub: Cub, places: Path) -> DataFaults:
+    """Missing bird images and masks, found before any image is made."""
+    faults = DataFaults("some pictures cannot be made")
     for picture in pictures:
         name = picture.row.img_filename
         for path in (cub.image(name), cub.mask(name)):
             if not picture.pair and not path.is_file():
-                problems.add(_where(picture), f"{path} is missing")
-    return problems
+                faults.add(_where(picture), f"{path} is missing")
+    return faults
 
 
 def _where(picture: _Picture) -> str:
@@ -189,10 +202,10 @@ def _where(picture: _Picture) -> str:
 
 
 def _make(job: tuple[_Picture, Cub, Path]) -> tuple[_Picture, tuple[str, str] | None]:
-    """Make one picture unless it is there; a bad source is returned, so that all of them are known in the end."""
+    """Make one image unless it exists; return the fault of a bad source, so that all faults are reported together."""
     picture, cub, places = job
     if picture.target.is_file():
-        return picture, None  # written atomically: there means whole
+        return picture, None  # files are written atomically, so that an existing one is complete
     name = picture.row.img_filename
     try:
         image = blend_files(cub.image(name), cub.mask(name), place_path(places, picture.place_filename))
@@ -208,7 +221,7 @@ def _in_threads(
     jobs: Iterator[tuple[_Picture, Cub, Path]],
     workers: int | None,
 ) -> Iterator[tuple[_Picture, tuple[str, str] | None]]:
-    """Results in order, with few enough under way that Ctrl-C ends at once."""
+    """Results in order; a bounded number of jobs is submitted ahead, so that Ctrl-C takes effect at once."""
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         while batch := list(islice(jobs, 64)):
             yield from pool.map(work, batch)

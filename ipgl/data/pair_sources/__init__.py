@@ -1,4 +1,4 @@
-"""Where the invariance pairs of image data sets come from."""
+"""Sources of invariance pairs for image data sets."""
 
 from ipgl.data.pair_sources.composite import background_blend
 from ipgl.data.pair_sources.make import PAIR_SOURCES, make_pairs

@@ -1,4 +1,4 @@
-"""All pairs that a source could give, and the seeded choice among them."""
+"""Candidate pairs of a source, and the seeded selection of training and held-out pairs from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`composite`: a training bird on its own background and on one of the other place type, by its mask."""
+"""Pair source `composite`: a training bird on its own background and on one of the other place type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from ipgl.core.errors import DataError
 from ipgl.data.batch_order import derive_seed
 from ipgl.data.digits import data_root
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.generate.blend import blend_files
 from ipgl.data.generate.cub import cub_folders, mask_path
 from ipgl.data.generate.places import place_files, place_path
@@ -21,7 +21,7 @@ from ipgl.data.images import FileImage
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates
 from ipgl.data.pair_sources.settings import ImagePairSettings
-from ipgl.data.split_inputs import Blended, Readable
+from ipgl.data.split_inputs import LazyBlend, Readable
 from ipgl.data.table import TEST, TRAIN
 
 
@@ -54,14 +54,14 @@ class Composites:
         own: Before a background of the own kind.
         other: Before one of the other kind.
         names: What each is made of.
-        problems: What cannot be made.
+        faults: What cannot be made.
     """
 
     kept: NDArray[np.int64]
     own: list[CompositeImage]
     other: list[CompositeImage]
     names: tuple[str, ...]
-    problems: DataProblems
+    faults: DataFaults
 
 
 def composite_pairs(settings: ImagePairSettings, request: PairRequest) -> Candidates:
@@ -84,8 +84,8 @@ def composite_pairs(settings: ImagePairSettings, request: PairRequest) -> Candid
     rows = table.rows_of(TRAIN)
     made = _compose(settings, request, rows, unseen, "composite")
     if not request.skip_bad:
-        made.problems.check("Restore the files, or leave these pairs out with --skip-bad.")
-    notes = tuple(f"pair skipped: {where}: {what}" for where, what in made.problems.found)
+        made.faults.check("Restore the files, or leave these pairs out with --skip-bad.")
+    notes = tuple(f"pair skipped: {where}: {what}" for where, what in made.faults.found)
     numbers = np.arange(len(made.kept))
     return Candidates(
         made.own, made.other, table.label[rows[made.kept]], made.kept, numbers, made.names, notes
@@ -105,15 +105,15 @@ def background_blend(
     """
     rows = request.table.rows_of(TEST)
     made = _compose(settings, request, rows, _place_kinds(settings, request), "background")
-    if made.problems.found:
-        where, what = made.problems.found[0]
+    if made.faults.found:
+        where, what = made.faults.found[0]
         return None, (
-            f"no background corruption: {len(made.problems.found)} parts of test images are missing, "
+            f"no background corruption: {len(made.faults.found)} parts of test images are missing, "
             f"first {where}: {what}",
         )
 
     def corrupt(strength: float) -> Readable:
-        return Blended(request.store(made.own), request.store(made.other), strength)
+        return LazyBlend(request.store(made.own), request.store(made.other), strength)
 
     return corrupt, ()
 
@@ -144,7 +144,7 @@ def _compose(
     shown = table.extra.get("place_filename")
     rng = np.random.default_rng(derive_seed(settings.seed, purpose))
     draws = rng.random((len(rows), 2))
-    problems = DataProblems(f"{table.file}: some composite pairs cannot be made")
+    faults = DataFaults(f"{table.file}: some composite pairs cannot be made")
     kept: list[int] = []
     sides: tuple[list[CompositeImage], list[CompositeImage]] = ([], [])
     names: list[str] = []
@@ -156,11 +156,11 @@ def _compose(
         foreground, mask = images / name, mask_path(masks, name)
         missing = [file for file in (foreground, mask) if not file.is_file()]
         for file in missing:
-            problems.add(table.where(row), f"{file} is missing")
+            faults.add(table.where(row), f"{file} is missing")
         try:
             backgrounds = [place_path(places, own), place_path(places, other)]
         except DataError as error:
-            problems.add(table.where(row), str(error))
+            faults.add(table.where(row), str(error))
             continue
         if missing:
             continue
@@ -170,7 +170,7 @@ def _compose(
             side.append(
                 CompositeImage(foreground, mask, background, f"{table.where(row)} on {background.name}")
             )
-    return Composites(np.array(kept, dtype=np.int64), *sides, tuple(names), problems)
+    return Composites(np.array(kept, dtype=np.int64), *sides, tuple(names), faults)
 
 
 def _held(request: PairRequest) -> set[str]:

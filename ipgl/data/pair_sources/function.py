@@ -1,4 +1,4 @@
-"""`function`: your own Python function makes the second member from the first."""
+"""Pair source `function`: a user's Python function makes the second member from the first."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ipgl.data.table import TRAIN
 
 @dataclass(frozen=True)
 class PairContext:
-    """What a pair function is told about its image.
+    """Second argument of a pair function: information on its image.
 
     Attributes:
         path: The image's file.
         label: Its class.
         attribute: Its spurious attribute.
         columns: The table's other columns, as text.
-        rng: For all that is random in the function; the same in every run.
+        rng: Random generator for the function; the same in every run.
     """
 
     path: Path
@@ -43,8 +43,8 @@ PairFunction = Callable[[Image.Image, PairContext], Image.Image]
 
 
 @dataclass(frozen=True)
-class ChangedImage:
-    """What a user's function makes of an image when it is read."""
+class TransformedImage:
+    """An image that a user's function transforms when it is read."""
 
     base: FileImage
     function: PairFunction
@@ -95,7 +95,7 @@ def function_pairs(settings: ImagePairSettings, request: PairRequest) -> Candida
     table = request.table
     rows = table.rows_of(TRAIN)
     changed = [
-        ChangedImage(
+        TransformedImage(
             table.source(row),
             function,
             code,

@@ -1,4 +1,4 @@
-"""From settings to the pairs of a data set: find candidates, choose, decode."""
+"""Make a data set's invariance pairs: find candidates, select, decode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.images import Images
 from ipgl.data.pair_request import MadePairs, PairRequest
 from ipgl.data.pair_sources.candidates import Candidates, Side, choose
@@ -18,7 +18,11 @@ from ipgl.data.pair_sources.function import function_pairs
 from ipgl.data.pair_sources.manifest import manifest_pairs
 from ipgl.data.pair_sources.matched import matched_pairs
 from ipgl.data.pair_sources.recolour import recolour_pairs
-from ipgl.data.pair_sources.same_pictures import joined_units, note_held, without_held
+from ipgl.data.pair_sources.same_pictures import (
+    joined_units,
+    note_evaluation_images,
+    without_evaluation_images,
+)
 from ipgl.data.pair_sources.settings import ImagePairSettings
 from ipgl.data.types import PairSet
 
@@ -43,18 +47,18 @@ def make_pairs(settings: ImagePairSettings, request: PairRequest) -> MadePairs:
     """
     if settings.source == "none":
         empty = np.empty(0, dtype=np.int64)
-        nobody = Candidates(empty, empty, empty, empty, empty, ())
-        nothing = _pair_set(nobody, empty, request, DataProblems(""))[0]
-        return MadePairs(nothing, nothing)
-    found = without_held(PAIR_SOURCES[settings.source](settings, request), request)
+        no_candidates = Candidates(empty, empty, empty, empty, empty, ())
+        no_pairs = _pair_set(no_candidates, empty, request, DataFaults(""))[0]
+        return MadePairs(no_pairs, no_pairs)
+    found = without_evaluation_images(PAIR_SOURCES[settings.source](settings, request), request)
     candidates = joined_units(found, request)
     training, held_out = choose(candidates, settings)
-    problems = DataProblems(f"{request.table.file}: some pairs show pictures of validation or test")
-    pairs, lost = _pair_set(candidates, training, request, problems)
-    measured, lost_too = _pair_set(candidates, held_out, request, problems)
+    faults = DataFaults(f"{request.table.file}: some pairs show pictures of validation or test")
+    pairs, lost = _pair_set(candidates, training, request, faults)
+    measured, lost_too = _pair_set(candidates, held_out, request, faults)
     if not request.skip_bad:
-        problems.check("Take these pictures out of the pairs, or leave the pairs out with --skip-bad.")
-    refused = tuple(f"pair skipped: {where}: {what}" for where, what in problems.found)
+        faults.check("Take these pictures out of the pairs, or leave the pairs out with --skip-bad.")
+    refused = tuple(f"pair skipped: {where}: {what}" for where, what in faults.found)
     names = hashlib.sha256()
     for position in (*training, -1, *held_out):
         names.update((candidates.names[position] if position >= 0 else "held out").encode() + b"\n")
@@ -62,16 +66,16 @@ def make_pairs(settings: ImagePairSettings, request: PairRequest) -> MadePairs:
 
 
 def _pair_set(
-    candidates: Candidates, chosen: NDArray[np.int64], request: PairRequest, problems: DataProblems
+    candidates: Candidates, chosen: NDArray[np.int64], request: PairRequest, faults: DataFaults
 ) -> tuple[PairSet, tuple[str, ...]]:
     """The chosen pairs with their pixels, but for those that cannot be read (notes say which), or must not be."""
     a, b = (_images(side, chosen, request) for side in (candidates.a, candidates.b))
     refused = [
-        note_held(side, chosen, images, request, problems)
+        note_evaluation_images(side, chosen, images, request, faults)
         for side, images in ((candidates.a, a), (candidates.b, b))
     ]
     good = np.setdiff1d(np.intersect1d(a.good.numpy(), b.good.numpy()), np.concatenate(refused))
-    # What a row of the table lacked has been said by whoever read the table.
+    # Unreadable images of the table were reported when the table was read.
     decoded = [side for side, of in ((a, candidates.a), (b, candidates.b)) if not isinstance(of, np.ndarray)]
     notes = tuple(f"pair skipped: {bad.where}: {bad.reason}" for side in decoded for bad in side.skipped)
     if len(good) < len(chosen):

@@ -1,4 +1,4 @@
-"""`manifest`: a CSV file that names the pairs, `image_a,image_b[,label]`."""
+"""Pair source `manifest`: pairs named in a CSV file, `image_a,image_b[,label]`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ipgl.core.errors import DataError
-from ipgl.data.duplicate_images import held_row, same_pixels
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.duplicate_images import describe_evaluation_row, same_pixels
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.images import FileImage
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates, Side, units_of
@@ -58,7 +58,7 @@ def manifest_pairs(settings: ImagePairSettings, request: PairRequest) -> Candida
         raise DataError(f"pairs.file must stay below {table.root}, but got {settings.file!r}")
     position = {int(row): i for i, row in enumerate(table.rows_of(TRAIN))}
     files, contents = KnownFiles(table.root, table.paths), request.images.contents()
-    problems = DataProblems(f"{file}: some pairs break a rule")
+    faults = DataFaults(f"{file}: some pairs break a rule")
     found: list[_Pair] = []
     for line, record in _records(file):
         try:
@@ -68,11 +68,11 @@ def manifest_pairs(settings: ImagePairSettings, request: PairRequest) -> Candida
             rows = [member.row for member in (a, b) if member.row is not None]
             label = _label(table, record.get("label") or "", rows)
         except _RefusedError as fault:
-            problems.add(f"{file}, line {line}", str(fault))
+            faults.add(f"{file}, line {line}", str(fault))
             continue
         found.append(_Pair(a, b, label, position[rows[0]] if rows else -1, line))
     if not request.skip_bad:
-        problems.check("Mend the rows, or leave them out with --skip-bad.")
+        faults.check("Mend the rows, or leave them out with --skip-bad.")
     first, second = [pair.a for pair in found], [pair.b for pair in found]
     lines = [pair.line for pair in found]
     return Candidates(
@@ -82,7 +82,7 @@ def manifest_pairs(settings: ImagePairSettings, request: PairRequest) -> Candida
         np.array([pair.source for pair in found], dtype=np.int64),
         units_of([member.path for member in first], [member.path for member in second]),
         tuple(f"{pair.a.path} {pair.b.path} {pair.label}" for pair in found),
-        tuple(f"pair skipped: {where}: {what}" for where, what in problems.found),
+        tuple(f"pair skipped: {where}: {what}" for where, what in faults.found),
     )
 
 
@@ -121,9 +121,13 @@ def _member(request: PairRequest, files: KnownFiles, contents: list[bytes], text
         raise _RefusedError(f"{table.root / path} is missing") from None
     if row is None:
         return _Member(path, None)
-    held = row if table.split[row] != TRAIN else request.held.get(contents[row])
-    if held is not None:
-        how = f"is {held_row(table, held)}" if held == row else same_pixels(table, held)
+    evaluation_row = row if table.split[row] != TRAIN else request.evaluation_contents.get(contents[row])
+    if evaluation_row is not None:
+        how = (
+            f"is {describe_evaluation_row(table, evaluation_row)}"
+            if evaluation_row == row
+            else same_pixels(table, evaluation_row)
+        )
         raise _RefusedError(f"{text!r} {how}; pairs may use training images, and images outside the table")
     return _Member(table.paths[row], row)
 

@@ -1,8 +1,8 @@
-"""`matched`: two training images of one label that differ in the attribute and agree best in everything else.
+"""Pair source `matched`: nearest training images of the same label and different attribute.
 
 Meant for data without a recipe for counterfactuals, CelebA above all: its forty attributes less the label and the
-spurious one say how alike two faces are. The pairs are as good as those columns: what no column tells (pose, light,
-background) differs freely between members, and the correction asks the model to ignore that as well.
+spurious one measure how similar two faces are. The pairs are as good as those columns: what no column records (pose,
+light, background) differs freely between members, and the correction makes the model ignore that as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NEIGHBOURS = 32
 
 
 def matched_pairs(settings: ImagePairSettings, request: PairRequest) -> Candidates:
-    """Pairs in which every image stands once, the nearest first taken.
+    """Match nearest images greedily; every image is in one pair at most.
 
     Distance is Euclidean over the columns, each scaled to [0, 1]: for binary columns its square is the number of
     columns in which members differ. With `features` it is that of the vectors, each scaled to length 1.

@@ -1,4 +1,4 @@
-"""`recolour`: a training image and the same image with its hue turned.
+"""Pair source `recolour`: a training image and the same image with its hue rotated.
 
 Honest only if colour *is* the spurious attribute: the pairs tell the model that hue does not matter, whether or not
 that is true of the classes. Where colour is part of what a class is (a red robin), take another source.

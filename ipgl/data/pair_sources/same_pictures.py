@@ -1,4 +1,4 @@
-"""What pairs' pictures are, whatever their names: none of validation or test, and none in both sets of pairs."""
+"""Duplicates among invariance pairs: no evaluation image in a pair, no image in both sets of pairs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from numpy.typing import NDArray
 
 from ipgl.data.duplicate_images import same_pixels
 from ipgl.data.duplicates import listed
-from ipgl.data.fault_list import DataProblems
+from ipgl.data.fault_list import DataFaults
 from ipgl.data.images import Images
 from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources.candidates import Candidates, Side, units_of
 from ipgl.data.table import TRAIN
 
 
-def without_held(candidates: Candidates, request: PairRequest) -> Candidates:
+def without_evaluation_images(candidates: Candidates, request: PairRequest) -> Candidates:
     """The candidates of which no member, and no source, is a training row with a validation or test row's pixels.
 
-    They are left out rather than refused: nobody named them, a source found them in the training split.
+    They are left out without an error, because the user did not name them: a source found them in the training split.
     """
     table, rows = request.table, _table_rows(candidates, request)
     contents = request.images.contents()
-    copies = [row for row in table.rows_of(TRAIN).tolist() if contents[row] in request.held]
+    copies = [row for row in table.rows_of(TRAIN).tolist() if contents[row] in request.evaluation_contents]
     bad = np.isin(rows, copies)
     if not bad.any():
         return candidates
+    evaluation_rows = request.evaluation_contents
     places = [
-        f"line {table.line[row]} ({table.paths[row]}) {same_pixels(table, request.held[contents[row]])}"
+        f"line {table.line[row]} ({table.paths[row]}) {same_pixels(table, evaluation_rows[contents[row]])}"
         for row in np.unique(rows[bad]).tolist()
     ]
     note = (
@@ -53,8 +54,8 @@ def joined_units(candidates: Candidates, request: PairRequest) -> Candidates:
     return replace(candidates, unit=units_of(first, second)[: len(candidates)])
 
 
-def note_held(
-    side: Side, chosen: NDArray[np.int64], images: Images, request: PairRequest, problems: DataProblems
+def note_evaluation_images(
+    side: Side, chosen: NDArray[np.int64], images: Images, request: PairRequest, faults: DataFaults
 ) -> NDArray[np.int64]:
     """Note the members of one side that were decoded for the pairs and have a validation or test row's pixels.
 
@@ -63,19 +64,19 @@ def note_held(
         chosen: Which of them `images` are, int64 `[n]`.
         images: Their pixels.
         request: The table and its pixels.
-        problems: Where to note them.
+        faults: Where to note them.
 
     Returns:
         Positions in `chosen` of those members, int64.
     """
-    if isinstance(side, np.ndarray):  # rows of the table: `without_held` has seen them
+    if isinstance(side, np.ndarray):  # rows of the table: `without_evaluation_images` has seen them
         return np.empty(0, dtype=np.int64)
     found = []
     for position, content in enumerate(images.contents()):
-        if content in request.held:
+        if content in request.evaluation_contents:
             found.append(position)
             where = side[int(chosen[position])].where
-            problems.add(where, same_pixels(request.table, request.held[content]))
+            faults.add(where, same_pixels(request.table, request.evaluation_contents[content]))
     return np.array(found, dtype=np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Which invariance pairs a data set of images gets."""
+"""Settings of the invariance pairs of image data sets."""
 
 from __future__ import annotations
 

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ipgl.core.errors import DataError
 from ipgl.data.generate.cub import cub_folders, is_water_bird, mask_path, read_cub
+
+if TYPE_CHECKING:
+    from tests.data.generate.conftest import Sources
 
 
 @pytest.mark.parametrize(
@@ -24,12 +29,12 @@ from ipgl.data.generate.cub import cub_folders, is_water_bird, mask_path, read_c
         ("110.Geococcyx", False, False),
     ],
 )
-def test_species(folder, published, corrected):
+def test_species(folder: str, published: bool, corrected: bool) -> None:
     assert is_water_bird(f"{folder}/x.jpg") is published
     assert is_water_bird(f"{folder}/x.jpg", "corrected") is corrected
 
 
-def test_all_images_are_read_with_their_split(sources):
+def test_all_images_are_read_with_their_split(sources: Sources) -> None:
     cub = read_cub(sources.cub)
     assert [bird.img_id for bird in cub.birds] == list(range(1, 65))
     assert [bird.test for bird in cub.birds] == [False] * 40 + [True] * 24
@@ -38,11 +43,11 @@ def test_all_images_are_read_with_their_split(sources):
         assert cub.mask(bird.img_filename).is_file()
 
 
-def test_a_mask_has_its_images_name_and_the_suffix_png(tmp_path):
+def test_a_mask_has_its_images_name_and_the_suffix_png(tmp_path: Path) -> None:
     assert mask_path(tmp_path, "001.A/A.B_1.jpg") == tmp_path / "001.A" / "A.B_1.png"
 
 
-def test_masks_may_stand_beside_the_folder(own_sources):
+def test_masks_may_stand_beside_the_folder(own_sources: Sources) -> None:
     shutil.move(own_sources.cub / "segmentations", own_sources.cub.parent)
     assert cub_folders(own_sources.cub)[1] == own_sources.cub.parent / "segmentations"
     shutil.rmtree(own_sources.cub.parent / "segmentations")
@@ -56,19 +61,19 @@ def test_masks_may_stand_beside_the_folder(own_sources):
     )
 
 
-def test_no_folder_at_all(tmp_path):
+def test_no_folder_at_all(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"needs the folder images, .* found: no folder"):
         read_cub(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["images.txt", "train_test_split.txt"])
-def test_a_missing_table_is_named(own_sources, name):
+def test_a_missing_table_is_named(own_sources: Sources, name: str) -> None:
     (own_sources.cub / name).unlink()
     with pytest.raises(DataError, match=f"{name}: there is no such file"):
         read_cub(own_sources.cub)
 
 
-def test_all_faulty_lines_are_named_at_once(own_sources):
+def test_all_faulty_lines_are_named_at_once(own_sources: Sources) -> None:
     images, split = own_sources.cub / "images.txt", own_sources.cub / "train_test_split.txt"
     lines = images.read_text().splitlines()
     lines[0] = "1 ../../etc/passwd"
@@ -92,7 +97,7 @@ def test_all_faulty_lines_are_named_at_once(own_sources):
     ]
 
 
-def test_an_empty_table_is_refused(own_sources):
+def test_an_empty_table_is_refused(own_sources: Sources) -> None:
     (own_sources.cub / "images.txt").write_text("")
     with pytest.raises(DataError, match="lists no images"):
         read_cub(own_sources.cub)

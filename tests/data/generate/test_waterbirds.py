@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,9 +17,13 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from ipgl.core.errors import DataError
-from ipgl.data.generate import WaterbirdsPlan, folder_name, generate_waterbirds
+from ipgl.data.generate import Generated, WaterbirdsPlan, folder_name, generate_waterbirds
 from ipgl.data.generate.cub import read_cub
 from ipgl.data.generate.places import place_path
+
+if TYPE_CHECKING:
+    from tests.data.generate.conftest import Sources
+
 
 PLAN = WaterbirdsPlan(strength=1.0, pairs=6, seed=3)
 
@@ -25,12 +31,12 @@ PLAN = WaterbirdsPlan(strength=1.0, pairs=6, seed=3)
 # JPEG mixes colours over blocks of two pixels and loses a few grey levels at edges: the inside is compared, loosely.
 
 
-def files(folder):
+def files(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def made(sources, tmp_path_factory):
+def made(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Generated:
     return generate_waterbirds(PLAN, *sources, tmp_path_factory.mktemp("made") / "waterbirds")
 
 
@@ -43,11 +49,11 @@ def made(sources, tmp_path_factory):
         (0.0, "waterbird_complete0_forest2water2"),
     ],
 )
-def test_the_folder_is_named_as_the_published_ones(strength, name):
+def test_the_folder_is_named_as_the_published_ones(strength: float, name: str) -> None:
     assert folder_name(strength) == name
 
 
-def test_every_row_has_its_picture_in_the_birds_size(made, sources):
+def test_every_row_has_its_picture_in_the_birds_size(made: Generated, sources: Sources) -> None:
     cub = read_cub(sources.cub)
     with (made.folder / "metadata.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -60,7 +66,7 @@ def test_every_row_has_its_picture_in_the_birds_size(made, sources):
             assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", bird.size)
 
 
-def test_a_picture_is_the_bird_before_its_place(made, sources):
+def test_a_picture_is_the_bird_before_its_place(made: Generated, sources: Sources) -> None:
     cub = read_cub(sources.cub)
     for row in made.rows[:10]:
         picture, bird = (
@@ -75,7 +81,7 @@ def test_a_picture_is_the_bird_before_its_place(made, sources):
         assert np.abs(picture[outside].mean(axis=0) - np.array(place)).max() < 25
 
 
-def test_pairs_show_the_same_bird_on_another_place(made, sources):
+def test_pairs_show_the_same_bird_on_another_place(made: Generated, sources: Sources) -> None:
     cub = read_cub(sources.cub)
     with (made.folder / "pairs.csv").open() as stream:
         pairs = list(csv.DictReader(stream))
@@ -92,15 +98,17 @@ def test_pairs_show_the_same_bird_on_another_place(made, sources):
         assert np.abs(a - b)[mask == 0].mean() > 20
 
 
-def test_the_same_seed_gives_the_same_bytes(made, sources, tmp_path):
+def test_the_same_seed_gives_the_same_bytes(made: Generated, sources: Sources, tmp_path: Path) -> None:
     again = generate_waterbirds(PLAN, *sources, tmp_path / "again", workers=1)
     assert files(again.folder) == files(made.folder)
 
 
-def test_after_an_interruption_only_what_is_missing_is_made(made, sources, tmp_path):
+def test_after_an_interruption_only_what_is_missing_is_made(
+    made: Generated, sources: Sources, tmp_path: Path
+) -> None:
     folder = tmp_path / "interrupted"
 
-    def stop(done, total):
+    def stop(done: int, total: int) -> None:
         assert total == 70
         if done == 20:
             raise KeyboardInterrupt
@@ -115,7 +123,7 @@ def test_after_an_interruption_only_what_is_missing_is_made(made, sources, tmp_p
     assert files(folder) == files(made.folder)
 
 
-def test_a_kill_leaves_no_half_picture(made, sources, tmp_path):
+def test_a_kill_leaves_no_half_picture(made: Generated, sources: Sources, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     code = textwrap.dedent(
         f"""
@@ -144,21 +152,23 @@ def test_a_kill_leaves_no_half_picture(made, sources, tmp_path):
 
 
 @pytest.mark.parametrize("other", [{"seed": 4}, {"strength": 0.95}, {"pairs": 7}])
-def test_a_folder_of_another_plan_is_left_alone(made, sources, other):
+def test_a_folder_of_another_plan_is_left_alone(
+    made: Generated, sources: Sources, other: dict[str, float]
+) -> None:
     before = files(made.folder)
     with pytest.raises(DataError, match=r"generated with other settings or sources \(see generation.json\)"):
         generate_waterbirds(PLAN.model_copy(update=other), *sources, made.folder)
     assert files(made.folder) == before
 
 
-def test_a_folder_of_something_else_is_left_alone(sources, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("all of it")
     with pytest.raises(DataError, match="is not empty, and nothing in it says that it was generated"):
         generate_waterbirds(PLAN, *sources, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_damaged_record_is_an_error(made, sources, tmp_path):
+def test_a_damaged_record_is_an_error(made: Generated, sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "generation.json").write_text("{")
     with pytest.raises(DataError, match=r"generation\.json: is damaged; remove the folder"):
         generate_waterbirds(PLAN, *sources, tmp_path)
@@ -167,10 +177,12 @@ def test_a_damaged_record_is_an_error(made, sources, tmp_path):
 class TestBadSources:
     PLAN = WaterbirdsPlan(strength=1.0, pairs=6)
 
-    def names(self, own_sources):
+    def names(self, own_sources: Sources) -> list[str]:
         return [bird.img_filename for bird in read_cub(own_sources.cub).birds]
 
-    def test_missing_files_are_all_named_before_any_picture_is_made(self, own_sources, tmp_path):
+    def test_missing_files_are_all_named_before_any_picture_is_made(
+        self, own_sources: Sources, tmp_path: Path
+    ) -> None:
         cub = read_cub(own_sources.cub)
         names = self.names(own_sources)
         cub.image(names[0]).unlink()
@@ -185,7 +197,7 @@ class TestBadSources:
         ]
         assert list((tmp_path / "out").rglob("*.jpg")) == []
 
-    def test_more_than_twenty_are_counted(self, sources, tmp_path):
+    def test_more_than_twenty_are_counted(self, sources: Sources, tmp_path: Path) -> None:
         masks = tmp_path / "segmentations"
         cub = tmp_path / "CUB_200_2011"
         cub.mkdir()
@@ -198,7 +210,9 @@ class TestBadSources:
         assert len(lines) == 1 + 20 + 1 + 1
         assert lines[21] == "  and 44 more"
 
-    def test_masks_of_another_size_and_damaged_images_are_named_in_the_end(self, own_sources, tmp_path):
+    def test_masks_of_another_size_and_damaged_images_are_named_in_the_end(
+        self, own_sources: Sources, tmp_path: Path
+    ) -> None:
         cub = read_cub(own_sources.cub)
         names = self.names(own_sources)
         Image.new("L", (7, 5)).save(cub.mask(names[1]))
@@ -210,7 +224,7 @@ class TestBadSources:
         assert f"image 4 ({names[3]}): {cub.image(names[3])} cannot be read as an image" in message
         assert not (tmp_path / "out" / "metadata.csv").exists()
 
-    def test_skipping_leaves_them_out_and_records_them(self, own_sources, tmp_path):
+    def test_skipping_leaves_them_out_and_records_them(self, own_sources: Sources, tmp_path: Path) -> None:
         cub = read_cub(own_sources.cub)
         names = self.names(own_sources)
         cub.mask(names[0]).unlink()
@@ -226,7 +240,7 @@ class TestBadSources:
         again = generate_waterbirds(self.PLAN, *own_sources, tmp_path / "out", skip_bad=True)
         assert again.rows == made.rows
 
-    def test_when_nothing_can_be_made_it_says_so(self, own_sources, tmp_path):
+    def test_when_nothing_can_be_made_it_says_so(self, own_sources: Sources, tmp_path: Path) -> None:
         for mask in (own_sources.cub / "segmentations").rglob("*.png"):
             mask.unlink()
         with pytest.raises(DataError, match="Not one picture can be made"):

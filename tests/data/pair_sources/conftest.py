@@ -1,4 +1,4 @@
-"""A small table of plain pictures, and what a pair source is given of it."""
+"""Fixtures: a small table of plain images and a pair request on it."""
 
 from __future__ import annotations
 

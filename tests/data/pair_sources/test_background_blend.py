@@ -1,24 +1,36 @@
-"""The test split before backgrounds that fade into the other kind."""
+"""The background corruption: test backgrounds faded into the other place type."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from narrowing import known, of_kind
 
 from ipgl.data import parts
 from ipgl.data.pair_sources import ImagePairSettings, background_blend
-from ipgl.data.table import TEST
+from ipgl.data.split_inputs import LazyBlend
+from ipgl.data.table import TEST, ImageTable
+
+if TYPE_CHECKING:
+    from tests.data.pair_sources.conftest import MakeRequest
+
 
 SETTINGS = {"source": "composite", "train": None, "held_out": 2}
 
 
-def settings(root):
+def settings(root: Path) -> ImagePairSettings:
     return ImagePairSettings(**SETTINGS, birds=str(root / "CUB_200_2011"), places=str(root / "places365"))
 
 
-def test_ends_and_what_lies_between(waterbirds, waterbirds_table, make_request):
+def test_ends_and_what_lies_between(
+    waterbirds: Path, waterbirds_table: ImageTable, make_request: MakeRequest
+) -> None:
     request = make_request(waterbirds_table)
-    corrupt, notes = background_blend(settings(waterbirds), request)
+    blend, notes = background_blend(settings(waterbirds), request)
+    corrupt = known(blend)
     assert notes == ()
     rows = waterbirds_table.rows_of(TEST)
     own, half, other = (
@@ -34,10 +46,10 @@ def test_ends_and_what_lies_between(waterbirds, waterbirds_table, make_request):
 
 
 def test_the_other_background_is_of_the_other_kind_and_the_bird_stays(
-    waterbirds, waterbirds_table, make_request
-):
+    waterbirds: Path, waterbirds_table: ImageTable, make_request: MakeRequest
+) -> None:
     corrupt, _ = background_blend(settings(waterbirds), make_request(waterbirds_table))
-    blended = corrupt(1.0)
+    blended = of_kind(known(corrupt)(1.0), LazyBlend)
     sources = [image for image in _sources(blended, waterbirds, waterbirds_table)]
     attributes = waterbirds_table.attribute[waterbirds_table.rows_of(TEST)]
     for (own, other), attribute in zip(sources, attributes, strict=True):
@@ -47,7 +59,7 @@ def test_the_other_background_is_of_the_other_kind_and_the_bird_stays(
         assert other_is_water != own_is_water
 
 
-def _sources(blended, root, table):
+def _sources(blended: LazyBlend, root: Path, table: ImageTable) -> list[tuple[str, str]]:
     """The backgrounds of both ends, composed once more by hand."""
     from ipgl.data.pair_request import PairRequest
     from ipgl.data.pair_sources.composite import _compose, _place_kinds
@@ -59,7 +71,9 @@ def _sources(blended, root, table):
     return [(str(a.background), str(b.background)) for a, b in zip(made.own, made.other, strict=True)]
 
 
-def test_without_a_mask_there_is_none_and_a_note_says_why(waterbirds, waterbirds_table, make_request):
+def test_without_a_mask_there_is_none_and_a_note_says_why(
+    waterbirds: Path, waterbirds_table: ImageTable, make_request: MakeRequest
+) -> None:
     row = int(waterbirds_table.rows_of(TEST)[3])
     paths = list(waterbirds_table.paths)
     paths[row] = "001.Nothing/nothing.jpg"

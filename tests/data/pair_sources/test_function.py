@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from narrowing import as_images
 
 from ipgl.core.errors import DataError
+from ipgl.data.pair_request import PairRequest
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
+from ipgl.data.table import ImageTable
+
+if TYPE_CHECKING:
+    from tests.data.pair_sources.conftest import MakeRequest
+
 
 ROWS = [(0, 0, 0)] * 6 + [(1, 1, 0)] * 4 + [(0, 0, 1), (0, 0, 2)]
 MODULE = """
@@ -32,7 +42,7 @@ CONSTANT = 3
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The user's module `my_pairs_<test>`, importable for this test alone."""
     folder = tmp_path / "code"
     folder.mkdir()
@@ -42,38 +52,44 @@ def module(tmp_path, monkeypatch):
     return name
 
 
-def settings(path):
+def settings(path: str) -> ImagePairSettings:
     return ImagePairSettings(source="function", function=path, held_out=2)
 
 
 @pytest.fixture
-def request_(make_table, make_request):
+def request_(make_table: Callable[..., ImageTable], make_request: MakeRequest) -> PairRequest:
     return make_request(make_table(ROWS, age=range(12)))
 
 
-def test_the_second_member_is_what_the_function_makes_of_the_first(request_, module):
+def test_the_second_member_is_what_the_function_makes_of_the_first(
+    request_: PairRequest, module: str
+) -> None:
     made = make_pairs(settings(f"{module}:invert"), request_)
     index = torch.arange(len(made.pairs))
     assert len(made.pairs) == 8
-    assert torch.equal(made.pairs.b.pixels(index), 255 - made.pairs.a.pixels(index))
+    assert torch.equal(as_images(made.pairs.b).pixels(index), 255 - as_images(made.pairs.a).pixels(index))
 
 
-def test_the_function_is_told_label_columns_and_a_seeded_generator(request_, module):
+def test_the_function_is_told_label_columns_and_a_seeded_generator(
+    request_: PairRequest, module: str
+) -> None:
     made = [make_pairs(settings(f"{module}:told"), request_).pairs for _ in range(2)]
-    pixels = made[0].b.pixels(torch.arange(8))[:, 0, 0]
+    pixels = as_images(made[0].b).pixels(torch.arange(8))[:, 0, 0]
     assert pixels[:, 0].tolist() == (made[0].y * 100).tolist()
     assert pixels[:, 1].tolist() == made[0].source.tolist()
     assert len(pixels[:, 2].unique()) > 4
-    assert torch.equal(pixels, made[1].b.pixels(torch.arange(8))[:, 0, 0])
+    assert torch.equal(pixels, as_images(made[1].b).pixels(torch.arange(8))[:, 0, 0])
 
 
-def test_another_version_of_the_function_is_another_cache(request_, module, tmp_path, monkeypatch):
+def test_another_version_of_the_function_is_another_cache(
+    request_: PairRequest, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = make_pairs(settings(f"{module}:invert"), request_)
     newer = f"{module}_newer"
     (tmp_path / "code" / f"{newer}.py").write_text(MODULE.replace("invert(image)", "mirror(image)"))
     second = make_pairs(settings(f"{newer}:invert"), request_)
     assert first.names != second.names
-    assert first.pairs.b.file.path != second.pairs.b.file.path
+    assert as_images(first.pairs.b).file.path != as_images(second.pairs.b).file.path
 
 
 @pytest.mark.parametrize(
@@ -83,7 +99,9 @@ def test_another_version_of_the_function_is_another_cache(request_, module, tmp_
         ("nothing", "nothing must return a PIL image, but got NoneType"),
     ],
 )
-def test_what_a_function_does_wrong_is_named_with_its_image(request_, module, name, message):
+def test_what_a_function_does_wrong_is_named_with_its_image(
+    request_: PairRequest, module: str, name: str, message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         make_pairs(settings(f"{module}:{name}"), request_)
 
@@ -96,6 +114,6 @@ def test_what_a_function_does_wrong_is_named_with_its_image(request_, module, na
         ("{module}:CONSTANT", "has no function 'CONSTANT'"),
     ],
 )
-def test_a_function_that_is_not_there(request_, module, path, message):
+def test_a_function_that_is_not_there(request_: PairRequest, module: str, path: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         make_pairs(settings(path.format(module=module)), request_)

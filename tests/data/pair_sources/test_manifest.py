@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from narrowing import as_images, as_rows, of_kind
 from PIL import Image
 
 from ipgl.core.errors import DataError
+from ipgl.data.images import FileImage
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
 from ipgl.data.pair_sources.manifest import manifest_pairs
+from ipgl.data.table import ImageTable
+
+if TYPE_CHECKING:
+    from tests.data.pair_sources.conftest import MakeRequest
+
 
 # Rows 0 to 5 train, 6 validates, 7 tests.
 ROWS = [(0, 0, 0), (1, 1, 0), (0, 1, 0), (1, 0, 0), (0, 0, 0), (1, 1, 0), (0, 0, 1), (1, 1, 2)]
@@ -15,48 +25,56 @@ SETTINGS = ImagePairSettings(source="manifest", held_out=1)
 
 
 @pytest.fixture
-def table(make_table):
+def table(make_table: Callable[..., ImageTable]) -> ImageTable:
     return make_table(ROWS)
 
 
 @pytest.fixture
-def write(table):
-    def write(*lines, header="image_a,image_b,label"):
+def write(table: ImageTable) -> Callable[..., None]:
+    def write(*lines: str, header: str = "image_a,image_b,label") -> None:
         (table.root / "pairs.csv").write_text("\n".join([header, *lines]) + "\n")
 
     return write
 
 
-def test_pairs_of_training_images_need_no_decoding_and_no_label(table, write, make_request):
+def test_pairs_of_training_images_need_no_decoding_and_no_label(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest
+) -> None:
     write("0.png,2.png", "3.png,1.png", header="image_a,image_b")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert (found.a.tolist(), found.b.tolist()) == ([0, 3], [2, 1])
+    assert (as_rows(found.a).tolist(), as_rows(found.b).tolist()) == ([0, 3], [2, 1])
     assert found.label.tolist() == [0, 1]
     assert found.source.tolist() == [0, 3]
 
 
-def test_other_images_are_decoded_and_take_their_partners_label(table, write, make_request):
+def test_other_images_are_decoded_and_take_their_partners_label(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest
+) -> None:
     (table.root / "more").mkdir()
     for i in range(2):
         Image.new("RGB", (8, 8), (250, i, 0)).save(table.root / f"more/{i}.png")
     write("0.png,more/0.png,", "more/1.png,more/0.png,1", "3.png,2.png/../5.png,1")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert [image.path.name for image in found.a] == ["0.png", "1.png", "3.png"]
+    assert [of_kind(image, FileImage).path.name for image in found.a] == ["0.png", "1.png", "3.png"]
     assert found.label.tolist() == [0, 1, 1]
     assert found.source.tolist() == [0, -1, 3]
     assert found.unit[0] == found.unit[1] != found.unit[2]
     made = make_pairs(SETTINGS, make_request(table))
     assert made.held_out.source.tolist() == [3]
-    assert made.pairs.b.pixels(made.pairs.y * 0)[0, 0, 0].tolist() == [250, 0, 0]
+    assert as_images(made.pairs.b).pixels(made.pairs.y * 0)[0, 0, 0].tolist() == [250, 0, 0]
 
 
-def test_columns_may_stand_in_any_order_beside_others(table, write, make_request):
+def test_columns_may_stand_in_any_order_beside_others(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest
+) -> None:
     write("x,0,2.png,0.png", header="note,label,image_b,image_a")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert (found.a.tolist(), found.b.tolist()) == ([0], [2])
+    assert (as_rows(found.a).tolist(), as_rows(found.b).tolist()) == ([0], [2])
 
 
-def test_all_faulty_rows_are_named_at_once(table, write, make_request, tmp_path):
+def test_all_faulty_rows_are_named_at_once(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest, tmp_path: Path
+) -> None:
     (tmp_path / "outside.png").touch()
     write(
         "0.png,7.png,0",
@@ -93,7 +111,9 @@ def test_all_faulty_rows_are_named_at_once(table, write, make_request, tmp_path)
     ]
 
 
-def test_more_than_twenty_faults_are_counted(table, write, make_request):
+def test_more_than_twenty_faults_are_counted(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest
+) -> None:
     write(*["0.png,7.png,0"] * 33)
     with pytest.raises(DataError) as error:
         manifest_pairs(SETTINGS, make_request(table))
@@ -101,7 +121,9 @@ def test_more_than_twenty_faults_are_counted(table, write, make_request):
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_a_test_image_is_refused_under_another_name(table, write, make_request, link):
+def test_a_test_image_is_refused_under_another_name(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest, link: Callable[..., object]
+) -> None:
     link(table.root / "7.png", table.root / "innocent.png")
     write("0.png,innocent.png,0")
     with pytest.raises(DataError, match=r"'innocent\.png' is the test image of line 9"):
@@ -109,7 +131,9 @@ def test_a_test_image_is_refused_under_another_name(table, write, make_request, 
 
 
 @pytest.mark.parametrize("name", ["./7.png", ".\\\\7.png", ".//7.png", "x/../7.png", ".\\\\.\\\\7.png"])
-def test_a_test_image_is_refused_under_every_spelling(table, write, make_request, name):
+def test_a_test_image_is_refused_under_every_spelling(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest, name: str
+) -> None:
     write(f"0.png,{name},0")
     with pytest.raises(DataError) as caught:
         manifest_pairs(SETTINGS, make_request(table))
@@ -117,24 +141,30 @@ def test_a_test_image_is_refused_under_every_spelling(table, write, make_request
 
 
 @pytest.mark.parametrize("form", ["./{}", ".\\\\{}", ".//{}", "x/../{}"])
-def test_a_training_image_is_the_same_under_every_spelling(table, write, make_request, form):
+def test_a_training_image_is_the_same_under_every_spelling(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest, form: str
+) -> None:
     write(f"{form.format('0.png')},2.png", f"3.png,{form.format('1.png')}", header="image_a,image_b")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert (found.a.tolist(), found.b.tolist()) == ([0, 3], [2, 1])
+    assert (as_rows(found.a).tolist(), as_rows(found.b).tolist()) == ([0, 3], [2, 1])
     write("0.png,2.png", "3.png,1.png", header="image_a,image_b")
     assert found.names == manifest_pairs(SETTINGS, make_request(table)).names
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_a_training_image_is_known_through_a_link(table, write, make_request, link):
+def test_a_training_image_is_known_through_a_link(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest, link: Callable[..., object]
+) -> None:
     link(table.root / "0.png", table.root / "other.png")
     write("other.png,2.png", header="image_a,image_b")
     found = manifest_pairs(SETTINGS, make_request(table))
-    assert (found.a.tolist(), found.label.tolist(), found.source.tolist()) == ([0], [0], [0])
+    assert (as_rows(found.a).tolist(), found.label.tolist(), found.source.tolist()) == ([0], [0], [0])
 
 
 @pytest.mark.parametrize("name", ["copy.png", "copy.bmp"])
-def test_a_copy_of_a_test_image_is_refused_by_its_pixels(table, write, make_request, name):
+def test_a_copy_of_a_test_image_is_refused_by_its_pixels(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest, name: str
+) -> None:
     with Image.open(table.root / "7.png") as image:
         image.save(table.root / name)
     write(f"0.png,{name},0", "0.png,2.png,0", "3.png,5.png,1")
@@ -149,14 +179,16 @@ def test_a_copy_of_a_test_image_is_refused_by_its_pixels(table, write, make_requ
     made = make_pairs(settings, make_request(table, skip_bad=True))
     assert f"pair skipped: {fault}" in made.notes
     kept = [
-        pairs.b.pixels(pairs.y * 0 + i)[0, 0, 0].tolist()
+        as_images(pairs.b).pixels(pairs.y * 0 + i)[0, 0, 0].tolist()
         for pairs in (made.pairs, made.held_out)
         for i in range(len(pairs))
     ]
     assert sorted(kept) == [[2, 4, 198], [5, 10, 195]]  # the colours of 2.png and 5.png
 
 
-def test_a_training_row_with_a_test_images_pixels_is_refused(table, write, make_request):
+def test_a_training_row_with_a_test_images_pixels_is_refused(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest
+) -> None:
     with Image.open(table.root / "6.png") as image:
         image.save(table.root / "2.png", compress_level=1)
     write("0.png,2.png,0", "4.png,0.png,0")
@@ -168,7 +200,9 @@ def test_a_training_row_with_a_test_images_pixels_is_refused(table, write, make_
     )
 
 
-def test_a_label_is_needed_where_the_table_knows_none(table, write, make_request):
+def test_a_label_is_needed_where_the_table_knows_none(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest
+) -> None:
     for name in ("x", "y"):
         Image.new("RGB", (8, 8)).save(table.root / f"{name}.png")
     write("x.png,y.png,")
@@ -176,7 +210,9 @@ def test_a_label_is_needed_where_the_table_knows_none(table, write, make_request
         manifest_pairs(SETTINGS, make_request(table))
 
 
-def test_skipping_keeps_the_others_and_notes_the_rows(table, write, make_request):
+def test_skipping_keeps_the_others_and_notes_the_rows(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest
+) -> None:
     write("0.png,7.png,0", "0.png,2.png,0", "3.png,5.png,1")
     made = make_pairs(SETTINGS, make_request(table, skip_bad=True))
     assert sorted([*made.pairs.source.tolist(), *made.held_out.source.tolist()]) == [0, 3]
@@ -186,7 +222,9 @@ def test_skipping_keeps_the_others_and_notes_the_rows(table, write, make_request
     )
 
 
-def test_a_damaged_other_image_is_named_or_skipped(table, write, make_request):
+def test_a_damaged_other_image_is_named_or_skipped(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest
+) -> None:
     (table.root / "bad.png").write_bytes(b"no picture")
     write("0.png,bad.png,0", "0.png,2.png,0", "3.png,5.png,1")
     with pytest.raises(DataError, match=r"pairs\.csv, line 2"):
@@ -200,13 +238,15 @@ def test_a_damaged_other_image_is_named_or_skipped(table, write, make_request):
     ("header", "found"),
     [("a,b", "image_a, image_b is missing; found: a,b"), ("image_a", "image_b is missing")],
 )
-def test_missing_columns_are_named(table, write, make_request, header, found):
+def test_missing_columns_are_named(
+    table: ImageTable, write: Callable[..., None], make_request: MakeRequest, header: str, found: str
+) -> None:
     write("0.png,2.png", header=header)
     with pytest.raises(DataError, match=f"line 1: the columns are image_a,image_b.*{found}"):
         manifest_pairs(SETTINGS, make_request(table))
 
 
-def test_an_empty_or_missing_file(table, make_request):
+def test_an_empty_or_missing_file(table: ImageTable, make_request: MakeRequest) -> None:
     with pytest.raises(DataError, match=r"pairs\.csv: there is no such file; pairs\.file names"):
         manifest_pairs(SETTINGS, make_request(table))
     (table.root / "pairs.csv").touch()
@@ -217,7 +257,9 @@ def test_an_empty_or_missing_file(table, make_request):
         manifest_pairs(SETTINGS, make_request(table))
 
 
-def test_a_file_outside_the_root_is_refused(table, make_request, tmp_path):
+def test_a_file_outside_the_root_is_refused(
+    table: ImageTable, make_request: MakeRequest, tmp_path: Path
+) -> None:
     (tmp_path / "pairs.csv").write_text("image_a,image_b\n0.png,2.png\n")
     with pytest.raises(DataError, match=r"pairs\.file must stay below"):
         manifest_pairs(SETTINGS.model_copy(update={"file": "../pairs.csv"}), make_request(table))

@@ -3,51 +3,60 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from narrowing import as_images
 from PIL import Image
 
 from ipgl.core.errors import DataError
 from ipgl.data.manifest import check_table, read_csv
 from ipgl.data.pair_sources import ImagePairSettings, make_pairs
+from ipgl.data.pair_sources.function import PairContext
 from ipgl.data.pair_sources.recolour import recolour_pairs
-from ipgl.data.pair_sources.same_pictures import joined_units, without_held
-from ipgl.data.table import TEST, TRAIN
+from ipgl.data.pair_sources.same_pictures import joined_units, without_evaluation_images
+from ipgl.data.table import TEST, TRAIN, ImageTable
 from ipgl.data.waterbirds import COLUMNS
+
+if TYPE_CHECKING:
+    from tests.data.pair_sources.conftest import MakeRequest
+
 
 # Rows 0 to 5 train, 6 validates, 7 tests.
 ROWS = [(0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0), (0, 0, 1), (1, 1, 2)]
 
 
 @pytest.fixture
-def table(make_table):
+def table(make_table: Callable[..., ImageTable]) -> ImageTable:
     return make_table(ROWS, size=[0, 0, 1, 1, 0, 0, 0, 0])
 
 
-def copy(table, source, target):
+def copy(table: ImageTable, source: int, target: int) -> None:
     with Image.open(table.root / f"{source}.png") as image:
         image.save(table.root / f"{target}.png", compress_level=1)
 
 
-def note(table, count, of, *places):
+def note(table: ImageTable, count: int, of: int, *places: str) -> str:
     return (
         f"{table.root}/table.csv: {count} of {of} possible pairs left out, because their training image is also in "
         f"validation or test: {'; '.join(places)}"
     )
 
 
-def pair_function(image, context):
+def pair_function(image: Image.Image, context: PairContext) -> Image.Image:
     """Another picture for every image."""
     return Image.new("RGB", image.size, (10 + int(context.path.stem), 255, 255))
 
 
-def cheating_function(image, context):
+def cheating_function(image: Image.Image, context: PairContext) -> Image.Image:
     """The test picture, for one image."""
     cheats = context.path.stem == "3"
     return Image.open(context.path.parent / "7.png") if cheats else pair_function(image, context)
 
 
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "recolour": {"source": "recolour", "hue": 0.3},
     "function": {"source": "function", "function": f"{__name__}:pair_function"},
     "matched": {"source": "matched", "columns": ["size"]},
@@ -56,7 +65,9 @@ OWN = {
 
 @pytest.mark.parametrize(("source", "pairs"), [("recolour", 6), ("function", 6), ("matched", 3)])
 @pytest.mark.parametrize("skip_bad", [False, True])
-def test_a_training_copy_of_a_test_image_makes_no_pair(table, make_request, source, pairs, skip_bad):
+def test_a_training_copy_of_a_test_image_makes_no_pair(
+    table: ImageTable, make_request: MakeRequest, source: str, pairs: int, skip_bad: bool
+) -> None:
     copy(table, 7, 2)
     request = make_request(table, skip_bad=skip_bad)
     made = make_pairs(ImagePairSettings(held_out=1, **OWN[source]), request)
@@ -67,21 +78,23 @@ def test_a_training_copy_of_a_test_image_makes_no_pair(table, make_request, sour
         in made.notes
     )
     assert len(made.pairs) + len(made.held_out) == pairs - 1
-    test = request.held
+    test = request.evaluation_contents
     for part in (made.pairs, made.held_out):
         assert 2 not in part.source.tolist()
-        assert not set(test) & {*part.a.contents(), *part.b.contents()}
+        assert not set(test) & {*as_images(part.a).contents(), *as_images(part.b).contents()}
 
 
-def test_candidates_stay_as_they_are_without_copies(table, make_request):
+def test_candidates_stay_as_they_are_without_copies(table: ImageTable, make_request: MakeRequest) -> None:
     request = make_request(table)
     found = recolour_pairs(ImagePairSettings(**OWN["recolour"]), request)
-    assert without_held(found, request) is found
+    assert without_evaluation_images(found, request) is found
     assert joined_units(found, request).unit.tolist() == found.unit.tolist()
 
 
 @pytest.mark.parametrize("held_out", [1, 5])
-def test_what_a_function_makes_is_compared_too(table, make_request, held_out):
+def test_what_a_function_makes_is_compared_too(
+    table: ImageTable, make_request: MakeRequest, held_out: int
+) -> None:
     settings = ImagePairSettings(
         source="function", function=f"{__name__}:cheating_function", held_out=held_out
     )
@@ -97,7 +110,9 @@ def test_what_a_function_makes_is_compared_too(table, make_request, held_out):
     assert sorted([*made.pairs.source.tolist(), *made.held_out.source.tolist()]) == [0, 1, 2, 4, 5]
 
 
-def test_no_composite_is_made_of_a_copied_picture(make_request, waterbirds, tmp_path):
+def test_no_composite_is_made_of_a_copied_picture(
+    make_request: MakeRequest, waterbirds: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "waterbirds"
     shutil.copytree(waterbirds / "waterbirds", root)
     table, _ = check_table(read_csv(root / "metadata.csv"), root, COLUMNS)
@@ -121,7 +136,9 @@ def test_no_composite_is_made_of_a_copied_picture(make_request, waterbirds, tmp_
     assert sorted(sources) == [n for n in range(count) if n != 1]
 
 
-def test_equal_training_pictures_stay_in_one_set(make_table, make_request):
+def test_equal_training_pictures_stay_in_one_set(
+    make_table: Callable[..., ImageTable], make_request: MakeRequest
+) -> None:
     # Twelve pictures, each twice.
     table = make_table([(0, 0, 0)] * 24 + [(1, 1, 0), (0, 0, 1), (1, 1, 2)])
     for n in range(12):
@@ -130,5 +147,5 @@ def test_equal_training_pictures_stay_in_one_set(make_table, make_request):
         settings = ImagePairSettings(source="recolour", hue=0.3, held_out=6, seed=seed)
         made = make_pairs(settings, make_request(table))
         assert len(made.held_out) == 6
-        sides = [set(part.a.contents()) for part in (made.pairs, made.held_out)]
+        sides = [set(as_images(part.a).contents()) for part in (made.pairs, made.held_out)]
         assert not sides[0] & sides[1]

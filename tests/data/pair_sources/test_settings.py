@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from ipgl.data.pair_sources import PAIR_SOURCES, ImagePairSettings
 
 
-def test_every_source_but_none_has_a_maker():
+def test_every_source_but_none_has_a_maker() -> None:
     choices = ImagePairSettings.model_json_schema()["properties"]["source"]["enum"]
     assert set(choices) == {"none", *PAIR_SOURCES}
 
@@ -28,11 +28,13 @@ def test_every_source_but_none_has_a_maker():
         ({"held_out": 0}, "greater than or equal to 1"),
     ],
 )
-def test_bad_settings_say_what_is_wrong(values, message):
+def test_bad_settings_say_what_is_wrong(
+    values: dict[str, str | float | tuple[object, ...]], message: str
+) -> None:
     with pytest.raises(ValidationError, match=message):
         ImagePairSettings.model_validate(values)
 
 
-def test_complete_settings_validate_again():
+def test_complete_settings_validate_again() -> None:
     settings = ImagePairSettings(source="manifest", file="x.csv", train=3)
     assert ImagePairSettings.model_validate(settings.model_dump(mode="json")) == settings

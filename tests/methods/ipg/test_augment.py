@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,23 +12,31 @@ from ipg_reference import ipg_settings
 from torch import nn
 
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
+from ipgl.methods import MethodContext, StepReport
 from ipgl.methods.ipg import Ipg
 from ipgl.methods.ipg.augment import adversarial, augmented
 from ipgl.methods.ipg.settings import AdversarialSettings, AugmentSettings
 from ipgl.models import Classifier
 
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
 
-def images(count=40, height=7, width=7, seed=0, channels=2):
+
+def images(
+    count: int = 40, height: int = 7, width: int = 7, seed: int = 0, channels: int = 2
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     # Nowhere 0, so that what came in from outside is told from what was there.
     return 0.1 + 0.9 * torch.rand(count, channels, height, width, generator=generator)
 
 
-def pairs_of(a, b=None):
-    return PairBatch(a, images(len(a), *a.shape[2:], seed=1) if b is None else b, torch.arange(len(a)))
+def pairs_of(a: torch.Tensor, b: None = None) -> PairBatch:
+    return PairBatch(
+        a, images(len(a), a.shape[2], a.shape[3], seed=1) if b is None else b, torch.arange(len(a))
+    )
 
 
-def rolled(image, down, across):
+def rolled(image: torch.Tensor, down: int, across: int) -> torch.Tensor:
     """Moved by whole pixels; what comes in is 0."""
     height, width = image.shape[1:]
     moved = torch.zeros_like(image)
@@ -37,13 +47,15 @@ def rolled(image, down, across):
     return moved
 
 
-def test_nothing_asked_for_changes_nothing():
+def test_nothing_asked_for_changes_nothing() -> None:
     pairs = pairs_of(images())
     assert augmented(pairs, AugmentSettings()) is pairs
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (6, 9), (28, 28)])
-def test_a_shift_is_by_whole_pixels_the_same_for_both_members_and_its_own_for_each_pair(height, width):
+def test_a_shift_is_by_whole_pixels_the_same_for_both_members_and_its_own_for_each_pair(
+    height: int, width: int
+) -> None:
     count = 40 if height < 28 else 12
     pairs = pairs_of(images(count, height, width))
     torch.manual_seed(2)
@@ -63,7 +75,7 @@ def test_a_shift_is_by_whole_pixels_the_same_for_both_members_and_its_own_for_ea
     assert torch.equal(moved.y, pairs.y)
 
 
-def test_every_shift_up_to_the_largest_comes_up_and_no_larger():
+def test_every_shift_up_to_the_largest_comes_up_and_no_larger() -> None:
     one = torch.zeros(600, 1, 5, 5)
     one[:, 0, 2, 2] = 1.0
     torch.manual_seed(0)
@@ -86,7 +98,7 @@ EACH = {
 
 
 @pytest.mark.parametrize("settings", EACH.values(), ids=EACH)
-def test_equal_members_stay_equal(settings):
+def test_equal_members_stay_equal(settings: AugmentSettings) -> None:
     torch.manual_seed(1)
     a = images()
     pairs = augmented(PairBatch(a, a.clone(), torch.arange(len(a))), settings)
@@ -96,7 +108,7 @@ def test_equal_members_stay_equal(settings):
     assert torch.equal(a, images())  # the given pairs are left alone
 
 
-def test_a_flip_mirrors_left_and_right_half_of_the_time():
+def test_a_flip_mirrors_left_and_right_half_of_the_time() -> None:
     pairs = pairs_of(images(400))
     torch.manual_seed(0)
     moved = augmented(pairs, AugmentSettings(flip=True))
@@ -110,13 +122,13 @@ def test_a_flip_mirrors_left_and_right_half_of_the_time():
     assert abs(flips - 200) < 40  # four standard deviations
 
 
-def draw_the_limit(monkeypatch):
+def draw_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every uniform draw is its largest value."""
     monkeypatch.setattr(torch, "rand", lambda count, device=None: torch.ones(count))
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 6), (5, 8)])
-def test_a_half_turn_mirrors_both_axes(monkeypatch, height, width):
+def test_a_half_turn_mirrors_both_axes(monkeypatch: pytest.MonkeyPatch, height: int, width: int) -> None:
     pairs = pairs_of(images(3, height, width))
     draw_the_limit(monkeypatch)
     moved = augmented(pairs, AugmentSettings(rotate_degrees=180.0))
@@ -124,7 +136,7 @@ def test_a_half_turn_mirrors_both_axes(monkeypatch, height, width):
     torch.testing.assert_close(moved.b, pairs.b.flip(2, 3), rtol=0, atol=1e-5)
 
 
-def test_a_quarter_turn_is_rigid_in_an_oblong_image(monkeypatch):
+def test_a_quarter_turn_is_rigid_in_an_oblong_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """A square in the middle of an image twice as wide as high turns without being stretched."""
     square = images(1, 6, 6)
     draw_the_limit(monkeypatch)
@@ -136,7 +148,7 @@ def test_a_quarter_turn_is_rigid_in_an_oblong_image(monkeypatch):
     assert moved[..., :3].abs().max().item() < 1e-4
 
 
-def test_scaling_by_a_fixed_factor(monkeypatch):
+def test_scaling_by_a_fixed_factor(monkeypatch: pytest.MonkeyPatch) -> None:
     # Sampling at 1.5 times each distance from the middle shrinks the image: the pixel in the middle stays.
     draw_the_limit(monkeypatch)
     ramp = torch.arange(-4.0, 5.0).expand(1, 1, 9, 9) + 10
@@ -147,16 +159,16 @@ def test_scaling_by_a_fixed_factor(monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["shift", "rotate", "scale", "flip"])
-def test_inputs_that_are_no_images_cannot_be_moved(change):
+def test_inputs_that_are_no_images_cannot_be_moved(change: str) -> None:
     flat = torch.zeros(4, 5)
     with pytest.raises(ValueError, match=r"only as images \[P, C, H, W\], but got \(4, 5\)"):
         augmented(PairBatch(flat, flat, torch.zeros(4)), EACH[change])
 
 
-def test_mixing(monkeypatch):
+def test_mixing(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, order = [], torch.tensor([2, 0, 1])
 
-    def sample(self, shape=()):
+    def sample(self: torch.distributions.Beta, shape: tuple[int, ...] = ()) -> torch.Tensor:
         asked.append((self.concentration1.item(), self.concentration0.item()))
         return torch.tensor(0.3)
 
@@ -180,29 +192,29 @@ def test_mixing(monkeypatch):
 LOW, HIGH = -1.0, 3.0  # a range of 4: epsilon 0.1 is 0.4 in pixel values
 
 
-def make_model():
+def make_model() -> Classifier:
     torch.manual_seed(3)
     return Classifier(nn.Sequential(nn.Linear(6, 5), nn.Tanh()), 5, 3).double()
 
 
-def flat_pairs(count=8):
+def flat_pairs(count: int = 8) -> PairBatch:
     generator = torch.Generator().manual_seed(4)
     a = LOW + (HIGH - LOW) * torch.rand(count, 6, generator=generator, dtype=torch.float64)
     b = (a + 0.1 * torch.randn(count, 6, generator=generator, dtype=torch.float64)).clamp(LOW, HIGH)
     return PairBatch(a, b, torch.zeros(count, dtype=torch.int64))
 
 
-def rationale_of(model):
+def rationale_of(model: Classifier) -> Callable[..., torch.Tensor]:
     """D with every matrix made."""
 
-    def value(pairs):
+    def value(pairs: PairBatch) -> torch.Tensor:
         difference = model.features(pairs.a) - model.features(pairs.b)
         return torch.einsum("kj,pj->pkj", model.head.weight, difference).square().sum(dim=(1, 2)).mean()
 
     return value
 
 
-def test_one_step_by_hand():
+def test_one_step_by_hand() -> None:
     # D = mean (a - b)^2 rises with a where a > b; epsilon 0.05 is 0.2 here, the step 0.1.
     pairs = PairBatch(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.5]]), torch.zeros(1))
     settings = AdversarialSettings(steps=1, epsilon=0.05, step_size=0.025)
@@ -218,7 +230,7 @@ def test_one_step_by_hand():
 
 @pytest.mark.parametrize("random_start", [False, True])
 @pytest.mark.parametrize("steps", [1, 4])
-def test_members_stay_in_the_ball_and_in_the_range_and_differ_more(random_start, steps):
+def test_members_stay_in_the_ball_and_in_the_range_and_differ_more(random_start: bool, steps: int) -> None:
     model, pairs = make_model(), flat_pairs()
     value = rationale_of(model)
     settings = AdversarialSettings(steps=steps, epsilon=0.1, step_size=0.05, random_start=random_start)
@@ -238,10 +250,10 @@ def test_members_stay_in_the_ball_and_in_the_range_and_differ_more(random_start,
     assert torch.equal(pairs.a, flat_pairs().a)
 
 
-def test_a_random_start_is_within_the_ball_and_is_random():
+def test_a_random_start_is_within_the_ball_and_is_random() -> None:
     seen = []
 
-    def watch(pairs):
+    def watch(pairs: PairBatch) -> torch.Tensor:
         seen.append((pairs.a.detach().clone(), pairs.b.detach().clone()))
         return (pairs.a - pairs.b).square().sum()
 
@@ -257,7 +269,7 @@ def test_a_random_start_is_within_the_ball_and_is_random():
     assert not torch.equal(seen[0][0] - pairs.a, seen[0][1] - pairs.b)  # each member its own
 
 
-def make_toolbox(toys, model):
+def make_toolbox(toys: type[Toys], model: Classifier) -> MethodContext:
     x = torch.zeros(2, 6, dtype=torch.float64)
     y = torch.tensor([0, 1])
     split, none = Split(x, y, y, y), PairSet(x, x, y, y)
@@ -265,7 +277,7 @@ def make_toolbox(toys, model):
     return toys.context(model, lr=0.1, dataset=dataset)
 
 
-def ipg_step(toys, **settings):
+def ipg_step(toys: type[Toys], **settings: object) -> tuple[Classifier, StepReport]:
     model, pairs = make_model(), flat_pairs()
     y = torch.zeros(8, dtype=torch.int64)
     batch = Batch(pairs.a.flip(0), y, y, y, torch.arange(8))
@@ -274,7 +286,7 @@ def ipg_step(toys, **settings):
     return model, method.step(model, batch, pairs)
 
 
-def test_no_steps_are_off(toys):
+def test_no_steps_are_off(toys: type[Toys]) -> None:
     plain, _ = ipg_step(toys)
     off, _ = ipg_step(toys, adversarial=AdversarialSettings(steps=0, epsilon=0.5, random_start=True))
     on, _ = ipg_step(toys, adversarial=AdversarialSettings(steps=1, epsilon=0.5))
@@ -282,7 +294,7 @@ def test_no_steps_are_off(toys):
     assert not torch.equal(plain.head.weight, on.head.weight)
 
 
-def test_a_step_corrects_on_the_moved_members(toys):
+def test_a_step_corrects_on_the_moved_members(toys: type[Toys]) -> None:
     """The step equals that of a method without the augmentation that is given the moved members."""
     settings = AdversarialSettings(steps=2, epsilon=0.1, step_size=0.05)
     found, report = ipg_step(toys, adversarial=settings, update="additive")

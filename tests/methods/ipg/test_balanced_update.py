@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -18,18 +19,23 @@ from ipg_reference import (
     rho,
     task_loss,
 )
+from narrowing import Keywords
 from pydantic import ValidationError
 from torch import nn
 
-from ipgl.data import PairBatch
+from ipgl.data import Batch, PairBatch
 from ipgl.methods.erm import Erm, ErmSettings
 from ipgl.methods.ipg import Ipg, IpgSettings
 from ipgl.models import Classifier
 
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
+
+
 SHARE = 0.4
 
 
-def build(toys, model, lr=LR, optimiser="sgd", **given):
+def build(toys: type[Toys], model: Classifier, lr: float = LR, optimiser: str = "sgd", **given: Any) -> Ipg:
     chosen = {
         "through": "both",
         "task_share": SHARE,
@@ -37,15 +43,23 @@ def build(toys, model, lr=LR, optimiser="sgd", **given):
         "adaptivity": "off",
         "least_spread": 0.0,
     } | given
-    context = {name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen}
+    context: Keywords = {name: chosen.pop(name) for name in ("momentum", "weight_decay") if name in chosen}
     return Ipg(IpgSettings(**chosen), toys.context(model, optimiser, lr=lr, **context))
 
 
-def length(gradients):
+def length(gradients: list[torch.Tensor]) -> float:
     return math.sqrt(sum(g.square().sum().item() for g in gradients))
 
 
-def balanced(theta, batch, pairs, weight=1.0, scaled="corrective", share=SHARE, layers=((0, 1, 2, 3),)):
+def balanced(
+    theta: list[torch.Tensor],
+    batch: Batch,
+    pairs: PairBatch,
+    weight: float = 1.0,
+    scaled: str = "corrective",
+    share: float = SHARE,
+    layers: tuple[tuple[int, ...], ...] = ((0, 1, 2, 3),),
+) -> list[torch.Tensor]:
     """The gradient that the formula gives, one layer after the other."""
     task = gradient(task_loss(theta, batch), theta)
     corrective = gradient(rationale(theta, pairs), theta)
@@ -62,7 +76,7 @@ def balanced(theta, batch, pairs, weight=1.0, scaled="corrective", share=SHARE, 
 
 @pytest.mark.parametrize("scaled", ["corrective", "task"])
 @pytest.mark.parametrize("seed", range(3))
-def test_one_step(toys, scaled, seed):
+def test_one_step(toys: type[Toys], scaled: str, seed: int) -> None:
     model, (batch, pairs) = make_model(), make_data(seed)
     theta = leaves(model.parameters())
     report = build(toys, model, scaled=scaled).step(model, batch, pairs)
@@ -77,7 +91,7 @@ def test_one_step(toys, scaled, seed):
     assert report.scalars["corrected"].item() == 1.0
 
 
-def test_by_hand(toys):
+def test_by_hand(toys: type[Toys]) -> None:
     # The task's gradient is -[[.5, 1], [-.5, -1]] for W and (-.5, .5) for b (see test_erm): of length sqrt(3). From
     # W = [[.1, 0], [0, 0]], the pair ((1, 0), (0, 1)) has dD/dW = 2 W, of length .2.
     model = toys.hand_model()
@@ -97,7 +111,7 @@ def test_by_hand(toys):
 
 
 @pytest.mark.parametrize("scaled", ["corrective", "task"])
-def test_layers_may_be_balanced_apart(toys, scaled):
+def test_layers_may_be_balanced_apart(toys: type[Toys], scaled: str) -> None:
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
     layers = ((0, 1), (2, 3))
@@ -110,7 +124,7 @@ def test_layers_may_be_balanced_apart(toys, scaled):
 
 
 @pytest.mark.parametrize("over", ["network", "layer"])
-def test_a_layer_that_the_correction_leaves_alone(toys, over):
+def test_a_layer_that_the_correction_leaves_alone(toys: type[Toys], over: str) -> None:
     """Held to the length of nothing, a head that is constant in the discrepancy could not learn."""
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
@@ -124,10 +138,10 @@ def test_a_layer_that_the_correction_leaves_alone(toys, over):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_momentum_is_of_the_balanced_gradient(toys, steps):
+def test_momentum_is_of_the_balanced_gradient(toys: type[Toys], steps: int) -> None:
     model = make_model()
     method = build(toys, model, momentum=0.9, weight_decay=0.01)
-    theta, speed = leaves(model.parameters()), [0.0] * 4
+    theta, speed = leaves(model.parameters()), [torch.zeros(())] * 4
     for seed in range(steps):
         batch, pairs = make_data(seed)
         method.step(model, batch, pairs)
@@ -138,7 +152,7 @@ def test_momentum_is_of_the_balanced_gradient(toys, steps):
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adamw"])
-def test_an_adaptive_optimiser_sees_the_balanced_gradient(toys, optimiser):
+def test_an_adaptive_optimiser_sees_the_balanced_gradient(toys: type[Toys], optimiser: str) -> None:
     model = make_model()
     method = build(toys, model, lr=0.01, optimiser=optimiser, weight_decay=0.1)
     theta = leaves(model.parameters())
@@ -155,7 +169,7 @@ def test_an_adaptive_optimiser_sees_the_balanced_gradient(toys, optimiser):
 
 @pytest.mark.parametrize("adapt", ["gate", "proportional"])
 @pytest.mark.parametrize("scaled", ["corrective", "task"])
-def test_adaptivity_scales_the_corrective_part(toys, adapt, scaled):
+def test_adaptivity_scales_the_corrective_part(toys: type[Toys], adapt: str, scaled: str) -> None:
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
     measure = rho(theta, pairs)
@@ -170,7 +184,7 @@ def test_adaptivity_scales_the_corrective_part(toys, adapt, scaled):
 
 @pytest.mark.parametrize("scaled", ["corrective", "task"])
 @pytest.mark.parametrize("reason", ["the condition holds", "strength 0"])
-def test_otherwise_the_step_is_the_task_s_to_the_bit(toys, scaled, reason):
+def test_otherwise_the_step_is_the_task_s_to_the_bit(toys: type[Toys], scaled: str, reason: str) -> None:
     batch, pairs = make_data()
     models = [make_model(), make_model()]
     given = (
@@ -183,7 +197,7 @@ def test_otherwise_the_step_is_the_task_s_to_the_bit(toys, scaled, reason):
     assert report.scalars["task_length"].item() > 0
 
 
-def test_the_condition_is_judged_before_the_step(toys):
+def test_the_condition_is_judged_before_the_step(toys: type[Toys]) -> None:
     model, (batch, pairs) = make_model(), make_data()
     before = rho(leaves(model.parameters()), pairs)
     report = build(toys, model, adaptivity="gate", invariance_threshold=before * 0.999).step(
@@ -194,7 +208,7 @@ def test_the_condition_is_judged_before_the_step(toys):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_with_a_share_below_1_every_step_lowers_the_discrepancy_to_first_order(seed):
+def test_with_a_share_below_1_every_step_lowers_the_discrepancy_to_first_order(seed: int) -> None:
     """`<g_c, d> >= (1 - r) ||g_c||^2` along the direction d that a step descends, whatever the angle."""
     generator = torch.Generator().manual_seed(seed)
     corrective = torch.randn(50, generator=generator, dtype=torch.float64)
@@ -209,7 +223,7 @@ def test_with_a_share_below_1_every_step_lowers_the_discrepancy_to_first_order(s
 
 
 @pytest.mark.parametrize("share", [2 / 3, 1.5])
-def test_the_share_decides_what_opposed_gradients_do(toys, share):
+def test_the_share_decides_what_opposed_gradients_do(toys: type[Toys], share: float) -> None:
     """On real steps: a label that only the attribute predicts pulls against the pairs that cut it."""
     network = Classifier(nn.Identity(), 2, 2).double()
     x = torch.randn(64, 2, dtype=torch.float64)
@@ -222,7 +236,7 @@ def test_the_share_decides_what_opposed_gradients_do(toys, share):
     assert (found[-1] < 0.2 * found[0]) == (share < 1)
 
 
-def test_equal_members_leave_the_task_s_gradient(toys):
+def test_equal_members_leave_the_task_s_gradient(toys: type[Toys]) -> None:
     """Nothing to correct: no division by a length of 0, and no freezing."""
     for scaled in ("corrective", "task"):
         batch, pairs = make_data()
@@ -233,7 +247,7 @@ def test_equal_members_leave_the_task_s_gradient(toys):
         assert_equal_to(models[0], leaves(models[1].parameters()))
 
 
-def test_a_vanishing_corrective_gradient_fades_out(toys):
+def test_a_vanishing_corrective_gradient_fades_out(toys: type[Toys]) -> None:
     """In single precision the squares of a gradient of 1e-20 are 0; the gradient must not be divided by that."""
     model = make_model().float()
     batch, pairs = make_data()
@@ -247,7 +261,7 @@ def test_a_vanishing_corrective_gradient_fades_out(toys):
     assert step <= LR * task * (1 + 1 / SHARE) * 1.01
 
 
-def test_clipping_judges_the_balanced_gradient(toys):
+def test_clipping_judges_the_balanced_gradient(toys: type[Toys]) -> None:
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
     found = balanced(theta, batch, pairs)
@@ -257,7 +271,7 @@ def test_clipping_judges_the_balanced_gradient(toys):
     assert_equal_to(model, moved(theta, [LR * g / 2 for g in found]), rtol=1e-5)
 
 
-def test_warm_up_lets_the_corrective_part_grow(toys):
+def test_warm_up_lets_the_corrective_part_grow(toys: type[Toys]) -> None:
     # 0.4 of 10 steps: 1/5, 2/5, ... of the multiplier that makes the share.
     model = make_model()
     settings = IpgSettings(adaptivity="off", warmup_share=0.4, task_share=SHARE, hidden_weight=0.0)
@@ -270,18 +284,18 @@ def test_warm_up_lets_the_corrective_part_grow(toys):
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, math.inf, math.nan])
-def test_a_share_is_positive(share):
+def test_a_share_is_positive(share: float) -> None:
     with pytest.raises(ValidationError, match="task_share"):
         IpgSettings(task_share=share)
 
 
 class TestWhatACorrectionMoves:
-    def test_the_representation_where_it_is_trained(self):
+    def test_the_representation_where_it_is_trained(self) -> None:
         assert IpgSettings().through is None
         assert IpgSettings().on(make_model()).through == "representation"
         assert IpgSettings(through="both").on(make_model()).through == "both"
 
-    def test_a_head_on_fixed_features(self, toys):
+    def test_a_head_on_fixed_features(self, toys: type[Toys]) -> None:
         """The only weights that there are."""
         model = toys.hand_model()
         assert IpgSettings().on(model).through == "both"
@@ -295,6 +309,6 @@ class TestWhatACorrectionMoves:
             IpgSettings(through="representation").on(model)
 
 
-def test_hidden_layers_need_a_model_that_names_them():
+def test_hidden_layers_need_a_model_that_names_them() -> None:
     with pytest.raises(ValueError, match="set it to 0 for this model"):
         IpgSettings(hidden_weight=1.0).on(make_model())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -22,14 +24,18 @@ from ipg_reference import (
 
 from ipgl.data import PairBatch
 from ipgl.methods.ipg import Ipg
+from ipgl.models import Classifier
+
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
 
 
-def build(toys, model, lr=LR, **settings):
+def build(toys: type[Toys], model: Classifier, lr: float = LR, **settings: float) -> Ipg:
     return Ipg(ipg_settings(update="lagrangian", **settings), toys.context(model, lr=lr))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 10.0])
-def test_two_steps(toys, threshold):
+def test_two_steps(toys: type[Toys], threshold: float) -> None:
     """Violated at thresholds 0 and 0.05, satisfied at 10; the condition is judged before each step."""
     model = make_model()
     method = build(toys, model, invariance_threshold=threshold, strength=0.4, multiplier_rate=0.2)
@@ -50,7 +56,12 @@ def test_two_steps(toys, threshold):
         assert (multiplier > 0.4) == (threshold < 1)
 
 
-def multipliers(method, model, steps, pairs_of=lambda pairs: pairs):
+def multipliers(
+    method: Ipg,
+    model: Classifier,
+    steps: int,
+    pairs_of: Callable[[PairBatch], PairBatch] = lambda pairs: pairs,
+) -> list[float]:
     found = []
     for seed in range(steps):
         batch, pairs = make_data(seed)
@@ -58,11 +69,11 @@ def multipliers(method, model, steps, pairs_of=lambda pairs: pairs):
     return found
 
 
-def alike(pairs):
+def alike(pairs: PairBatch) -> PairBatch:
     return PairBatch(pairs.a, pairs.a.clone(), pairs.y)
 
 
-def test_it_rises_while_the_condition_is_violated_and_falls_while_it_holds(toys):
+def test_it_rises_while_the_condition_is_violated_and_falls_while_it_holds(toys: type[Toys]) -> None:
     model = make_model()
     method = build(toys, model, invariance_threshold=0.01, multiplier_rate=0.1)
     rising = multipliers(method, model, 5)
@@ -72,7 +83,7 @@ def test_it_rises_while_the_condition_is_violated_and_falls_while_it_holds(toys)
     assert falling == pytest.approx([rising[-1] * math.exp(-0.1 * n) for n in range(1, 6)], rel=1e-10)
 
 
-def test_its_ends(toys):
+def test_its_ends(toys: type[Toys]) -> None:
     # At threshold 0 each violated step moves by the whole rate, exp(2), and meets 1e6 in the seventh.
     model = make_model()
     method = build(toys, model, lr=1e-12, invariance_threshold=0.0, multiplier_rate=2.0)
@@ -86,7 +97,7 @@ def test_its_ends(toys):
     assert falling[5:] == pytest.approx([1e-4] * 5, rel=1e-6)
 
 
-def test_it_is_not_wound_up_at_its_ends(toys):
+def test_it_is_not_wound_up_at_its_ends(toys: type[Toys]) -> None:
     """However long the condition was violated, the first step on which it holds lowers the multiplier."""
     model = make_model()
     method = build(toys, model, lr=1e-12, invariance_threshold=0.01, multiplier_rate=5.0)
@@ -95,7 +106,7 @@ def test_it_is_not_wound_up_at_its_ends(toys):
     assert found == pytest.approx([1e6 * math.exp(-5), 1e6 * math.exp(-10)], rel=1e-5)
 
 
-def test_its_state_resumes(toys):
+def test_its_state_resumes(toys: type[Toys]) -> None:
     model = make_model()
     method = build(toys, model, multiplier_rate=0.3)
     multipliers(method, model, 4)
@@ -107,7 +118,7 @@ def test_its_state_resumes(toys):
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def test_strength_0_leaves_erm(toys):
+def test_strength_0_leaves_erm(toys: type[Toys]) -> None:
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
     report = build(toys, model, strength=0.0).step(model, batch, pairs)

@@ -71,9 +71,9 @@ def trained(
 
 @pytest.mark.parametrize("given", SETTINGS, ids=str)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_steps_do_not_wait_and_agree_with_the_cpu(given, precision):
+def test_steps_do_not_wait_and_agree_with_the_cpu(given: dict[str, object], precision: str) -> None:
     torch.manual_seed(0)
-    model = MODELS["mlp"].build(MODELS["mlp"].settings(width=16), (2, 8, 8), 2)
+    model = MODELS["mlp"].build(MODELS["mlp"].settings.model_validate({"width": 16}), (2, 8, 8), 2)
     here, there = model, copy.deepcopy(model).to("cuda")
     # Plain descent: Adam would make a whole step of a gradient that is rounding.
     training = TrainingSettings(precision=precision, optimiser=OptimiserSettings(name="sgd", lr=0.1))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from ipg_reference import (
@@ -22,16 +25,21 @@ from torch.nn import functional
 
 from ipgl.config import TrainingSettings
 from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
+from ipgl.methods import StepReport
 from ipgl.methods.erm import Erm, ErmSettings
 from ipgl.methods.ipg import Ipg
 from ipgl.models import MODELS, Classifier
 from ipgl.training import SilentReporter, train
 
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
+
+
 # --- the corrective optimiser ---
 
 
 @pytest.mark.parametrize("adapt", ["off", "proportional"])
-def test_corrective_adam_s_first_step(toys, adapt):
+def test_corrective_adam_s_first_step(toys: type[Toys], adapt: str) -> None:
     # Adam's first step has length lr wherever there is a gradient; strength and `a` scale that length.
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
@@ -48,12 +56,12 @@ def test_corrective_adam_s_first_step(toys, adapt):
     assert_equal_to(model, second, rtol=1e-5)  # a scaled rate is single
 
 
-def test_the_task_s_own_optimiser_takes_both_steps(toys):
+def test_the_task_s_own_optimiser_takes_both_steps(toys: type[Toys]) -> None:
     """Its momentum holds the task's gradient when the corrective one joins it."""
     model = make_model()
     settings = ipg_settings(corrective_optimiser="task", strength=0.4, adaptivity="off")
     method = Ipg(settings, toys.context(model, lr=LR, momentum=0.9))
-    theta, speed = leaves(model.parameters()), [0.0] * 4
+    theta, speed = leaves(model.parameters()), [torch.zeros(())] * 4
     for seed in range(2):
         batch, pairs = make_data(seed)
         method.step(model, batch, pairs)
@@ -62,13 +70,13 @@ def test_the_task_s_own_optimiser_takes_both_steps(toys):
         corrective = gradient(rationale(theta, pairs), theta)
         # The head's bias has no part in the rationale, and what is outside the loss stays, momentum and all.
         speed = [*(0.9 * v + g for v, g in zip(speed[:3], corrective[:3], strict=True)), speed[3]]
-        theta = moved(theta, [*(LR * 0.4 * v for v in speed[:3]), 0.0])
+        theta = moved(theta, [*(LR * 0.4 * v for v in speed[:3]), torch.zeros(())])
         assert_equal_to(model, theta, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["task", "adam"])
 @pytest.mark.parametrize("update", ["additive", "lagrangian", "projected"])
-def test_a_corrective_optimiser_needs_a_second_step(kind, update):
+def test_a_corrective_optimiser_needs_a_second_step(kind: str, update: str) -> None:
     message = (
         r"corrective_optimiser belongs to update: sequential \(the others take one step\), "
         rf"but got corrective_optimiser={kind}, update={update}"
@@ -83,7 +91,7 @@ def test_a_corrective_optimiser_needs_a_second_step(kind, update):
 
 @pytest.mark.parametrize(("share", "warm"), [(0.0, 0), (0.4, 4), (0.25, 2.5)])
 @pytest.mark.parametrize("update", ["sequential", "additive", "projected"])
-def test_warm_up(toys, update, share, warm):
+def test_warm_up(toys: type[Toys], update: str, share: float, warm: float) -> None:
     model = make_model()
     settings = ipg_settings(update=update, warmup_share=share, strength=3.0, adaptivity="off")
     method = Ipg(settings, toys.context(model, lr=0.01, total_steps=10))
@@ -91,7 +99,7 @@ def test_warm_up(toys, update, share, warm):
     assert found == pytest.approx([3 * min(1, n / (warm + 1)) for n in range(1, 8)], rel=1e-12)
 
 
-def test_warm_up_scales_the_step(toys):
+def test_warm_up_scales_the_step(toys: type[Toys]) -> None:
     model, (batch, pairs) = make_model(), make_data()
     settings = ipg_settings(warmup_share=0.4, strength=3.0, adaptivity="off")
     theta = leaves(model.parameters())
@@ -102,7 +110,7 @@ def test_warm_up_scales_the_step(toys):
 
 @pytest.mark.parametrize("update", ["sequential", "additive", "lagrangian", "projected"])
 @pytest.mark.parametrize("every", [1, 3])
-def test_every_so_many_steps(toys, update, every):
+def test_every_so_many_steps(toys: type[Toys], update: str, every: int) -> None:
     """Between two corrections each step is ERM's, to the bit, and says nothing of the pairs."""
     model = make_model()
     method = Ipg(
@@ -121,7 +129,7 @@ def test_every_so_many_steps(toys, update, every):
         assert "loss" in report.scalars
 
 
-def test_the_count_of_steps_is_kept(toys):
+def test_the_count_of_steps_is_kept(toys: type[Toys]) -> None:
     model = make_model()
     method = Ipg(ipg_settings(every=3), toys.context(model))
     for number in range(2):
@@ -131,7 +139,7 @@ def test_the_count_of_steps_is_kept(toys):
     assert "discrepancy" in resumed.step(model, *make_data(2)).scalars
 
 
-def test_a_run_that_corrects_every_other_step_averages_over_what_was_seen():
+def test_a_run_that_corrects_every_other_step_averages_over_what_was_seen() -> None:
     batch, pairs = make_data()
     split = Split(batch.x.float(), batch.y, batch.attribute, batch.environment)
     pair_set = PairSet(pairs.a.float(), pairs.b.float(), pairs.y, pairs.y - 1)
@@ -139,7 +147,7 @@ def test_a_run_that_corrects_every_other_step_averages_over_what_was_seen():
     seen = []
 
     class Recording(Ipg):
-        def step(self, model, batch, pairs):
+        def step(self, model: Classifier, batch: Batch, pairs: PairBatch | None) -> StepReport:
             report = super().step(model, batch, pairs)
             seen.append({name: value.item() for name, value in report.scalars.items()})
             return report
@@ -167,7 +175,7 @@ def test_a_run_that_corrects_every_other_step_averages_over_what_was_seen():
 
 
 @pytest.mark.parametrize("update", ["sequential", "additive", "projected"])
-def test_the_condition_may_judge_the_discrepancy_itself(toys, update):
+def test_the_condition_may_judge_the_discrepancy_itself(toys: type[Toys], update: str) -> None:
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
     if update == "sequential":
@@ -185,7 +193,7 @@ def test_the_condition_may_judge_the_discrepancy_itself(toys, update):
 # --- hidden layers ---
 
 
-def mlp_layers(parameters, x):
+def mlp_layers(parameters: list[torch.Tensor], x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Each layer before its ReLU, and the features."""
     values, found = x.flatten(1), []
     for weight, bias in zip(parameters[0:4:2], parameters[1:4:2], strict=True):
@@ -194,7 +202,7 @@ def mlp_layers(parameters, x):
     return found, values
 
 
-def cnn_layers(parameters, x):
+def cnn_layers(parameters: list[torch.Tensor], x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     found = []
     for number in range(4):
         weight, bias, scale, shift = parameters[4 * number : 4 * number + 4]
@@ -203,7 +211,12 @@ def cnn_layers(parameters, x):
     return found, x.mean(dim=(2, 3))
 
 
-def naive_discrepancy(layers_of, theta, pairs, hidden_weight):
+def naive_discrepancy(
+    layers_of: Callable[..., tuple[list[torch.Tensor], torch.Tensor]],
+    theta: list[torch.Tensor],
+    pairs: PairBatch,
+    hidden_weight: float,
+) -> torch.Tensor:
     (hidden_a, z_a), (hidden_b, z_b) = layers_of(theta, pairs.a), layers_of(theta, pairs.b)
     weight = theta[-2]
     matrices = [torch.einsum("kj,pj->pkj", weight, z) for z in (z_a, z_b)]
@@ -221,7 +234,7 @@ NETWORKS = {
 }
 
 
-def image_data(seed=0):
+def image_data(seed: int = 0) -> tuple[Batch, PairBatch]:
     generator = torch.Generator().manual_seed(seed)
     x, a, b = (torch.randn(n, 2, 6, 5, generator=generator, dtype=torch.float64) for n in (5, 4, 4))
     y = torch.randint(3, (5,), generator=generator)
@@ -229,7 +242,7 @@ def image_data(seed=0):
     return Batch(x, y, zeros, zeros, torch.arange(5)), PairBatch(a, b, zeros[:4])
 
 
-def build_network(name):
+def build_network(name: str) -> Classifier:
     torch.manual_seed(5)
     entry = MODELS[name]
     return entry.build(entry.settings(**NETWORKS[name][0]), (2, 6, 5), 3).double()
@@ -237,7 +250,7 @@ def build_network(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("update", ["sequential", "additive", "projected"])
-def test_hidden_layers_join_the_discrepancy(toys, name, update):
+def test_hidden_layers_join_the_discrepancy(toys: type[Toys], name: str, update: str) -> None:
     _, layers_of, number = NETWORKS[name]
     model, (batch, pairs) = build_network(name), image_data()
     theta = leaves(model.parameters())
@@ -262,7 +275,7 @@ def test_hidden_layers_join_the_discrepancy(toys, name, update):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_recorded_outputs_are_the_layers_and_no_hook_stays_behind(name):
+def test_recorded_outputs_are_the_layers_and_no_hook_stays_behind(name: str) -> None:
     _, layers_of, number = NETWORKS[name]
     model, (batch, _) = build_network(name), image_data()
     with model.recording_hidden() as found:
@@ -281,7 +294,7 @@ def test_recorded_outputs_are_the_layers_and_no_hook_stays_behind(name):
 
 
 @pytest.mark.parametrize("update", ["sequential", "additive"])
-def test_diagnosis(toys, update):
+def test_diagnosis(toys: type[Toys], update: str) -> None:
     model, (batch, pairs) = make_model(), make_data()
     theta = leaves(model.parameters())
     settings = ipg_settings(update=update, strength=7.0, invariance_threshold=10.0)  # which do not count here
@@ -304,7 +317,7 @@ def test_diagnosis(toys, update):
     assert all(value.shape == () and not value.requires_grad for value in found.values())
 
 
-def test_diagnosis_of_equal_members_is_zero_and_finite(toys):
+def test_diagnosis_of_equal_members_is_zero_and_finite(toys: type[Toys]) -> None:
     model, (batch, pairs) = make_model(), make_data()
     found = Ipg(ipg_settings(), toys.context(model)).diagnose(
         model, batch, PairBatch(pairs.a, pairs.a.clone(), pairs.y)
@@ -314,12 +327,12 @@ def test_diagnosis_of_equal_members_is_zero_and_finite(toys):
 
 
 @pytest.mark.parametrize("update", ["sequential", "lagrangian"])
-def test_diagnosis_changes_nothing(toys, update):
+def test_diagnosis_changes_nothing(toys: type[Toys], update: str) -> None:
     """With an optimiser that has a state, a run is the same to the bit with and without."""
     ends = []
     for diagnosed in (False, True):
         features = make_model().features
-        model = Classifier(features, 4, 3, hidden=[features[0]]).double()
+        model = Classifier(features, 4, 3, hidden=[features.get_submodule("0")]).double()
         method = Ipg(ipg_settings(update=update, hidden_weight=0.1), toys.context(model, "adam", lr=0.01))
         for seed in range(4):
             batch, pairs = make_data(seed)

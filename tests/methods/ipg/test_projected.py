@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from ipg_reference import (
@@ -16,15 +19,19 @@ from ipg_reference import (
     task_loss,
 )
 
-from ipgl.data import PairBatch
+from ipgl.data import Batch, PairBatch
+from ipgl.methods import StepReport
 from ipgl.methods.ipg import Ipg
 
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
 
-def flat(tensors):
+
+def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.cat([t.flatten() for t in tensors])
 
 
-def data_with(conflict):
+def data_with(conflict: bool) -> tuple[Batch, PairBatch]:
     """A batch whose task gradient raises D, or lowers it."""
     for seed in range(50):
         batch, pairs = make_data(seed)
@@ -36,11 +43,13 @@ def data_with(conflict):
     raise AssertionError("no such batch")
 
 
-def gradients(theta, batch, pairs):
+def gradients(theta: list[torch.Tensor], batch: Batch, pairs: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
     return flat(gradient(task_loss(theta, batch), theta)), flat(gradient(rationale(theta, pairs), theta))
 
 
-def step_of(toys, batch, pairs, update="projected", **settings):
+def step_of(
+    toys: type[Toys], batch: Batch, pairs: PairBatch, update: str = "projected", **settings: object
+) -> tuple[torch.Tensor, StepReport]:
     """The direction of the step, `(theta - theta') / lr`, and the report."""
     model = make_model()
     before = flat(p.detach().clone() for p in model.parameters())
@@ -51,7 +60,9 @@ def step_of(toys, batch, pairs, update="projected", **settings):
 
 @pytest.mark.parametrize("adaptivity", ["off", "gate", "proportional"])
 @pytest.mark.parametrize("strength", [0.05, 2.0])
-def test_a_task_gradient_that_raises_the_discrepancy_loses_that_component(toys, adaptivity, strength):
+def test_a_task_gradient_that_raises_the_discrepancy_loses_that_component(
+    toys: type[Toys], adaptivity: str, strength: float
+) -> None:
     batch, pairs = data_with(conflict=True)
     theta = leaves(make_model().parameters())
     task, corrective = gradients(theta, batch, pairs)
@@ -70,7 +81,7 @@ def test_a_task_gradient_that_raises_the_discrepancy_loses_that_component(toys, 
     assert report.scalars["multiplier"].item() == pytest.approx(strength * a, rel=1e-10)
 
 
-def test_gradients_that_agree_stay_as_they_are(toys):
+def test_gradients_that_agree_stay_as_they_are(toys: type[Toys]) -> None:
     batch, pairs = data_with(conflict=False)
     theta = leaves(make_model().parameters())
     task, corrective = gradients(theta, batch, pairs)
@@ -82,7 +93,7 @@ def test_gradients_that_agree_stay_as_they_are(toys):
 
 @pytest.mark.parametrize("conflict", [True, False])
 @pytest.mark.parametrize("adaptivity", ["gate", "proportional"])
-def test_while_the_condition_holds_it_is_erm(toys, conflict, adaptivity):
+def test_while_the_condition_holds_it_is_erm(toys: type[Toys], conflict: bool, adaptivity: str) -> None:
     batch, pairs = data_with(conflict)
     task, _ = gradients(leaves(make_model().parameters()), batch, pairs)
     step, report = step_of(toys, batch, pairs, adaptivity=adaptivity, strength=2.0, invariance_threshold=10.0)
@@ -90,7 +101,7 @@ def test_while_the_condition_holds_it_is_erm(toys, conflict, adaptivity):
     assert report.scalars["corrected"].item() == 0.0
 
 
-def test_strength_0_leaves_erm(toys):
+def test_strength_0_leaves_erm(toys: type[Toys]) -> None:
     batch, pairs = data_with(conflict=True)
     task, _ = gradients(leaves(make_model().parameters()), batch, pairs)
     step, report = step_of(toys, batch, pairs, adaptivity="off", strength=0.0)
@@ -98,7 +109,7 @@ def test_strength_0_leaves_erm(toys):
     assert report.scalars["corrected"].item() == 0.0
 
 
-def test_the_step_is_the_task_optimiser_s(toys):
+def test_the_step_is_the_task_optimiser_s(toys: type[Toys]) -> None:
     """With Adam the first step has length lr in every coordinate that has a gradient, whatever its size."""
     batch, pairs = data_with(conflict=True)
     model = make_model()
@@ -109,7 +120,7 @@ def test_the_step_is_the_task_optimiser_s(toys):
         torch.testing.assert_close(length, torch.full_like(length, 0.01), rtol=1e-4, atol=0.0)
 
 
-def test_members_that_are_alike_leave_the_task_s_gradient(toys):
+def test_members_that_are_alike_leave_the_task_s_gradient(toys: type[Toys]) -> None:
     batch, pairs = make_data()
     pairs = PairBatch(pairs.a, pairs.a.clone(), pairs.y)
     task = flat(gradient(task_loss(theta := leaves(make_model().parameters()), batch), theta))

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from ipg_reference import ipg_settings
 from torch import nn
 
-from ipgl.data import PairBatch
+from ipgl.data import Batch, PairBatch
+from ipgl.methods import Method, MethodContext
 from ipgl.methods.erm import Erm, ErmSettings
 from ipgl.methods.ipg import Ipg, IpgSettings
 from ipgl.methods.ipg.update import UPDATES
 from ipgl.models import Classifier
 
+if TYPE_CHECKING:
+    from tests.methods.conftest import Toys
+
+
 INPUTS, FEATURES, CLASSES, LR = 5, 4, 3, 0.3
 
 
-def make_model(dtype=torch.float64):
+def make_model(dtype: torch.dtype = torch.float64) -> Classifier:
     torch.manual_seed(3)
     layer = nn.Linear(INPUTS, FEATURES)
     return Classifier(nn.Sequential(layer, nn.Tanh()), FEATURES, CLASSES, hidden=[layer]).to(dtype)
 
 
-def make_data(toys, seed=0, dtype=torch.float64):
+def make_data(toys: type[Toys], seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Batch, PairBatch]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(8, INPUTS, generator=generator, dtype=dtype)
     y = torch.randint(CLASSES, (8,), generator=generator)
@@ -34,28 +43,30 @@ def make_data(toys, seed=0, dtype=torch.float64):
     return toys.batch(x, y), PairBatch(a, b, torch.zeros(6, dtype=torch.int64))
 
 
-def parameters_of(model):
+def parameters_of(model: Classifier) -> list[torch.Tensor]:
     return [p.detach().clone() for p in model.parameters()]
 
 
 # --- the reference: one formula after the other, on a list of tensors [A, a, W, b] ---
 
 
-def features(theta, x):
+def features(theta: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return torch.tanh(x @ theta[0].T + theta[1])
 
 
-def logits(theta, x):
+def logits(theta: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return features(theta, x) @ theta[2].T + theta[3]
 
 
-def task_loss(theta, batch):
+def task_loss(theta: list[torch.Tensor], batch: Batch) -> torch.Tensor:
     values = logits(theta, batch.x)
     chosen = torch.stack([values[i, label] for i, label in enumerate(batch.y.tolist())])
     return (values.exp().sum(dim=1).log() - chosen).mean()
 
 
-def discrepancy(name, theta, pairs, hidden_weight=0.0):
+def discrepancy(
+    name: str, theta: list[torch.Tensor], pairs: PairBatch, hidden_weight: float = 0.0
+) -> torch.Tensor:
     z_a, z_b = features(theta, pairs.a), features(theta, pairs.b)
     weight = theta[2] - theta[2].mean(dim=0) if name == "centred_rationale" else theta[2]
     if name in ("rationale", "centred_rationale"):
@@ -74,14 +85,14 @@ def discrepancy(name, theta, pairs, hidden_weight=0.0):
     return value + hidden_weight * hidden
 
 
-def rho(theta, pairs):
+def rho(theta: list[torch.Tensor], pairs: PairBatch) -> float:
     u_a, u_b = (u - u.mean(dim=1, keepdim=True) for u in (logits(theta, pairs.a), logits(theta, pairs.b)))
     members = torch.cat([u_a, u_b])
     variance = (members - members.mean(dim=0)).square().sum() / (len(members) - 1)
     return ((u_a - u_b).square().sum(dim=1).mean() / 2 / variance).item()
 
 
-def adaptivity(name, measure, threshold):
+def adaptivity(name: str, measure: float, threshold: float) -> float:
     if name == "off":
         return 1.0
     if measure <= threshold:
@@ -89,20 +100,20 @@ def adaptivity(name, measure, threshold):
     return 1.0 if name == "gate" else (measure - threshold) / measure
 
 
-def gradient(loss, theta):
+def gradient(loss: torch.Tensor, theta: list[torch.Tensor]) -> list[torch.Tensor]:
     found = torch.autograd.grad(loss, theta, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(theta, found, strict=True)]
 
 
-def moved(theta, step):
+def moved(theta: list[torch.Tensor], step: list[torch.Tensor]) -> list[torch.Tensor]:
     return [(p - s).detach().requires_grad_() for p, s in zip(theta, step, strict=True)]
 
 
-def leaves(theta):
+def leaves(theta: list[torch.Tensor]) -> list[torch.Tensor]:
     return [p.clone().requires_grad_() for p in theta]
 
 
-def assert_equal_to(model, theta):
+def assert_equal_to(model: Classifier, theta: list[torch.Tensor]) -> None:
     for found, expected in zip(model.parameters(), theta, strict=True):
         torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-11, atol=1e-13)
 
@@ -114,7 +125,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("kind", "adapt"), VARIANTS)
-def test_sequential_step(toys, kind, adapt):
+def test_sequential_step(toys: type[Toys], kind: str, adapt: str) -> None:
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     settings = ipg_settings(discrepancy=kind, adaptivity=adapt, strength=0.4, invariance_threshold=0.05)
@@ -137,7 +148,7 @@ def test_sequential_step(toys, kind, adapt):
 
 
 @pytest.mark.parametrize(("kind", "adapt"), VARIANTS)
-def test_additive_step_is_one_step_on_the_sum(toys, kind, adapt):
+def test_additive_step_is_one_step_on_the_sum(toys: type[Toys], kind: str, adapt: str) -> None:
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     settings = ipg_settings(
@@ -155,7 +166,7 @@ def test_additive_step_is_one_step_on_the_sum(toys, kind, adapt):
     assert report.scalars["discrepancy"].item() == pytest.approx(value.item(), rel=1e-12)
 
 
-def test_sequential_by_hand(toys):
+def test_sequential_by_hand(toys: type[Toys]) -> None:
     # The task step gives W = [[.05, .1], [-.05, -.1]] (see test_erm). The pair ((1, 0), (0, 1)) has dD/dW = 2 W,
     # and with one pair rho is 1. Strength 2, rate 0.1: W is multiplied by 1 - 0.1 * 2 * a * 2; the bias has no part.
     for adapt, factor in (("gate", 0.6), ("proportional", 0.7)):  # a = 1, and a = (1 - 0.25) / 1
@@ -172,7 +183,7 @@ def test_sequential_by_hand(toys):
 
 
 @pytest.mark.parametrize("update", ["sequential", "additive"])
-def test_which_parameters_the_condition_is_judged_at(toys, update):
+def test_which_parameters_the_condition_is_judged_at(toys: type[Toys], update: str) -> None:
     """A threshold between rho before and after the task step opens the gate for one of the two updates alone."""
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
@@ -185,7 +196,7 @@ def test_which_parameters_the_condition_is_judged_at(toys, update):
     assert report.scalars["corrected"].item() == float(judged == max(before_it, after_it))
 
 
-def test_the_corrective_step_is_plain_descent_beside_adam(toys):
+def test_the_corrective_step_is_plain_descent_beside_adam(toys: type[Toys]) -> None:
     # Adam's first step has length `lr` in every coordinate (up to its eps); the second is not normalised.
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
@@ -197,7 +208,7 @@ def test_the_corrective_step_is_plain_descent_beside_adam(toys):
     assert_equal_to(model, moved(first, [0.01 * 0.4 * g for g in corrective]))
 
 
-def test_another_optimiser_of_its_own(toys):
+def test_another_optimiser_of_its_own(toys: type[Toys]) -> None:
     # A fresh Adam's first step is `lr` in every coordinate that D has a gradient in; strength and `a` scale it.
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
@@ -215,7 +226,7 @@ def test_another_optimiser_of_its_own(toys):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_the_task_s_own_optimiser_for_both_steps(toys, decay):
+def test_the_task_s_own_optimiser_for_both_steps(toys: type[Toys], decay: float) -> None:
     # SGD with momentum 0.9: the second step's direction is 0.9 times the first gradient plus its own. The bias,
     # in which D has no gradient at all, is left alone. Weight decay is part of the first step alone.
     model, (batch, pairs) = make_model(), make_data(toys)
@@ -233,7 +244,7 @@ def test_the_task_s_own_optimiser_for_both_steps(toys, decay):
         torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-6, atol=1e-9)
 
 
-def test_lagrangian_steps(toys):
+def test_lagrangian_steps(toys: type[Toys]) -> None:
     """The multiplier starts at the strength and moves by exp(rate * (m - t) / max(m, t)) before each step."""
     for threshold in (0.05, 1.5):  # violated throughout, and held throughout
         model = make_model()
@@ -256,7 +267,9 @@ def test_lagrangian_steps(toys):
 
 
 @pytest.mark.parametrize(("threshold", "end"), [(1.9, 1e-4), (0.0, 1e6)])
-def test_the_lagrangian_multiplier_turns_round_at_the_ends_of_its_range(toys, threshold, end):
+def test_the_lagrangian_multiplier_turns_round_at_the_ends_of_its_range(
+    toys: type[Toys], threshold: float, end: float
+) -> None:
     """However long the condition held (or not), the first step that finds it otherwise moves the multiplier."""
     model, (batch, pairs) = make_model(), make_data(toys)
     settings = ipg_settings(update="lagrangian", invariance_threshold=threshold, multiplier_rate=1.0)
@@ -275,7 +288,7 @@ def test_the_lagrangian_multiplier_turns_round_at_the_ends_of_its_range(toys, th
     assert report.scalars["multiplier"].item() / end == pytest.approx(expected, rel=0.05)
 
 
-def test_the_lagrangian_multiplier_survives_the_disk(toys):
+def test_the_lagrangian_multiplier_survives_the_disk(toys: type[Toys]) -> None:
     settings = ipg_settings(update="lagrangian", multiplier_rate=0.3)
     model = make_model()
     method = Ipg(settings, toys.context(model, lr=LR))
@@ -295,7 +308,7 @@ def test_the_lagrangian_multiplier_survives_the_disk(toys):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_projected_step(toys, seed):
+def test_projected_step(toys: type[Toys], seed: int) -> None:
     model, (batch, pairs) = make_model(), make_data(toys, seed=seed)
     theta = leaves(parameters_of(model))
     settings = ipg_settings(
@@ -316,7 +329,7 @@ def test_projected_step(toys, seed):
     assert_equal_to(model, moved(theta, [LR * s for s in steps]))
 
 
-def test_the_projection_s_cases_are_both_met(toys):
+def test_the_projection_s_cases_are_both_met(toys: type[Toys]) -> None:
     signs = set()
     for seed in range(6):
         model, (batch, pairs) = make_model(), make_data(toys, seed=seed)
@@ -328,7 +341,7 @@ def test_the_projection_s_cases_are_both_met(toys):
     assert signs == {True, False}
 
 
-def test_a_held_condition_is_not_projected(toys):
+def test_a_held_condition_is_not_projected(toys: type[Toys]) -> None:
     for seed in range(6):
         model, (batch, pairs) = make_model(), make_data(toys, seed=seed)
         theta = leaves(parameters_of(model))
@@ -338,7 +351,7 @@ def test_a_held_condition_is_not_projected(toys):
 
 
 @pytest.mark.parametrize("update", ["sequential", "additive"])
-def test_hidden_layers_may_count_too(toys, update):
+def test_hidden_layers_may_count_too(toys: type[Toys], update: str) -> None:
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     settings = ipg_settings(update=update, strength=0.4, adaptivity="off", hidden_weight=0.3)
@@ -352,7 +365,7 @@ def test_hidden_layers_may_count_too(toys, update):
     assert report.scalars["discrepancy"].item() == pytest.approx(value.item(), rel=1e-12)
 
 
-def test_the_condition_may_judge_the_discrepancy(toys):
+def test_the_condition_may_judge_the_discrepancy(toys: type[Toys]) -> None:
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     value = discrepancy("rationale", theta, pairs).item()
@@ -369,7 +382,7 @@ def test_the_condition_may_judge_the_discrepancy(toys):
         assert report.scalars["adaptivity"].item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_discrepancy_is_judged_as_a_mean_over_workers(toys):
+def test_the_discrepancy_is_judged_as_a_mean_over_workers(toys: type[Toys]) -> None:
     model, (batch, pairs) = make_model(), make_data(toys)
     context = replace(
         toys.context(model),
@@ -381,7 +394,7 @@ def test_the_discrepancy_is_judged_as_a_mean_over_workers(toys):
     assert report.scalars["measure"].item() == pytest.approx((own + 3.0) / 2, rel=1e-12)
 
 
-def test_strength_rises_over_the_warm_up(toys):
+def test_strength_rises_over_the_warm_up(toys: type[Toys]) -> None:
     # 0.4 of 10 steps: 1/5, 2/5, ... 4/5 of the strength, then all of it.
     model = make_model()
     settings = ipg_settings(strength=2.0, adaptivity="off", warmup_share=0.4)
@@ -391,7 +404,7 @@ def test_strength_rises_over_the_warm_up(toys):
     assert found == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, 2.0, 2.0])
 
 
-def test_the_warm_up_goes_on_after_a_restart(toys):
+def test_the_warm_up_goes_on_after_a_restart(toys: type[Toys]) -> None:
     model = make_model()
     settings = ipg_settings(strength=2.0, adaptivity="off", warmup_share=0.4)
     method = Ipg(settings, toys.context(model, total_steps=10))
@@ -402,7 +415,7 @@ def test_the_warm_up_goes_on_after_a_restart(toys):
     assert resumed.step(model, *make_data(toys)).scalars["multiplier"].item() == pytest.approx(1.6)
 
 
-def test_every_third_step_is_corrected(toys):
+def test_every_third_step_is_corrected(toys: type[Toys]) -> None:
     corrected, plain = make_model(), make_model()
     ipg = Ipg(ipg_settings(every=3, adaptivity="off"), toys.context(corrected))
     erm = Erm(ErmSettings(), toys.context(plain))
@@ -415,7 +428,7 @@ def test_every_third_step_is_corrected(toys):
         assert same == (step < 3)
 
 
-def test_diagnosis(toys):
+def test_diagnosis(toys: type[Toys]) -> None:
     model, (batch, pairs) = make_model(), make_data(toys)
     theta = leaves(parameters_of(model))
     found = Ipg(ipg_settings(), toys.context(model)).diagnose(model, batch, pairs)
@@ -428,11 +441,18 @@ def test_diagnosis(toys):
     assert_equal_to(model, theta)  # looking changes nothing
 
 
-def run(toys, method, model, optimiser, momentum=0.0, steps=6):
-    method = method(toys.context(model, optimiser, lr=0.05, momentum=momentum))
+def run(
+    toys: type[Toys],
+    method: Callable[[MethodContext], Method],
+    model: Classifier,
+    optimiser: str,
+    momentum: float = 0.0,
+    steps: int = 6,
+) -> list[torch.Tensor]:
+    built = method(toys.context(model, optimiser, lr=0.05, momentum=momentum))
     for step in range(steps):
         batch, pairs = make_data(toys, seed=step, dtype=torch.float32)
-        method.step(model, batch, pairs)
+        built.step(model, batch, pairs)
     return parameters_of(model)
 
 
@@ -445,23 +465,21 @@ NOTHING = {
 
 @pytest.mark.parametrize("settings", NOTHING.values(), ids=NOTHING)
 @pytest.mark.parametrize(("optimiser", "momentum"), [("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0)])
-def test_no_correction_is_erm(toys, settings, optimiser, momentum):
+def test_no_correction_is_erm(
+    toys: type[Toys], settings: IpgSettings, optimiser: str, momentum: float
+) -> None:
     plain = run(toys, lambda t: Erm(ErmSettings(), t), make_model(torch.float32), optimiser, momentum)
     sequential = run(toys, lambda t: Ipg(settings, t), make_model(torch.float32), optimiser, momentum)
     assert all(torch.equal(mine, erm) for mine, erm in zip(sequential, plain, strict=True))
 
     for kind in ("task", "adam"):  # no step at all, which momentum would remember though it were of length 0
         other = settings.model_copy(update={"corrective_optimiser": kind})
-        apart = run(
-            toys, lambda t, other=other: Ipg(other, t), make_model(torch.float32), optimiser, momentum
-        )
+        apart = run(toys, partial(Ipg, other), make_model(torch.float32), optimiser, momentum)
         assert all(torch.equal(mine, erm) for mine, erm in zip(apart, plain, strict=True))
 
     for update in ("additive", "projected"):
         other = replace_update(settings, update)
-        joint = run(
-            toys, lambda t, other=other: Ipg(other, t), make_model(torch.float32), optimiser, momentum
-        )
+        joint = run(toys, partial(Ipg, other), make_model(torch.float32), optimiser, momentum)
         for mine, erm in zip(joint, plain, strict=True):
             torch.testing.assert_close(mine, erm, rtol=1e-4, atol=1e-5)
 
@@ -473,7 +491,7 @@ def test_no_correction_is_erm(toys, settings, optimiser, momentum):
     assert not torch.allclose(corrected[2], plain[2], rtol=1e-4, atol=1e-5)
 
 
-def test_no_strength_is_erm_for_the_lagrangian_too(toys):
+def test_no_strength_is_erm_for_the_lagrangian_too(toys: type[Toys]) -> None:
     settings = ipg_settings(update="lagrangian", strength=0.0)
     plain = run(toys, lambda t: Erm(ErmSettings(), t), make_model(torch.float32), "sgd", 0.9)
     found = run(toys, lambda t: Ipg(settings, t), make_model(torch.float32), "sgd", 0.9)
@@ -481,23 +499,24 @@ def test_no_strength_is_erm_for_the_lagrangian_too(toys):
         torch.testing.assert_close(mine, erm, rtol=1e-4, atol=1e-5)
 
 
-def replace_update(settings, update):
+def replace_update(settings: IpgSettings, update: str) -> IpgSettings:
     return settings.model_copy(update={"update": update})
 
 
-def test_a_closed_gate_costs_no_backward_pass(toys):
-    def refuse(loss, scale=None):
+def test_a_closed_gate_costs_no_backward_pass(toys: type[Toys]) -> None:
+    def refuse(loss: torch.Tensor, scale: torch.Tensor | None = None) -> None:
         raise AssertionError("nothing is to be corrected")
 
+    new_optimiser: Any = lambda kind, model: SimpleNamespace(minimise=refuse)  # noqa: E731
     model, (batch, pairs) = make_model(), make_data(toys)
-    context = replace(toys.context(model), new_optimiser=lambda kind, model: refuse)
+    context = replace(toys.context(model), new_optimiser=new_optimiser)
     Ipg(ipg_settings(invariance_threshold=10.0), context).step(model, batch, pairs)
     with pytest.raises(AssertionError, match="nothing is to be corrected"):
         Ipg(ipg_settings(invariance_threshold=0.0), context).step(model, batch, pairs)
 
 
 @pytest.mark.parametrize("update", sorted(UPDATES))
-def test_the_condition_is_judged_over_all_workers(toys, update):
+def test_the_condition_is_judged_over_all_workers(toys: type[Toys], update: str) -> None:
     # The stand-in for the sum over workers adds another worker's pairs, which are all alike.
     model, (batch, pairs) = make_model(), make_data(toys)
     other = torch.tensor([6.0, 0.0, 600.0, 0.0, 0.0, 0.0], dtype=torch.float64)
@@ -508,7 +527,7 @@ def test_the_condition_is_judged_over_all_workers(toys, update):
 
 
 @pytest.mark.parametrize("update", ["sequential", "additive", "lagrangian", "projected"])
-def test_corrections_shrink_the_discrepancy(toys, update):
+def test_corrections_shrink_the_discrepancy(toys: type[Toys], update: str) -> None:
     found = {}
     for strength in (0.0, 2.0):
         model, (batch, pairs) = make_model(), make_data(toys)
@@ -520,7 +539,7 @@ def test_corrections_shrink_the_discrepancy(toys, update):
 
 
 @pytest.mark.parametrize("update", sorted(UPDATES))
-def test_report(toys, update):
+def test_report(toys: type[Toys], update: str) -> None:
     model, (batch, pairs) = make_model(), make_data(toys)
     report = Ipg(ipg_settings(update=update), toys.context(model)).step(model, batch, pairs)
     own = {"task_length", "corrective_length"} if update == "balanced" else set()
@@ -559,7 +578,7 @@ def test_report(toys, update):
         ("corrective_optimiser", "adamw"),
     ],
 )
-def test_settings_refuse(key, value):
+def test_settings_refuse(key: str, value: float | str) -> None:
     with pytest.raises(ValueError, match=key):
         IpgSettings.model_validate({key: value})
 
@@ -567,10 +586,10 @@ def test_settings_refuse(key, value):
 @pytest.mark.parametrize(
     ("key", "value"), [("strength", 0), ("strength", 1e6), ("invariance_threshold", 0), ("pairs_per_step", 2)]
 )
-def test_settings_take_the_ends_of_their_ranges(key, value):
+def test_settings_take_the_ends_of_their_ranges(key: str, value: float) -> None:
     assert getattr(IpgSettings.model_validate({key: value}), key) == value
 
 
-def test_a_corrective_optimiser_belongs_to_the_sequential_update():
+def test_a_corrective_optimiser_belongs_to_the_sequential_update() -> None:
     with pytest.raises(ValueError, match="corrective_optimiser belongs to update: sequential"):
         ipg_settings(update="additive", corrective_optimiser="adam")

@@ -1,9 +1,9 @@
-"""What a study's folder holds, told to a tracker: the one way from storage to MLflow, live or by hand."""
+"""Recording of a study's files in a tracker; used while the study runs, and to synchronise it afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from ipgl.report import (
     robustness_figure,
     trials_figure,
 )
-from ipgl.storage.study_folder import StudyFolder, TrialFolder
+from ipgl.storage.study_dir import StudyFolder
+from ipgl.storage.trial_dir import TrialFolder
 from ipgl.study.results import study_environment
 from ipgl.tracking import DataView, ModelView, RunView, StudyView, Tracker
 from ipgl.trial.build import load_model
@@ -30,13 +31,19 @@ from ipgl.trial.datasets import dataset_facts, trial_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from plotly.graph_objects import Figure
     from torch import nn
 
-_EXAMPLES = 2  # an exported model takes batches of any size only if it was shown more than one
+_EXAMPLES = 2  # a model exported with a batch of 1 may not accept other batch sizes
 
 
-class TrackedStudy:
-    """One study and the tracker that shows it; every method may be called again."""
+class StudyTracker:
+    """Records a study in a tracker. Every method may be called repeatedly, and records what is new.
+
+    Attributes:
+        tracker: The tracker.
+        folder: The study's folder.
+    """
 
     def __init__(
         self,
@@ -47,17 +54,26 @@ class TrackedStudy:
         created_at: float,
         fingerprint: str = "",
     ) -> None:
-        """Remember both; nothing is contacted yet."""
+        """Store the arguments; no connection is made yet.
+
+        Args:
+            tracker: The tracker.
+            plan: The study's plan.
+            folder: The study's folder.
+            execution: Identifier of the study's execution, from its state.
+            created_at: When the study was created, in seconds since the epoch.
+            fingerprint: Fingerprint of the data.
+        """
         self.tracker, self.folder = tracker, folder
         self._plan = plan
         self._execution, self._created_at, self._fingerprint = execution, created_at, fingerprint
         self._unreadable: dict[str, str] = {}
 
     def open(self) -> None:
-        """Show that the study runs.
+        """Record that the study runs.
 
         Raises:
-            TrackingError: The tracker cannot be used; an unreachable one says so within seconds.
+            TrackingError: The tracker cannot be used; raised within seconds if it is unreachable.
         """
         self.tracker.check()
         self.tracker.open_study(
@@ -74,14 +90,14 @@ class TrackedStudy:
         )
 
     def trials(self) -> dict[str, TrialFolder]:
-        """Every run that has begun on storage, by key; one that cannot be read becomes a warning."""
+        """The folders of all trials that were started, by key; those that cannot be read become warnings."""
         damaged: list[str] = []
         found = {trial.path.name: trial for trial in self.folder.trials(damaged)}
         self._unreadable |= {message: message for message in damaged}
         return found
 
     def show(self, trial: TrialFolder) -> None:
-        """Show one run as it stands on storage; one whose files are damaged becomes a warning.
+        """Record the present state of a trial; one with damaged files becomes a warning.
 
         Raises:
             TrackingError: The tracker cannot be used.
@@ -97,7 +113,7 @@ class TrackedStudy:
             return
         if result:
             trial.fetch()
-        files = [trial.result, trial.model, trial.predictions, trial.pair_predictions]
+        files = [trial.files.result, trial.files.model, trial.files.predictions, trial.files.pair_predictions]
         tested = result is not None and result.status == "completed" and config.phase == "final"
         self.tracker.record(
             RunView(
@@ -117,7 +133,7 @@ class TrackedStudy:
         )
 
     def outcome(self) -> StudyResults | None:
-        """The outcome as the study's end summarised it, with every readable run; None before that.
+        """The results of a finished study with all readable runs; None if the study has no summary yet.
 
         Raises:
             StudyStateError: The summary is damaged.
@@ -139,12 +155,12 @@ class TrackedStudy:
         return StudyResults(summary=summary, runs=tuple(runs), histories=histories)
 
     def close(self, results: StudyResults) -> None:
-        """Show the outcome: summary, figures, report, the answer in words, and each method's model.
+        """Record the results: summary, figures, report, findings, and one model of each method.
 
         Raises:
             TrackingError: The tracker cannot be used.
         """
-        files = [self.folder.source, self.folder.summary, self.folder.report]
+        files = [self.folder.files.source, self.folder.files.summary, self.folder.files.report]
         self.tracker.close_study(
             results,
             [path for path in files if path.exists()],
@@ -155,13 +171,13 @@ class TrackedStudy:
 
     @property
     def warnings(self) -> list[str]:
-        """What is not shown: runs whose files are damaged, and what the tracker could not take."""
+        """Runs with damaged files, and what the tracker could not record, one sentence each."""
         return [*self._unreadable.values(), *self.tracker.warnings]
 
     def _data(self, config: TrialConfig) -> DataView | None:
         try:
             facts = dataset_facts(config.dataset.model_dump_json())
-        except IpglError as error:  # by hand, on a machine without the data's files
+        except IpglError as error:  # this machine may not have the data's files
             self._unreadable["data"] = f"the data set is not shown in MLflow: {error}"
             return None
         return DataView(
@@ -174,7 +190,7 @@ class TrackedStudy:
         )
 
     def _models(self, results: StudyResults) -> Iterator[ModelView]:
-        """The model of each method's lowest final seed, so that no test result chooses it."""
+        """One model of each method, that of the final run with the lowest seed: no test result selects it."""
         finals = [run for run in results.runs if run.phase == "final" and run.status == "completed"]
         for label in dict.fromkeys(run.label for run in finals):
             run = min((run for run in finals if run.label == label), key=lambda run: run.seed)
@@ -183,10 +199,10 @@ class TrackedStudy:
                 yield ModelView(label, run.trial, _loader(self.folder.trial(run.trial)), data.class_names)
 
 
-def outcome_figures(results: StudyResults) -> dict[str, Any]:
-    """Plotly figures of a study's outcome by the name that they have among its files.
+def outcome_figures(results: StudyResults) -> dict[str, Figure]:
+    """Plotly figures of a study's results by file name.
 
-    A choice of those in the report, because each file carries plotly.js with it (5 MB).
+    These are some of the report's figures, because each file includes plotly.js (5 MB).
     """
     figures = {
         "robustness": robustness_figure(results),
@@ -200,7 +216,7 @@ def outcome_figures(results: StudyResults) -> dict[str, Any]:
     return figures
 
 
-def _loader(trial: TrialFolder) -> Any:
+def _loader(trial: TrialFolder) -> Callable[[], tuple[nn.Module, NDArray[np.float32]]]:
     def load() -> tuple[nn.Module, NDArray[np.float32]]:
         config = TrialConfig.model_validate(trial.require_result().config)
         inputs = trial_dataset(config).test.x[:_EXAMPLES]
@@ -209,9 +225,9 @@ def _loader(trial: TrialFolder) -> Any:
     return load
 
 
-def _flat(config: TrialConfig) -> dict[str, Any]:
-    """A trial's settings by short dotted keys: method, training, model and data set, without what never differs."""
-    flat: dict[str, Any] = {"method": config.method.name, "model": config.model.name, "seed": config.seed}
+def _flat(config: TrialConfig) -> dict[str, object]:
+    """A trial's settings of method, training, model and data set by dotted keys; the method's have no prefix."""
+    flat: dict[str, object] = {"method": config.method.name, "model": config.model.name, "seed": config.seed}
     for prefix, values in (
         ("", config.method.settings),
         ("training.", config.training.model_dump(mode="json")),
