@@ -14,21 +14,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.functional import cross_entropy
 
 from ipgl.data import Dataset, PairBatch
 from ipgl.data.colored_mnist import ColoredMnistSettings, build_colored_mnist
 from ipgl.evaluation.invariance import joint_ratio
-from ipgl.methods.base import cross_entropy
 from ipgl.methods.ipg.augment import drawn_moves, moved
 from ipgl.methods.ipg.discrepancy import DISCREPANCIES, ConstantHead, hidden_difference, mean_distance
 from ipgl.methods.ipg.settings import AugmentSettings
-from ipgl.models import MODELS, StackedClassifier, shared
+from ipgl.models import MODELS, Classifier
 
 BATCH, PAIRS_PER_STEP = 512, 256
 Gradients = list[Tensor]
@@ -117,6 +118,18 @@ STUDIES: dict[str, tuple[dict[str, Variant], list[dict[str, float]]]] = {
 }
 
 
+class OfOne(nn.Module):
+    """A function of a model as a module, so that `functional_call` can lend the model other parameters."""
+
+    def __init__(self, model: Classifier, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, *given: Tensor) -> Any:
+        """The function's value."""
+        return self.function(self.model, *given)
+
+
 class Optimiser:
     """Steps of M models, each at its own rate: plain descent, or Adam as torch has it."""
 
@@ -202,43 +215,54 @@ class Training:
         ]
         for model in models:
             model.load_state_dict(first.state_dict())
-        self.stack = StackedClassifier(models)
+        self.model = models[0]
+        stacked, _ = stack_module_state(models)
+        self.parameters = {f"model.{name}": value for name, value in stacked.items()}
         self.numbers = {
             name: torch.tensor([row.get(name, 0.0) for row in rows], device=self.device)
             for name in ("lr", "share", "threshold", "hidden")
         }
-        parameters = self.stack.parameters
+        parameters = list(self.parameters.values())
         self.task = Optimiser(parameters, self.numbers["lr"], variant.adam)
         self.correction = Optimiser(parameters, self.numbers["lr"], variant.adam)
         self.violated = torch.zeros(len(rows), device=self.device)
 
-    def discrepancy(self, pairs: PairBatch) -> tuple[Tensor, Tensor]:
-        """D and rho of each model, `[M]`."""
-        variant, stack = self.variant, self.stack
-        count = len(pairs.y)
-        with stack.recording_hidden() as layers:
-            z = stack.features(shared(torch.cat([pairs.a, pairs.b]), len(self.rows)))
-        head: Any = ConstantHead(stack.head) if variant.constant_head else stack.head
-        squares = DISCREPANCIES[variant.discrepancy](z[:, :count], z[:, count:], head)
+    def of_each(self, function: Callable[..., Any], *given: Tensor) -> Any:
+        """What a function of one model, and of a number of its own in each `[M]` of `given`, is of every model."""
+        one = OfOne(self.model, function)
+
+        def called(own: dict[str, Tensor], *numbers: Tensor) -> Any:
+            return functional_call(one, own, numbers)
+
+        return vmap(called)(self.parameters, *given)
+
+    def discrepancy(self, model: Classifier, pairs: PairBatch, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """D and rho of one model, 0-dim."""
+        variant, count = self.variant, len(pairs.y)
+        with model.recording_hidden() as layers:
+            z = model.features(torch.cat([pairs.a, pairs.b]))
+        head: Any = ConstantHead(model.head) if variant.constant_head else model.head
+        squares = DISCREPANCIES[variant.discrepancy](z[:count], z[count:], head)
         value = mean_distance(squares, variant.norm)
         if variant.relative:
-            weight = head.weight - head.weight.mean(dim=1, keepdim=True)
+            weight = head.weight - head.weight.mean(dim=0, keepdim=True)
             if variant.relative == "logits":
-                spread = (z @ weight.mT).var(dim=1, correction=0).sum(dim=-1)
+                spread = (z @ weight.mT).var(dim=0, correction=0).sum()
             else:
-                spread = (z.var(dim=1, correction=0) * head.weight.square().sum(dim=1)).sum(dim=-1)
+                spread = (z.var(dim=0, correction=0) * head.weight.square().sum(dim=0)).sum()
             value = value / (spread + 1e-10).sqrt()
         if self.numbers["hidden"].any():
-            halves = [(layer[:, :count], layer[:, count:]) for layer in layers]
-            value = value + self.numbers["hidden"] * hidden_difference(halves, lead=1)
-        return value, joint_ratio(stack.head(z.detach()).detach())
+            value = value + hidden * hidden_difference([(layer[:count], layer[count:]) for layer in layers])
+        return value, joint_ratio(model.head(z.detach()).detach())
 
     def step(self, x: Tensor, y: Tensor, pairs: PairBatch) -> None:
         """One update of all models."""
-        models, parameters = len(self.rows), self.stack.parameters
-        loss = cross_entropy(self.stack(shared(x, models)), y.expand(models, -1))
+        parameters = list(self.parameters.values())
+        loss = self.of_each(lambda model: cross_entropy(model(x), y))
         task: Gradients = list(torch.autograd.grad(loss.sum(), parameters))
-        value, rho = self.discrepancy(pairs)
+        value, rho = self.of_each(
+            lambda model, hidden: self.discrepancy(model, pairs, hidden), self.numbers["hidden"]
+        )
         given = torch.autograd.grad(value.sum(), parameters, allow_unused=True)
         corrective = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, given, strict=True)]
         if self.variant.kept:
@@ -291,7 +315,7 @@ class Training:
 
     @torch.inference_mode()
     def _classes(self, x: Tensor) -> Tensor:
-        parts = [self.stack(shared(part, len(self.rows))).argmax(dim=-1) for part in x.split(2500)]
+        parts = [self.of_each(lambda model, x=part: model(x).argmax(dim=-1)) for part in x.split(2500)]
         return torch.cat(parts, dim=1)
 
     def _outcomes(self, steps: int) -> list[dict[str, float]]:

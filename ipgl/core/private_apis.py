@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch._ops import OpOverload
 
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -113,3 +114,31 @@ def watch_operations(
             return result
 
     return Watch()  # type: ignore[no-untyped-call]
+
+
+def fused_adam(tensors: Sequence[list[Tensor]], decoupled: bool, **settings: Any) -> None:
+    """Adam's kernel for many parameters at once: what `torch.optim.Adam(fused=True)` calls, without its overhead.
+
+    Args:
+        tensors: Lists of parameters, gradients, means, squares and step counters; all but the gradients are changed.
+        decoupled: Whether the weight decay is AdamW's.
+        settings: `lr`, `beta1`, `beta2`, `weight_decay`, `eps`, `maximize`.
+    """
+    import torch
+
+    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    parameters, gradients, means, squares, steps = tensors
+    kernel(parameters, gradients, means, squares, [], steps, amsgrad=False, **settings)
+
+
+def fused_sgd(tensors: Sequence[list[Tensor]], **settings: Any) -> None:
+    """The kernel of `torch.optim.SGD(fused=True)`, likewise.
+
+    Args:
+        tensors: Lists of parameters, gradients and momenta (empty without momentum); all but the gradients are changed.
+        settings: `lr`, `weight_decay`, `momentum`, `dampening`, `nesterov`, `maximize`.
+    """
+    import torch
+
+    parameters, gradients, momenta = tensors
+    torch._fused_sgd_(parameters, gradients, momenta, is_first_step=False, **settings)

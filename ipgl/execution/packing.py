@@ -3,6 +3,8 @@
 Measured on one core (`pytest -m bench -s tests/benchmarks/test_packing.py`): eight multi-layer perceptrons of one shape
 train together 2.3 to 2.6 times as fast as one after the other if a pass takes 4 million floating-point operations, 1.6
 to 2.2 times at 8 to 12 million, 1.4 times at 20 million, and no faster at 50 million, where arithmetic is all there is.
+Linear heads on 512 features (half a million operations at batch 128) train 4.2 times as fast in packs of 8, 7.4 times
+in packs of 64 and 8.9 times in packs of 256 with `erm`; with `ipg` (`additive`) 4.9, 11 and 13 times.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from ipgl.trial.datasets import trial_dataset
 
 MOST_FLOPS = 24e6  # of one pass of one trial, on a CPU
 MOST_TOGETHER = 8
+# A linear head on the features of a frozen backbone is far below this. What remains of its step in a pack is the
+# optimiser's own, and a share of what the pack starts once, so that larger packs pay.
+TINY_FLOPS, MOST_TINY_TOGETHER = 1e6, 64
 # A GPU starts kernels at the same pace whatever they hold; this much work hides that pace. Not measured yet.
 MOST_FLOPS_GPU, MOST_TOGETHER_GPU = 2e9, 64
 # A sampler that models needs rounds in which to learn.
@@ -86,4 +91,6 @@ def pack_size(asked: int | str, load: Workload, trials: int, slots: int, rounds:
     limit, together = (MOST_FLOPS_GPU, MOST_TOGETHER_GPU) if load.gpu else (MOST_FLOPS, MOST_TOGETHER)
     if load.flops > limit:
         return 1
+    if load.flops < TINY_FLOPS:
+        together = MOST_TINY_TOGETHER
     return min(together, max(1, share // _ROUNDS) if rounds else share)

@@ -90,9 +90,9 @@ class _SharedInput(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x)
         models, out, size = weight.shape
-        flat = torch.mm(x, weight.view(models * out, size).t())
-        each = flat.view(len(x), models, out).transpose(0, 1)
-        return each if bias is None else each + bias.unsqueeze(1)
+        columns = weight.view(models * out, size).t()
+        flat = torch.mm(x, columns) if bias is None else torch.addmm(bias.flatten(), x, columns)
+        return flat.view(len(x), models, out).transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

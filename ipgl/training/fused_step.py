@@ -1,7 +1,8 @@
 """An optimiser's step straight into its fused kernel.
 
-`torch.optim` spends 50 microseconds of each step on finding out what was the same in the step before, more than its
-kernel takes on a small model. Here that is kept; numbers and states are the optimiser's own.
+`torch.optim` spends 50 microseconds and more of each step on finding out what was the same in the step before, more
+than its kernel takes on a small model. Here that is kept; numbers and states are the optimiser's own. Without it whole
+steps of a multi-layer perceptron take longer on one core (docs/results/speed.md).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from ipgl.core.private_apis import fused_adam, fused_sgd
 
 
 class FusedStep:
@@ -73,7 +76,7 @@ class FusedStep:
         # The same number in NumPy's hands: torch takes 10 microseconds to add one.
         counter = step.numpy() if step.device.type == "cpu" else None
         means, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
-        fused = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+        decoupled = group["decoupled_weight_decay"]
         beta1, beta2 = group["betas"]
 
         def kernel(gradients: list[Tensor]) -> None:
@@ -81,19 +84,14 @@ class FusedStep:
                 step.add_(1)
             else:
                 np.add(counter, 1, out=counter)
-            fused(
-                parameters,
-                gradients,
-                means,
-                squares,
-                [],
-                steps,
+            fused_adam(
+                (parameters, gradients, means, squares, steps),
+                decoupled,
                 lr=group["lr"],
                 beta1=beta1,
                 beta2=beta2,
                 weight_decay=group["weight_decay"],
                 eps=group["eps"],
-                amsgrad=False,
                 maximize=group["maximize"],
             )
 
@@ -105,17 +103,14 @@ class FusedStep:
         buffers = [state["momentum_buffer"] for state in states] if group["momentum"] else []
 
         def kernel(gradients: list[Tensor]) -> None:
-            torch._fused_sgd_(
-                parameters,
-                gradients,
-                buffers,
+            fused_sgd(
+                (parameters, gradients, buffers),
                 weight_decay=group["weight_decay"],
                 momentum=group["momentum"],
                 lr=group["lr"],
                 dampening=group["dampening"],
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
-                is_first_step=False,
             )
 
         return kernel

@@ -147,3 +147,50 @@ def test_ignore_files_are_not_announced(folder: Path, caplog: pytest.LogCaptureF
     with caplog.at_level("INFO"):
         names(folder)
     assert caplog.records == []
+
+
+def test_operations_are_watched_below_vmap_and_autograd_without_the_compiler() -> None:
+    """In a process of its own, in which nothing else has loaded torch's compiler."""
+    code = """
+import sys, torch
+from ipgl.core.private_apis import watch_operations
+names = []
+weight, x = torch.ones(2, 3, requires_grad=True), torch.ones(3)
+with watch_operations(lambda operation, args, kwargs, result: names.append((str(operation), result))):
+    losses = torch.func.vmap(lambda w: (w * x).sum())(weight)
+    (gradient,) = torch.autograd.grad(losses.sum(), weight)
+assert names[0][0] == "aten.mul.Tensor" and names[0][1].shape == (2, 3), names
+assert any(result is gradient for _, result in names), names
+assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_adam_s_kernel_is_what_its_optimiser_calls(decoupled: bool) -> None:
+    import torch
+
+    from ipgl.core.private_apis import fused_adam
+
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    theirs, ours, gradient = torch.tensor([1.0, -2.0]), torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
+    theirs.grad = gradient.clone()
+    kind([theirs], lr=0.1, weight_decay=0.1, fused=True).step()
+    rest = [[torch.zeros(2)], [torch.zeros(2)], [torch.ones(())]]
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.1, "eps": 1e-8, "maximize": False}
+    fused_adam(([ours], [gradient], *rest), decoupled, **settings)
+    assert torch.equal(ours, theirs)
+
+
+def test_sgd_s_kernel_moves_the_momentum_and_then_the_parameter() -> None:
+    import torch
+
+    from ipgl.core.private_apis import fused_sgd
+
+    parameter, gradient, momentum = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([4.0])
+    settings = {"lr": 0.5, "weight_decay": 0.0, "momentum": 0.5, "dampening": 0.0, "nesterov": False}
+    fused_sgd(([parameter], [gradient], [momentum]), maximize=False, **settings)
+    assert (momentum.item(), parameter.item()) == (4.0, -1.0)

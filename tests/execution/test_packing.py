@@ -16,6 +16,7 @@ from ipgl.execution.packing import Workload, pack_size, workload
 from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.storage.study_dir import StudyFolder
 
+HEAD = Workload(True, 5e5, False)
 SMALL, LARGE, LONE = Workload(True, 1e6, False), Workload(True, 1e9, False), Workload(False, math.inf, False)
 STUDY = """
 name: small
@@ -34,6 +35,8 @@ resources: {cpus_per_worker: 2}
     ("asked", "load", "trials", "slots", "rounds", "size"),
     [
         ("auto", SMALL, 40, 2, False, 8),  # no more than pays
+        ("auto", HEAD, 400, 2, False, 64),
+        ("auto", HEAD, 40, 2, False, 20),
         ("auto", SMALL, 6, 2, False, 3),  # no more than there are
         ("auto", SMALL, 12, 2, True, 2),  # so that the sampler learns three times
         ("auto", SMALL, 4, 2, True, 1),
