@@ -206,7 +206,7 @@ def test_a_new_study_stops_at_an_address_that_nothing_answers(tmp_path: Path) ->
 def test_a_resumed_study_ends_without_its_server_and_is_replayed_by_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync_module, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(sync_module, "_END_WAIT_SECONDS", 0.5)
     plan, folder = begin(tmp_path / "runs", f"http://127.0.0.1:{free_port()}")
     with syncing(plan, folder, must_open=False) as sync:
         search(plan, folder, sync)
@@ -290,7 +290,7 @@ def test_trouble_of_any_kind_never_reaches_the_study(
 ) -> None:
     import shutil
 
-    monkeypatch.setattr(sync_module, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(sync_module, "_END_WAIT_SECONDS", 0.3)
     folder = StudyFolder(Path(shutil.copytree(finished.path, tmp_path / "runs" / "small")))
     plan = make_plan(document(folder))
     plan = StudyPlan(
