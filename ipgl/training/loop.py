@@ -28,8 +28,8 @@ from ipgl.training.checkpoint import (
 )
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
+from ipgl.training.optimisers import RunOptimisers
 from ipgl.training.reporter import Reporter
-from ipgl.training.run_optimisers import RunOptimisers
 from ipgl.training.step_batches import StepBatches
 
 TRACE_ROWS = 200  # of a run: enough to see what happens in it, and small beside its predictions

@@ -25,7 +25,7 @@ from ipgl.training.checkpoint import RandomState, random_state, restore_random_s
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
 from ipgl.training.loop import TrainingRun, columns
-from ipgl.training.optimiser import TorchOptimiser, like
+from ipgl.training.optimisers import TorchOptimiser, like
 from ipgl.training.recording import Recording
 
 # Layers that make a batched product of a stack, and those that treat each number alone: what is worth stacking.

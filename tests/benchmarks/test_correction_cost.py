@@ -19,7 +19,7 @@ from ipgl.data.waterbirds_tiny import TinyPairSettings, WaterbirdsTinySettings, 
 from ipgl.methods import METHODS
 from ipgl.models import MODELS
 from ipgl.training.collective import Collective
-from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.optimisers import RunOptimisers
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 

@@ -24,7 +24,7 @@ from ipgl.training.checkpoint import random_state
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
 from ipgl.training.loop import TrainingRun
-from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.optimisers import RunOptimisers
 from ipgl.training.stack import train_together
 
 pytestmark = [pytest.mark.bench, pytest.mark.gpu, pytest.mark.timeout(1800)]

@@ -26,7 +26,7 @@ from ipgl.methods.ipg.discrepancy import rationale
 from ipgl.models import MODELS
 from ipgl.study.results import summarise
 from ipgl.training.collective import Collective
-from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.optimisers import RunOptimisers
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 

@@ -13,7 +13,7 @@ from ipgl.data import Batch, Dataset, PairBatch, PairSet, Split
 from ipgl.methods import MethodContext
 from ipgl.models import Classifier
 from ipgl.training.collective import Collective
-from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.optimisers import RunOptimisers
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from ipgl.data import Dataset, PairSet, ShuffledOrder, Split
 from ipgl.methods import METHODS
 from ipgl.models import Classifier
 from ipgl.training import Collective, train
-from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.optimisers import RunOptimisers
 from ipgl.training.step_batches import StepBatches
 
 Found = dict[str, Any]  # what a run or a worker saved, by name

@@ -13,7 +13,7 @@ from torch import nn
 
 from ipgl.config import OptimiserSettings, ScheduleSettings
 from ipgl.training.collective import Collective
-from ipgl.training.optimiser import TorchOptimiser, make_optimiser, schedule_factor
+from ipgl.training.optimisers import TorchOptimiser, make_optimiser, schedule_factor
 
 HALF_ROOT = 0.5 * (1 + math.sqrt(0.5))  # (1 + cos(pi / 4)) / 2
 

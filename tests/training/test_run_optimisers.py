@@ -19,7 +19,7 @@ from ipgl.methods import MethodBase, MethodContext, MethodOptimiser, StepReport
 from ipgl.models import Classifier
 from ipgl.training import SilentReporter, train
 from ipgl.training.collective import Collective
-from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.optimisers import RunOptimisers
 
 if TYPE_CHECKING:
     from tests.training.conftest import Toys

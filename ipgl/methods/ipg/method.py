@@ -22,8 +22,7 @@ from ipgl.config import Choice, LogUniform, Range, Uniform
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import Labelled, MethodBase, MethodContext, Needs, Objectives, StepReport
 from ipgl.methods.ipg.augment import adversarial, augmented, drawn_moves, moved
-from ipgl.methods.ipg.condition import collapsed, overshot
-from ipgl.methods.ipg.correction import Corrector
+from ipgl.methods.ipg.condition import Corrector, collapsed, overshot
 from ipgl.methods.ipg.settings import IpgSettings, Numbers
 from ipgl.methods.ipg.update import UPDATES, OneStepUpdate
 from ipgl.models import Classifier

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import Labelled, MethodContext, MethodOptimiser, Objectives, StepReport
-from ipgl.methods.ipg.correction import Correction, Corrector
+from ipgl.methods.ipg.condition import Correction, Corrector
 from ipgl.methods.ipg.settings import IpgSettings, Numbers
 from ipgl.models import Classifier
 

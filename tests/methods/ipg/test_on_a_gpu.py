@@ -16,7 +16,7 @@ from ipgl.methods.ipg.update import UPDATES
 from ipgl.models import MODELS, Classifier
 from ipgl.training.collective import Collective
 from ipgl.training.device import autocast
-from ipgl.training.run_optimisers import RunOptimisers
+from ipgl.training.optimisers import RunOptimisers
 
 pytestmark = [
     pytest.mark.gpu,
