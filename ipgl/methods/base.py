@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipgl.config import Range
 from ipgl.data import Batch, Dataset, PairBatch
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 
 OptimiserKind = Literal["task", "sgd", "adam"]
 Number: TypeAlias = float | Tensor  # a float, or where models train together a 0-dim tensor
@@ -145,10 +145,10 @@ class Method(Protocol):
         The trainer averages them over workers.
         """
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """State beside the optimisers' that a resumed run needs; tensors and plain values."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
 
 
@@ -259,9 +259,9 @@ class MethodBase:
         """Nothing."""
         return {}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Nothing."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Nothing to take back."""

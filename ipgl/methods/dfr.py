@@ -14,7 +14,7 @@ from ipgl.config import LogUniform, Settings
 from ipgl.core.errors import DataError
 from ipgl.data import Batch, PairBatch, derive_seed, group_index, parts
 from ipgl.methods.base import MethodBase, MethodContext, Needs, StepReport
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 
 
 class DfrSettings(Settings):
@@ -107,11 +107,11 @@ class Dfr(MethodBase):
         model.head.weight.copy_(weight)
         model.head.bias.copy_(bias)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """How many steps are done."""
         return {"done": self._done}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
         self._done = int(state["done"])
 

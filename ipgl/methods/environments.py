@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import LogUniform, Settings
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import MethodBase, MethodContext, Needs, StepReport
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 
 
 class EnvironmentPenaltySettings(Settings):
@@ -134,11 +134,11 @@ class EnvironmentPenalty(MethodBase):
         """
         raise NotImplementedError
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """How far annealing is."""
         return {"done": self._done}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
         self._done = int(state["done"])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.nn.functional import cross_entropy
 
 from ipgl.config import Settings
@@ -30,7 +28,7 @@ class Erm(MethodBase):
         self._optimiser.minimise(loss)
         return StepReport(seen)
 
-    def objectives(self, model: Classifier, batch: Labelled, *_: Any) -> Objectives:
+    def objectives(self, model: Classifier, batch: Labelled, *_: object) -> Objectives:
         """The batch's mean cross-entropy."""
         loss = cross_entropy(model(batch.x), batch.y)
         return Objectives((loss,), {"loss": loss.detach()}, {})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
@@ -12,7 +10,7 @@ from ipgl.config import LogUniform, Settings, Uniform
 from ipgl.data import Batch, PairBatch, group_counts, group_index
 from ipgl.methods.balanced_sampling import inverse_frequency
 from ipgl.methods.base import MethodBase, MethodContext, Needs, StepReport
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 
 
 class GroupDroSettings(Settings):
@@ -74,10 +72,10 @@ class GroupDro(MethodBase):
         self._context.optimiser.minimise((self._weights * own).sum())
         return StepReport({"loss": losses.detach().mean(), "worst_group_loss": loss_of_group.max()})
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The group weights."""
         return {"weights": self._weights}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
         self._weights = state["weights"].to(self._weights.device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
@@ -11,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import LogUniform, Settings, Uniform
 from ipgl.data import Batch, PairBatch, parts
 from ipgl.methods.base import MethodBase, MethodContext, StepReport
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 
 
 class JttSettings(Settings):
@@ -63,11 +61,11 @@ class Jtt(MethodBase):
         model.train()
         return 1.0 + (self._settings.upweight - 1.0) * (torch.cat(predicted) != train.y).float()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Which training it is in, and the second one's weights."""
         return {"done": self._done, "weights": self._weights}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
         self._done = int(state["done"])
         self._weights = state["weights"].to(self._weights.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -13,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import Settings, Uniform
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import MethodBase, MethodContext, StepReport
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 
 
 class LffSettings(Settings):
@@ -87,11 +86,11 @@ class Lff(MethodBase):
         share: Tensor = biased / (biased + debiased + 1e-8)
         return share
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The biased network and the smoothed losses; its optimiser is kept by the trainer."""
         return {"biased": self._biased.state_dict(), "smoothed": self._smoothed, "met": self._met}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
         self._biased.load_state_dict(state["biased"])
         self._smoothed = state["smoothed"].to(self._smoothed.device)

@@ -9,8 +9,6 @@ which a frequent class counts more; where classes are equally frequent the two a
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -19,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from ipgl.config import LogUniform, Settings
 from ipgl.data import Batch, PairBatch
 from ipgl.methods.base import MethodBase, MethodContext, StepReport
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 
 
 class RidgSettings(Settings):
@@ -76,11 +74,11 @@ class Ridg(MethodBase):
         self._mean = torch.where(present.view(-1, 1, 1), followed, self._mean)
         self._met = self._met | present
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The mean rationales."""
         return {"mean": self._mean, "met": self._met}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
         self._mean = state["mean"].to(self._mean.device)
         self._met = state["met"].to(self._met.device)

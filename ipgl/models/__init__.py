@@ -1,6 +1,6 @@
 """Backbones as `features -> linear head`."""
 
-from ipgl.models.classifier import Classifier, Head
+from ipgl.models.classifier import Classifier, Head, StateDict
 from ipgl.models.frozen import is_frozen, with_frozen_features
 from ipgl.models.registry import MODELS, ModelEntry
 
@@ -9,6 +9,7 @@ __all__ = [
     "Classifier",
     "Head",
     "ModelEntry",
+    "StateDict",
     "is_frozen",
     "with_frozen_features",
 ]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor, nn
+
+# What `state_dict()` of a model, an optimiser or a method returns: tensors and plain values, as
+# `torch.load(weights_only=True)` reads them.
+StateDict: TypeAlias = dict[str, Any]
 
 
 class Head(Protocol):

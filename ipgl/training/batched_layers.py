@@ -43,12 +43,12 @@ class _Linear(torch.autograd.Function):
         raise NotImplementedError("only under vmap, over the weights")
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: object, inputs: object, output: object) -> None:
         """Nothing to keep."""
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None
+        info: object, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, int]:
         assert in_dims[1:] == (0, None if bias is None else 0), "the weights are stacked"
         out: Tensor
@@ -116,11 +116,11 @@ class _CrossEntropy(torch.autograd.Function):
         raise NotImplementedError("only under vmap, over the logits")
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: object, inputs: object, output: object) -> None:
         """Nothing to keep."""
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], logits: Tensor, y: Tensor) -> tuple[Tensor, int]:
+    def vmap(info: object, in_dims: tuple[int | None, ...], logits: Tensor, y: Tensor) -> tuple[Tensor, int]:
         assert in_dims[0] is not None, "the logits are stacked"
         logits = logits.movedim(in_dims[0], 0)
         models = len(logits)

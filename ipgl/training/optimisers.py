@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ipgl.config import OptimiserSettings, ScheduleSettings, TrainingSettings
 from ipgl.data import Dataset
 from ipgl.methods import MethodContext, OptimiserKind
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 from ipgl.training.collective import Collective
 from ipgl.training.fused_step import FusedStep
 
@@ -144,12 +144,12 @@ class TorchOptimiser:
         self._take_step.let_go()
         self._optimiser.state.clear()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The optimiser's state."""
         self._take_step.let_go()
         return self._optimiser.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave; the learning rate follows the schedule, not the state."""
         self._take_step.let_go()
         self._optimiser.load_state_dict(state)
@@ -192,11 +192,11 @@ class RunOptimisers:
         for optimiser in self.made:
             optimiser.schedule(factor)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """States of all optimisers, and the initial weights if they are kept."""
         return {"optimisers": [optimiser.state_dict() for optimiser in self.made], "initial": self._initial}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
         for optimiser, saved in zip(self.made, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)

@@ -145,7 +145,7 @@ class Stack:
         self._model, self._method = models[0], methods[0]
         self.parameters = _stacked_parameters(models)
         self._numbers: list[NamedTuple] = []
-        self._stacked_numbers: Any = None
+        self._stacked_numbers: tuple[Tensor, ...] = ()
         states = [method.moving() for method in self._methods]
         self._moving = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         self._steps = 0
@@ -176,7 +176,7 @@ class Stack:
         for number, method in enumerate(self._methods):
             method.advance(self._steps, {name: value[number].clone() for name, value in self._moving.items()})
 
-    def _stacked(self) -> Any:
+    def _stacked(self) -> tuple[Tensor, ...]:
         """The methods' numbers, `[M]` each."""
         numbers = [method.numbers(self._steps) for method in self._methods]
         if numbers != self._numbers:

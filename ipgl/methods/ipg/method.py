@@ -12,7 +12,7 @@ One step: `step` prepares the pairs, `BalancedUpdate` takes the two gradients.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from ipgl.methods.ipg.augment import adversarial, augmented, drawn_moves, moved
 from ipgl.methods.ipg.condition import Corrector, collapsed, overshot
 from ipgl.methods.ipg.settings import IpgSettings, Numbers
 from ipgl.methods.ipg.update import UPDATES, OneStepUpdate
-from ipgl.models import Classifier
+from ipgl.models import Classifier, StateDict
 
 
 class Ipg(MethodBase):
@@ -152,11 +152,11 @@ class Ipg(MethodBase):
             "overshot": overshot(logits, batch.y),
         }
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Steps done, and the update's own state."""
         return {"done": self._done, "update": self._update.moving}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take back what `state_dict` gave."""
         self._done = int(state["done"])
         own = self._update.moving
