@@ -1,4 +1,4 @@
-"""What the driver and a process of packed trials send to each other."""
+"""Messages between the driver and a process of packed trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many trials of one process train together: where packing pays, seen from what one pass takes.
+"""Choice of how many trials of one process train together, from the floating-point operations of one pass.
 
 Measured on one core (`pytest -m bench -s tests/benchmarks/test_packing.py`): eight multi-layer perceptrons of one shape
 train together 2.3 to 2.6 times as fast as one after the other if a pass takes 4 million floating-point operations, 1.6

@@ -1,4 +1,4 @@
-"""Where Ray keeps its own notes of a study: beside the study, since all nodes must see them. They are never read."""
+"""Storage path of Ray Tune's and Train's own files: beside the study, where all nodes see it. Nothing reads them."""
 
 from __future__ import annotations
 

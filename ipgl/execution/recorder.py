@@ -1,4 +1,4 @@
-"""What happens to each trial on the cluster: passed on to observers, and recorded for trials that could not do so."""
+"""Records starts, reports and ends of trials: for observers, and on storage for trials that ended without doing so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What storage knows of a label's search, and the searcher and scheduler that go on from there.
+"""A label's search trials on storage, and the searcher and scheduler that continue from them.
 
 Storage is the truth, not Tune's own snapshots: a resumed search is a new Tune run whose searcher and scheduler are
 given the trials on storage. So a trial that Tune's last snapshot missed is not lost, and successive halving keeps its

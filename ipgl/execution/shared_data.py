@@ -44,7 +44,7 @@ def put_datasets(configs: Iterable[TrialConfig], known: Mapping[str, object]) ->
             found[component] = ray.put(parts)
         except ObjectStoreFullError:
             continue
-        dataset_facts(component)  # whoever asks for them later does not have it built again
+        dataset_facts(component)  # remembered, so that a later question does not build it again
     if found.keys() - known.keys():
         forget_datasets()
     return found

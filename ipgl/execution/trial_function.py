@@ -1,4 +1,4 @@
-"""What a trial's process on the cluster needs to run it, and the rows that it reports to Tune."""
+"""The trials of one phase as their processes receive them, and the rows that they report to Tune."""
 
 from __future__ import annotations
 

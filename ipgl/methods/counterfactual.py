@@ -1,4 +1,4 @@
-"""Two ways in which others use counterfactual pairs: as training data, and as a penalty on the logits."""
+"""Counterfactual augmentation and counterfactual logit pairing: pairs as training data, and as a penalty."""
 
 from __future__ import annotations
 

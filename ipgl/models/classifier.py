@@ -1,4 +1,4 @@
-"""Every model here is `features -> linear head`, because the method needs both parts."""
+"""The common form of models, `features -> linear head`: methods read both parts."""
 
 from __future__ import annotations
 

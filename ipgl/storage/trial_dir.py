@@ -20,7 +20,7 @@ from ipgl.storage.layout import TrialFiles
 from ipgl.storage.remote import Remote, download, upload
 
 
-class _Start(BaseModel):
+class TrialStart(BaseModel):
     """Content of `trial.json`."""
 
     begun_at: float
@@ -33,7 +33,7 @@ def read_start_time(files: TrialFiles) -> float | None:
     Raises:
         StudyStateError: The file is damaged, or another version of ipgl wrote it.
     """
-    start = read_model(files.start, _Start)
+    start = read_model(files.start, TrialStart)
     return start.begun_at if start else None
 
 
@@ -90,7 +90,7 @@ class TrialFolder:
             StudyStateError: The file is damaged, or another version of ipgl wrote it.
         """
         download(self.remote, self.files.start)
-        start = read_model(self.files.start, _Start)
+        start = read_model(self.files.start, TrialStart)
         return start.config if start else None
 
     def write_history(self, rows: list[dict[str, float]]) -> None:

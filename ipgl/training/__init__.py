@@ -1,4 +1,4 @@
-"""The training loop and what it stands on."""
+"""The training loop, its optimisers, checkpoints, and the training of several models as one."""
 
 from ipgl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ipgl.training.collective import Collective

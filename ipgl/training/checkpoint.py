@@ -1,4 +1,4 @@
-"""A run's state on disk: all that is needed to go on as if nothing had happened."""
+"""Checkpoints: everything that a run needs to continue with the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Averaging over workers. One worker is the case in which every operation is nothing.
+"""Averages and sums over the workers of one trial; with one worker every operation returns its input.
 
 Gradients are averaged here rather than by `DistributedDataParallel`, because a method has two of them a step,
 may decide that one is not needed, and may combine them before the optimiser sees either.

@@ -1,4 +1,4 @@
-"""Which device a trial uses, and whether its data lives there."""
+"""Choice of the device for a trial and its data, and mixed precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that will not recover, seen from validation metrics alone."""
+"""Early stopping of runs that have failed (collapsed or inverted), judged by validation metrics alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An optimiser's step straight into its fused kernel.
+"""Steps of a fused optimiser that call its kernel directly.
 
 `torch.optim` spends 50 microseconds and more of each step on finding out what was the same in the step before, more
 than its kernel takes on a small model. Here that is kept; numbers and states are the optimiser's own. Without it whole
@@ -24,7 +24,7 @@ class FusedStep:
     """
 
     def __init__(self, optimiser: torch.optim.Optimizer) -> None:
-        """Take over the steps; whoever reads or replaces the optimiser's states calls `let_go` first."""
+        """Take over the steps; call `let_go` before the optimiser's states are read or replaced."""
         self._optimiser = optimiser
         self._parameters: list[Tensor] = optimiser.param_groups[0]["params"]
         self._kernel: Callable[[list[Tensor]], None] | None = None
@@ -45,7 +45,7 @@ class FusedStep:
             self._kernel([g for g in gradients if g is not None])
 
     def let_go(self) -> None:
-        """Leave the optimiser's states as it keeps them itself: before somebody else reads or replaces them."""
+        """Put the optimiser's states back into its own form, before they are read or replaced."""
         if self._kernel is not None:
             for state in self._optimiser.state.values():
                 if "step" in state:

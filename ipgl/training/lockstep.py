@@ -1,4 +1,4 @@
-"""Runs that live in threads of one process and train together: `train` for several at once.
+"""Several training runs in threads of one process, which are trained together as one stack where they fit.
 
 Each run keeps its own course: it is set up, evaluated, saved and reported by its own thread, as it would be alone. Only
 between two evaluations it waits for the others, and all that wait and fit together are trained as one stack. A run that
@@ -21,12 +21,12 @@ from ipgl.training.checkpoint import RandomState, random_state, restore_random_s
 from ipgl.training.loop import TrainingOutcome, TrainingRun
 from ipgl.training.stack import stack_key, train_together
 
-# How long those who are ready wait for members who stepped aside, and for new ones in the places of those who ended.
+# How long runs that are ready wait for runs that have stepped aside, and for new runs in place of those that ended.
 PATIENCE_SECONDS = 0.1
 
 
 class PackFailedError(BaseException):
-    """Training together failed, so that the state of those who did is unknown: train alone from the last checkpoint.
+    """Training together failed, so that the state of its runs is unknown: train each alone from its last checkpoint.
 
     No `Exception`: it is not the trial's failure and must not be recorded as one.
     """
@@ -45,23 +45,25 @@ class _Ticket:
 
 
 class Pack:
-    """The runs of one process. One thread works at a time, whoever has the baton, and torch's generator is its own."""
+    """The runs of one process. One thread works at a time, the one that holds the lock; it owns torch's generator."""
 
     def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Begin without runs."""
         self._lock = threading.Lock()
-        self._baton = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         self._patience = patience_seconds
-        self._door = threading.Lock()  # of the next three: never held for long, as the baton is
-        # Members who have the baton or want it: sooner or later each of them waits, steps aside or ends.
+        self._counters = threading.Lock()  # guards the next three; never held for long, unlike the lock above
+        # Members that hold the lock or want it: sooner or later each of them waits, steps aside or ends.
         self._busy = 0
-        self._absent = 0  # members aside, and places of which somebody else decides
-        self._settled = 0.0  # when the last of the busy ceased to be
+        self._absent = (
+            0  # members that stepped aside, and places for which the caller of `vacate` will decide
+        )
+        self._settled = 0.0  # when the last busy member stopped being so
         self._waiting: list[_Ticket] = []
         self.largest = 0  # the most runs that were one stack
 
     def membership(self) -> AbstractContextManager[None]:
-        """Take part, from the thread that enters this; inside, it has the baton.
+        """Take part, from the thread that enters this; inside, it holds the lock.
 
         The others wait for it from now on: call this before its thread is started, so that those who begin together
         stay together.
@@ -78,11 +80,11 @@ class Pack:
             self._yield(busy=-1)
 
     def vacate(self) -> None:
-        """Say, as a member who is about to end, that another one may soon take the place."""
+        """As a member that is about to end: announce that another one may soon take its place."""
         self._count(absent=1)
 
     def close_places(self, number: int) -> None:
-        """Say that so many places left with `vacate` have been filled or will not be."""
+        """Announce that so many places left with `vacate` have been filled or will not be."""
         self._count(absent=-number)
 
     def train(self, *args: Any, ready: Callable[[], None] = lambda: None, **kwargs: Any) -> TrainingOutcome:
@@ -111,29 +113,29 @@ class Pack:
             restore_random_state(random)
 
     def _count(self, busy: int = 0, absent: int = 0) -> None:
-        with self._door:
+        with self._counters:
             self._busy += busy
             self._absent += absent
             if busy < 0:
                 self._settled = time.monotonic()
 
     def _yield(self, busy: int = 0, absent: int = 0) -> None:
-        """Give the baton away."""
+        """Release the lock, and wake the other threads."""
         self._count(busy, absent)
-        self._baton.notify_all()
+        self._changed.notify_all()
         self._lock.release()
 
     def _trained_together(self, run: TrainingRun, key: Hashable) -> dict[str, Tensor]:
         ticket = _Ticket(run, key, random_state())
         self._waiting.append(ticket)
         self._count(busy=-1)
-        self._baton.notify_all()
+        self._changed.notify_all()
         while not ticket.done:
-            with self._door:
+            with self._counters:
                 left = self._patience - (time.monotonic() - self._settled) if self._absent else 0.0
                 patience = None if self._busy else left
             if patience is None or patience > 0:
-                self._baton.wait(patience)
+                self._changed.wait(patience)
             else:
                 self._train_waiting()
         restore_random_state(ticket.random)
@@ -161,7 +163,7 @@ class Pack:
                 continue
             for ticket, own, state in zip(group, reported, random, strict=True):
                 ticket.reported, ticket.random, ticket.done = own, state, True
-        self._baton.notify_all()
+        self._changed.notify_all()
 
     def _train_alone(self, ticket: _Ticket) -> None:
         restore_random_state(ticket.random)

@@ -1,4 +1,4 @@
-"""Where a run tells what it sees while it trains."""
+"""Receivers of a run's evaluation rows."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 A method's step is written for one model. Here `torch.func.vmap` makes of it the step of many, whose parameters lie side
 by side: forward passes, losses and gradients are computed for all of them at once. Each optimiser then updates its own
-model, in its own kernel, as it does alone. So a run ends, to rounding, where it would have ended alone, whoever trains
-beside it.
+model, in its own kernel, as it does alone. So a run ends, to rounding, where it would have ended alone, whatever other
+runs are in the stack.
 """
 
 from __future__ import annotations

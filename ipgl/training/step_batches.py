@@ -1,4 +1,4 @@
-"""What each step of a run sees: a batch, its pairs, and where images are cut, all functions of seed and step."""
+"""The batch, the pairs and the image crops of each training step, as functions of seed and step."""
 
 from __future__ import annotations
 

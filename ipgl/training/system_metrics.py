@@ -1,4 +1,4 @@
-"""What a run takes from its machine, sampled at each evaluation."""
+"""Memory and processor load of a run, sampled at each evaluation."""
 
 from __future__ import annotations
 

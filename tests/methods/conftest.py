@@ -61,7 +61,7 @@ def make_dataset(
     return Dataset(split, split, split, pair_set, pair_set, names, names, "toy")
 
 
-def lend_toolbox(
+def make_context(
     model: Classifier,
     name: str = "sgd",
     lr: float = 0.1,
@@ -115,7 +115,7 @@ def hand_pairs() -> PairBatch:
 class Toys:
     """The builders by name, so that one fixture hands them all to a test."""
 
-    context = staticmethod(lend_toolbox)
+    context = staticmethod(make_context)
     dataset = staticmethod(make_dataset)
     data = staticmethod(toy_data)
     batch = staticmethod(make_batch)

@@ -63,7 +63,7 @@ def assert_all(steps: list[torch.Tensor], value: float, rtol: float = 1e-6) -> N
         torch.testing.assert_close(step, torch.full_like(step, value), rtol=rtol, atol=1e-15)
 
 
-def test_the_toolbox(toys: type[Toys]) -> None:
+def test_the_context(toys: type[Toys]) -> None:
     model, run = make(toys, total=17)
     context = run.context
     assert context.model is model

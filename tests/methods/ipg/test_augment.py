@@ -269,7 +269,7 @@ def test_a_random_start_is_within_the_ball_and_is_random() -> None:
     assert not torch.equal(seen[0][0] - pairs.a, seen[0][1] - pairs.b)  # each member its own
 
 
-def make_toolbox(toys: type[Toys], model: Classifier) -> MethodContext:
+def make_context(toys: type[Toys], model: Classifier) -> MethodContext:
     x = torch.zeros(2, 6, dtype=torch.float64)
     y = torch.tensor([0, 1])
     split, none = Split(x, y, y, y), PairSet(x, x, y, y)
@@ -282,7 +282,7 @@ def ipg_step(toys: type[Toys], **settings: object) -> tuple[Classifier, StepRepo
     y = torch.zeros(8, dtype=torch.int64)
     batch = Batch(pairs.a.flip(0), y, y, y, torch.arange(8))
     torch.manual_seed(1)
-    method = Ipg(ipg_settings(adaptivity="off", **settings), make_toolbox(toys, model))
+    method = Ipg(ipg_settings(adaptivity="off", **settings), make_context(toys, model))
     return model, method.step(model, batch, pairs)
 
 
@@ -302,7 +302,7 @@ def test_a_step_corrects_on_the_moved_members(toys: type[Toys]) -> None:
     moved = adversarial(pairs, rationale_of(model), settings, LOW, HIGH)  # judged before the step
     y = torch.zeros(8, dtype=torch.int64)
     batch = Batch(pairs.a.flip(0), y, y, y, torch.arange(8))
-    method = Ipg(ipg_settings(adaptivity="off", update="additive"), make_toolbox(toys, model))
+    method = Ipg(ipg_settings(adaptivity="off", update="additive"), make_context(toys, model))
     expected = method.step(model, batch, moved)
     for p, q in zip(found.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
