@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from faults import begin, ipgl, results
@@ -10,6 +13,7 @@ from faults import begin, ipgl, results
 from ipgl.config import TrialConfig
 from ipgl.evaluation import RunResult
 from ipgl.execution.recorder import TrialRecorder, is_node_loss
+from ipgl.methods import METHODS
 from ipgl.plan.study_plan import load_plan
 from ipgl.storage.study_dir import StudyFolder
 
@@ -80,10 +84,9 @@ def test_a_trial_that_ends_its_process_fails_alone(tmp_path: Path, pack: int) ->
 
 
 @pytest.fixture
-def recorder(tmp_path: Path) -> tuple[TrialRecorder, TrialConfig, list[RunResult]]:
+def recorder(tmp_path: Path) -> Iterator[tuple[TrialRecorder, TrialConfig, list[RunResult]]]:
     (tmp_path / "own.py").write_text(OWN)
     (tmp_path / "small.yaml").write_text(STUDY.replace("PACK", "1"))
-    plan = load_plan(tmp_path / "small.yaml")
     folder = StudyFolder(tmp_path / "runs/small")
     folder.path.mkdir(parents=True)
     ended: list[RunResult] = []
@@ -96,7 +99,12 @@ def recorder(tmp_path: Path) -> tuple[TrialRecorder, TrialConfig, list[RunResult
         def ended(self, result: RunResult) -> None:
             ended.append(result)
 
-    return TrialRecorder(folder, Watcher()), plan.trial("exits", {"strength": 1}, "search", 0), ended
+    modules = set(sys.modules)
+    with mock.patch.dict(METHODS):  # the study's file registers a method
+        config = load_plan(tmp_path / "small.yaml").trial("exits", {"strength": 1}, "search", 0)
+        yield TrialRecorder(folder, Watcher()), config, ended
+    for name in {name for name in set(sys.modules) - modules if name.startswith("_ipgl_own_")}:
+        del sys.modules[name]
 
 
 def test_only_a_trial_s_own_fault_is_charged(

@@ -171,7 +171,8 @@ def test_a_killed_pack_s_trials_go_on_from_their_checkpoints(tmp_path: Path) -> 
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_packed_and_single_trials_take_turns(tmp_path: Path) -> None:
     """The processes of packs make room for those that Tune starts, and come back after them."""
     methods = "methods:\n  jtt: {}\n"
