@@ -29,6 +29,10 @@ MOST_TOGETHER = 8
 TINY_FLOPS, MOST_TINY_TOGETHER = 1e6, 64
 # A GPU starts kernels at the same pace whatever they hold; this much work hides that pace. Not measured yet.
 MOST_FLOPS_GPU, MOST_TOGETHER_GPU = 2e9, 64
+# Tune starts new processes for each label's search and for the final runs, which takes 4 to 6 seconds each time; those
+# of packs stay for the whole study. Where all trials of a phase train for less than this, packs of two save that time.
+SHORT_PHASE_SECONDS = 60.0
+_FLOPS_PER_SECOND = 2e10  # of one core, on products of this size
 # A sampler that models needs rounds in which to learn.
 _ROUNDS = 3
 
@@ -42,11 +46,13 @@ class Workload:
         flops: Floating-point operations of the matrix products of one pass, forward and backward: the mean of the
             batch's and the pairs', each of which has its own overhead.
         gpu: Whether it trains on a GPU.
+        seconds: What its training takes on one core, at least.
     """
 
     stackable: bool
     flops: float
     gpu: bool
+    seconds: float = math.inf
 
 
 def workload(config: TrialConfig) -> Workload:
@@ -70,7 +76,8 @@ def workload(config: TrialConfig) -> Workload:
             model(batch.x).sum().backward()
     examples = (len(batch.y) + 2 * len(pairs.y)) / 2 if pairs else len(batch.y)
     flops = counter.get_total_flops() * examples / len(batch.y)
-    return Workload(True, flops, config.resources.gpus > 0)
+    passes = 2 if pairs else 1
+    return Workload(True, flops, config.resources.gpus > 0, run.total * flops * passes / _FLOPS_PER_SECOND)
 
 
 def pack_size(asked: int | str, load: Workload, trials: int, slots: int, rounds: bool) -> int:
@@ -90,7 +97,9 @@ def pack_size(asked: int | str, load: Workload, trials: int, slots: int, rounds:
         return min(asked, share)
     limit, together = (MOST_FLOPS_GPU, MOST_TOGETHER_GPU) if load.gpu else (MOST_FLOPS, MOST_TOGETHER)
     if load.flops > limit:
-        return 1
-    if load.flops < TINY_FLOPS:
+        if load.gpu or load.seconds * share > SHORT_PHASE_SECONDS:
+            return 1
+        together = 2
+    elif load.flops < TINY_FLOPS:
         together = MOST_TINY_TOGETHER
     return min(together, max(1, share // _ROUNDS) if rounds else share)

@@ -15,6 +15,7 @@ from ipgl.evaluation import RunResult
 from ipgl.execution.packing import Workload, pack_size, workload
 from ipgl.plan.study_plan import StudyPlan, make_plan
 from ipgl.storage.study_dir import StudyFolder
+from ipgl.trial.datasets import trial_dataset
 
 HEAD = Workload(True, 5e5, False)
 SMALL, LARGE, LONE = Workload(True, 1e6, False), Workload(True, 1e9, False), Workload(False, math.inf, False)
@@ -48,6 +49,11 @@ resources: {cpus_per_worker: 2}
         (5, LONE, 40, 2, True, 1),
         (5, SMALL, 2, 2, True, 1),
         (1, SMALL, 40, 2, False, 1),
+        ("auto", Workload(True, 1e9, False, 1.0), 40, 2, False, 2),  # a short phase: processes stay
+        ("auto", Workload(True, 1e9, False, 1.0), 12, 2, True, 2),
+        ("auto", Workload(True, 1e9, False, 10.0), 40, 2, False, 1),
+        ("auto", Workload(True, 3e9, True, 1.0), 40, 2, False, 1),
+        ("auto", Workload(True, 5e5, False, 1.0), 400, 2, False, 64),  # linear heads
     ],
 )
 def test_how_many(asked: str | int, load: Workload, trials: int, slots: int, rounds: bool, size: int) -> None:
@@ -66,8 +72,13 @@ def test_the_work_of_a_step_is_counted(tmp_path: Path) -> None:
     # 128 inputs -> 32 -> 32 -> 2: each weight is multiplied once forward, and twice backward but in the first layer.
     first, rest, pairs = 128 * 32, 32 * 32 + 32 * 2, 64
     found = plan(tmp_path)
-    load = workload(found.trial("ipg", {"strength": 1.0}, "search", 0))
-    assert load == Workload(True, 2 * (64 + 2 * pairs) * (2 * first + 3 * rest) / 2, False)
+    config = found.trial("ipg", {"strength": 1.0}, "search", 0)
+    load = workload(config)
+    assert load.stackable
+    assert not load.gpu
+    assert load.flops == 2 * (64 + 2 * pairs) * (2 * first + 3 * rest) / 2
+    examples = len(trial_dataset(config).train)
+    assert load.seconds == pytest.approx(2 * load.flops * 6 * examples / 64 / 2e10, rel=0.1)
     assert workload(found.trial("erm", {"training.optimiser.lr": 0.1}, "search", 0)).flops == load.flops / 1.5
 
 
