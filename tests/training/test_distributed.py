@@ -323,7 +323,7 @@ def test_one_all_reduce_for_a_gradient_and_none_for_a_skipped_correction(
             if case.startswith("sequential"):
                 assert sizes == [PARAMETERS, MOMENTS, *([CORRECTED] if corrected else [])]
             elif case.startswith("balanced"):
-                assert sizes == [PARAMETERS, MOMENTS, *([PARAMETERS] if corrected else [])]
+                assert sizes == [MOMENTS, PARAMETERS, *([PARAMETERS] if corrected else [])]
             else:
                 assert sizes == expected[case.split(",")[0]]
     if case == "sequential, gate":
