@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
 
 from ipgl.api.frames import frame
 from ipgl.config import EvaluationSettings
 from ipgl.core.errors import DataError
 from ipgl.data import Dataset, PairSet, resolve_alignment
-from ipgl.evaluation import (
-    Predictions,
-    interpolation_axis,
-    pair_metrics,
-    predict_between,
-    predict_logits,
-    wilson_interval,
-)
+from ipgl.evaluation import Predictions, wilson_interval
 from ipgl.evaluation.predict import device_of
 from ipgl.trial.datasets import trial_alignment
-from ipgl.trial.testing import TestedModel, held_out_pair_metrics, measure, run_test
+from ipgl.trial.testing import TestedModel, measure, pair_set_metrics, predict_along, run_test
 
 if TYPE_CHECKING:
     import pandas
@@ -145,14 +137,15 @@ def evaluate(
         [1, 1, 1, 1]
     """
     settings = _with_alignment(settings or EvaluationSettings(), alignment)
+    members = None if pairs is None else _pair_set(pairs)
     was_training = model.training
     model.eval()
     try:
         if isinstance(data, Dataset):
-            dataset = data if pairs is None else replace(data, held_out_pairs=_pair_set(pairs))
+            dataset = data if members is None else replace(data, held_out_pairs=members)
             return _of_dataset(model, dataset, settings, batch_size)
         given = _Given(training_counts, class_names, attribute_names)
-        return _of_examples(model, _batches(data, batch_size), pairs, given, settings, batch_size)
+        return _of_examples(model, _batches(data, batch_size), members, given, settings, batch_size)
     finally:
         model.train(was_training)
 
@@ -176,7 +169,7 @@ def _of_dataset(
         trial_alignment(settings, dataset),
         batch_size=batch_size,
         corruptions=True,
-        of_pairs=held_out_pair_metrics(model, dataset, batch_size),
+        of_pairs=pair_set_metrics(model, dataset.held_out_pairs, batch_size),
     )
     names = dataset.class_names, dataset.attribute_names
     return Evaluation(tested.metrics, tested, settings.confidence, *names)
@@ -185,14 +178,14 @@ def _of_dataset(
 def _of_examples(
     model: nn.Module,
     batches: Iterable[Examples],
-    pairs: Pairs | None,
+    pairs: PairSet | None,
     given: _Given,
     settings: EvaluationSettings,
     batch_size: int,
 ) -> Evaluation:
     predictions = _predictions(model, batches)
     if pairs is not None:
-        predictions = replace(predictions, along=_along(model, pairs, settings, batch_size))
+        predictions = replace(predictions, along=predict_along(model, pairs, settings, batch_size))
     classes = predictions.probability.shape[1]
     counts = None if given.training_counts is None else torch.as_tensor(given.training_counts).long()
     attributes = int(predictions.attribute.max()) + 1 if counts is None else counts.shape[1]
@@ -208,7 +201,7 @@ def _of_examples(
         resolve_alignment(stated, known, *names),
         (classes, attributes),
         counts,
-        _pair_metrics(model, pairs, batch_size),
+        pair_set_metrics(model, pairs, batch_size),
     )
     return Evaluation(tested.metrics, tested, settings.confidence, *names)
 
@@ -237,21 +230,6 @@ def _pair_set(pairs: Pairs) -> PairSet:
         )
     none = torch.full((len(a),), -1, dtype=torch.int64)
     return PairSet(a, b, torch.zeros_like(none), none)
-
-
-def _pair_metrics(model: nn.Module, pairs: Pairs | None, batch_size: int) -> dict[str, float]:
-    if pairs is None:
-        return {"flip_rate": math.nan, "rho": math.nan}
-    members = _pair_set(pairs)
-    return pair_metrics(*(predict_logits(model, x, batch_size) for x in (members.a, members.b)))
-
-
-def _along(
-    model: nn.Module, pairs: Pairs, settings: EvaluationSettings, batch_size: int
-) -> NDArray[np.int32]:
-    points = settings.interpolation_points if "interpolation" in settings.curves else 0
-    found = predict_between(model, _pair_set(pairs), interpolation_axis(points), batch_size)
-    return found.cpu().numpy().astype(np.int32)
 
 
 def _batches(data: Examples | Iterable[Examples], batch_size: int) -> Iterator[Examples]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from ipgl.api.evaluating import Evaluation
@@ -12,17 +13,15 @@ from ipgl.config import Component, EvaluationSettings, TrainingSettings
 from ipgl.core.errors import IpglError
 from ipgl.core.registry import lookup
 from ipgl.data import Dataset
-from ipgl.evaluation import SELECTION_RULES
 from ipgl.methods import METHODS
 from ipgl.models import Classifier
 from ipgl.plan.preflight import require_needs
 from ipgl.training import Reporter, SilentReporter, choose_device, place
 from ipgl.training import train as train_model
-from ipgl.trial.build import build_method, build_model
+from ipgl.trial.build import build_model
 from ipgl.trial.datasets import build_dataset, trial_alignment
 from ipgl.trial.records import validation_metrics
-from ipgl.trial.run import Validation
-from ipgl.trial.testing import run_test
+from ipgl.trial.run import fit_and_test
 
 if TYPE_CHECKING:
     import pandas
@@ -82,8 +81,7 @@ def train(
 ) -> Trained:
     """Train one model by one method in this process, and test it once.
 
-    The result is that of a study's final run of the same settings and seed: bit for bit on the CPU with as many
-    threads.
+    The result is that of a study's final run of the same settings and seed, to the last bit on as many CPU threads.
 
     Args:
         dataset: A registered data set: its name, or a mapping as in a study file (`{"name": ..., settings}`); or a
@@ -122,42 +120,14 @@ def train(
     require_needs(lookup("method", METHODS, chosen.name).needs, data, f"method {chosen.name!r}")
     data = place(data, device)
     network = model if isinstance(model, Classifier) else build_model(_component(model), data, seed)
+    network, alignment = network.to(device), trial_alignment(wanted, data)
     reporter = _Lines(settings.epochs) if progress else SilentReporter()
-    return _train(data, network.to(device), chosen, settings, wanted, selection, seed, reporter)
-
-
-def _train(
-    data: Dataset,
-    model: Classifier,
-    method: Component,
-    settings: TrainingSettings,
-    wanted: EvaluationSettings,
-    selection: str,
-    seed: int,
-    reporter: Reporter,
-) -> Trained:
-    score = lookup("selection rule", SELECTION_RULES, selection).score
-    alignment = trial_alignment(wanted, data)
-    outcome = train_model(
-        model,
-        lambda context: build_method(method, context),
-        data,
-        settings,
-        seed=seed,
-        evaluate=Validation(data, alignment, settings.evaluation_batch_size, score),
-        reporter=reporter,
-    )
-    tested = run_test(
-        model,
-        data,
-        wanted,
-        alignment,
-        batch_size=settings.evaluation_batch_size,
-        corruptions=True,
-        of_pairs=validation_metrics(outcome.history[-1]),
+    trainer = partial(train_model, seed=seed, reporter=reporter)
+    outcome, tested = fit_and_test(
+        network, data, alignment, chosen, settings, wanted, selection, corruptions=True, trainer=trainer
     )
     found = Evaluation(tested.metrics, tested, wanted.confidence, data.class_names, data.attribute_names)
-    return Trained(model, data, found, outcome.history, outcome.trace, (*data.notes, *outcome.notes))
+    return Trained(network, data, found, outcome.history, outcome.trace, (*data.notes, *outcome.notes))
 
 
 class _Lines(Reporter):

@@ -6,10 +6,11 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
-from ipgl.config import TrialConfig
+from ipgl.config import Component, EvaluationSettings, TrainingSettings, TrialConfig
 from ipgl.core.errors import IpglError
 from ipgl.core.registry import lookup
 from ipgl.data import Alignment, Dataset, Split
@@ -24,6 +25,7 @@ from ipgl.evaluation import (
     predict_logits,
     prediction_metrics,
 )
+from ipgl.evaluation.predict import device_of
 from ipgl.models import Classifier
 from ipgl.storage.trial_dir import TrialFolder
 from ipgl.training import (
@@ -42,7 +44,7 @@ from ipgl.training.early_stopping import failure_mode, stop_reason
 from ipgl.trial.build import build_method, build_model
 from ipgl.trial.datasets import trial_alignment, trial_dataset
 from ipgl.trial.records import base_result, stopped_result, trial_environment, validation_metrics
-from ipgl.trial.testing import TestedModel, held_out_pair_metrics, run_test
+from ipgl.trial.testing import TestedModel, pair_set_metrics, run_test
 
 
 def run_trial(
@@ -179,11 +181,11 @@ class Validation:
     def __call__(self, model: Classifier) -> dict[str, float]:
         """Metrics by name (`validation/...`), the selection score (`score`), and the load of the machine."""
         dataset = self.dataset
-        device = next(model.parameters()).device
+        device = device_of(model)
         logits = predict_logits(model, dataset.validation.x, self.batch_size)
         metrics = prediction_metrics(logits, dataset.validation.y.to(device))
         metrics["worst_group"] = group_metrics(self._groups(logits, dataset.validation))["worst_group"]
-        metrics |= held_out_pair_metrics(model, dataset, self.batch_size)
+        metrics |= pair_set_metrics(model, dataset.held_out_pairs, self.batch_size)
         named = {f"validation/{name}": value for name, value in metrics.items()}
         return named | {"score": self.score(metrics)} | system_metrics(device)
 
@@ -202,36 +204,29 @@ def _train_and_test(
     *,
     writes: bool,
 ) -> RunResult:
-    settings, evaluation = config.training, config.evaluation
-    device = choose_device(settings)
+    device = choose_device(config.training)
     dataset = place(trial_dataset(config), device)
     model = build_model(config.model, dataset, config.seed).to(device)
     recorder.judge_by(len(dataset.validation), dataset.num_classes)
-    score = lookup("selection rule", SELECTION_RULES, config.selection).score
-    alignment = trial_alignment(evaluation, dataset)
-    batch = settings.evaluation_batch_size
-
+    alignment = trial_alignment(config.evaluation, dataset)
     folder.checkpoints.fetch()
-    outcome: TrainingOutcome = trainer(
-        model,
-        lambda context: build_method(config.method, context),
-        dataset,
-        settings,
-        seed=config.seed,
-        evaluate=Validation(dataset, alignment, batch, score),
-        reporter=recorder,
-        checkpoint_path=folder.files.checkpoint,
-        config_hash=base.config_hash,
-        on_resume=recorder.resume,
-    )
-    tested = run_test(
+    outcome, tested = fit_and_test(
         model,
         dataset,
-        evaluation,
         alignment,
-        batch_size=batch,
+        config.method,
+        config.training,
+        config.evaluation,
+        config.selection,
         corruptions=config.phase == "final",
-        of_pairs=validation_metrics(outcome.history[-1]),
+        trainer=partial(
+            trainer,
+            seed=config.seed,
+            reporter=recorder,
+            checkpoint_path=folder.files.checkpoint,
+            config_hash=base.config_hash,
+            on_resume=recorder.resume,
+        ),
     )
     if writes:
         if config.phase != "search":
@@ -244,6 +239,52 @@ def _train_and_test(
         *(f"{config.key}: {note}" for note in outcome.notes),
     )
     return completed_result(base, outcome, tested, dataset, notes)
+
+
+def fit_and_test(
+    model: Classifier,
+    dataset: Dataset,
+    alignment: Alignment,
+    method: Component,
+    training: TrainingSettings,
+    evaluation: EvaluationSettings,
+    selection: str,
+    *,
+    corruptions: bool,
+    trainer: Trainer,
+) -> tuple[TrainingOutcome, TestedModel]:
+    """Train a model by a method, and evaluate it once on the test split.
+
+    Args:
+        model: The model, on the device on which it is trained.
+        dataset: The data, placed for that device.
+        alignment: Which attribute value agrees with each class.
+        method: The method.
+        training: Optimiser, epochs, intervals.
+        evaluation: The curves and their points.
+        selection: The rule of the score that each evaluation during training reports.
+        corruptions: Evaluate the data set's corruptions, if the settings include that curve.
+        trainer: `ipgl.training.train`, or a replacement of it, given all but the arguments above.
+    """
+    score = lookup("selection rule", SELECTION_RULES, selection).score
+    batch = training.evaluation_batch_size
+    outcome: TrainingOutcome = trainer(
+        model,
+        lambda context: build_method(method, context),
+        dataset,
+        training,
+        evaluate=Validation(dataset, alignment, batch, score),
+    )
+    tested = run_test(
+        model,
+        dataset,
+        evaluation,
+        alignment,
+        batch_size=batch,
+        corruptions=corruptions,
+        of_pairs=validation_metrics(outcome.history[-1]),
+    )
+    return outcome, tested
 
 
 def completed_result(

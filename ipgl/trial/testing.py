@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ipgl.config import EvaluationSettings
-from ipgl.data import Alignment, Dataset, Readable
+from ipgl.data import Alignment, Dataset, PairSet, Readable
 from ipgl.evaluation import (
     GroupCount,
     Predictions,
@@ -117,14 +117,21 @@ def measure(
     return TestedModel(predictions, found, curves, metrics)
 
 
-def held_out_pair_metrics(model: nn.Module, dataset: Dataset, batch_size: int) -> dict[str, float]:
-    """Flip rate and `rho` of a model on the held-out pairs; NaN without any."""
-    if not len(dataset.held_out_pairs):
+def pair_set_metrics(model: nn.Module, pairs: PairSet | None, batch_size: int) -> dict[str, float]:
+    """Flip rate and `rho` of a model on pairs; NaN without any."""
+    if not pairs:
         return {"flip_rate": math.nan, "rho": math.nan}
-    a, b = (
-        predict_logits(model, x, batch_size) for x in (dataset.held_out_pairs.a, dataset.held_out_pairs.b)
-    )
+    a, b = (predict_logits(model, x, batch_size) for x in (pairs.a, pairs.b))
     return pair_metrics(a, b)
+
+
+def predict_along(
+    model: nn.Module, pairs: PairSet, settings: EvaluationSettings, batch_size: int
+) -> NDArray[np.int32]:
+    """Predictions between the members of pairs, int32 `[T, P]`; T is 0 if the settings do not include that curve."""
+    points = settings.interpolation_points if "interpolation" in settings.curves else 0
+    found = predict_between(model, pairs, interpolation_axis(points), batch_size)
+    return found.cpu().numpy().astype(np.int32)
 
 
 def _predict(
@@ -137,7 +144,6 @@ def _predict(
         return predict_logits(model, x, batch_size).argmax(dim=1).cpu().numpy().astype(np.int32)
 
     corrupted = dataset.corruptions if corruptions and "corruption" in settings.curves else {}
-    points = settings.interpolation_points if "interpolation" in settings.curves else 0
     logits = predict_logits(model, test.x, batch_size)
     return Predictions(
         label=test.y.cpu().numpy().astype(np.int32),
@@ -149,8 +155,5 @@ def _predict(
             for name, corrupt in corrupted.items()
         },
         levels={name: settings.corruption_levels for name in corrupted},
-        along=predict_between(model, dataset.held_out_pairs, interpolation_axis(points), batch_size)
-        .cpu()
-        .numpy()
-        .astype(np.int32),
+        along=predict_along(model, dataset.held_out_pairs, settings, batch_size),
     )
