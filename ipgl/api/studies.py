@@ -207,13 +207,10 @@ def run_study(
 
     if progress:
         from ipgl.cli.console import make_console, print_links
-        from ipgl.cli.live_display import DecodeLines, LiveDisplay
-        from ipgl.data.image_cache import decoding_progress
+        from ipgl.cli.live_display import run_displayed
 
         console = make_console()
-        display = LiveDisplay(stored_plan(folder) if going_on else plan, folder, console)
-        with display, decoding_progress(DecodeLines(console)):
-            finished = action(display)
+        finished = run_displayed(stored_plan(folder) if going_on else plan, folder, action, console)
         print_links(console, {}, finished.warnings)
     else:
         from ipgl.execution.events import AllEvents

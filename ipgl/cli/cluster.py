@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ipgl.cli.options import StudyFile
+
 if TYPE_CHECKING:
     from ipgl.cluster.jobs import Cluster, Job
 
-StudyFile = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
 JobName = Annotated[str, typer.Argument(help="The job, as `submit` named it.", show_default=False)]
 ClusterOption = Annotated[
     str,

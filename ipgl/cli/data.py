@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ipgl.cli.options import SkipBadOption, StudyFile
+
 data_app = typer.Typer(help="Generate data sets and look at them.", no_args_is_help=True)
 pairs_app = typer.Typer(help="Check invariance pairs.", no_args_is_help=True)
 
@@ -21,11 +23,6 @@ def _pairs() -> None:
     pass
 
 
-StudyFile = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
-SkipBadOption = Annotated[
-    bool,
-    typer.Option("--skip-bad", help="Leave out, and record, faulty rows, images and pairs of the data set."),
-]
 MethodOption = Annotated[
     str | None, typer.Option(help="Label whose data set is meant; default: the study's first.")
 ]

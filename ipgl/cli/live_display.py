@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +15,7 @@ from rich.table import Table
 from ipgl.cli.console import print_remark
 from ipgl.cli.progress import OVER, MethodProgress, Progress
 from ipgl.config import TrialConfig
+from ipgl.data.image_cache import decoding_progress
 from ipgl.evaluation import (
     SELECTION_RULES,
     CurvePoint,
@@ -30,6 +32,10 @@ from ipgl.plan.study_plan import StudyPlan
 from ipgl.report.formatting import mix_phrase, p_value
 from ipgl.report.result_queries import mixture_of
 from ipgl.storage.study_dir import StudyFolder
+
+if TYPE_CHECKING:
+    from ipgl.execution.events import Events
+    from ipgl.study.runner import FinishedStudy
 
 # With more methods, differences are left to the report: their number grows with the square.
 _MOST_DIFFERENCES = 4
@@ -324,3 +330,15 @@ class DecodeLines:
         elif now - self._last >= self._seconds and done < total:
             self._last = now
             self._console.print(f"decoding images into the cache: {done:,} of {total:,}")
+
+
+def run_displayed(
+    plan: StudyPlan,
+    folder: StudyFolder,
+    action: Callable[[Events], FinishedStudy],
+    console: Console,
+    records: bool = False,
+) -> FinishedStudy:
+    """Run or resume a study (`action`) with its progress on the console, that of decoding images included."""
+    with LiveDisplay(plan, folder, console, records) as display, decoding_progress(DecodeLines(console)):
+        return action(display)

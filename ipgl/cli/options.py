@@ -12,6 +12,10 @@ AddressOption = Annotated[
     str | None, typer.Option(help="Ray address; default: $RAY_ADDRESS, or this machine.")
 ]
 StudyFile = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
+SkipBadOption = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out, and record, faulty rows, images and pairs of the data set."),
+]
 Format = Literal["html", "md", "csv", "parquet"]
 FormatOption = Annotated[Format, typer.Option(help="md prints Markdown; csv and parquet write every table.")]
 OutputOption = Annotated[

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ipgl.cli.data import SkipBadOption
-from ipgl.cli.options import AddressOption, ProgressOption, StorageOption, StudyFile, StudyName
+from ipgl.cli.options import (
+    AddressOption,
+    ProgressOption,
+    SkipBadOption,
+    StorageOption,
+    StudyFile,
+    StudyName,
+)
 
 if TYPE_CHECKING:
     from ipgl.execution.events import Events
@@ -131,15 +137,12 @@ def _watch(
 ) -> None:
     """Run or resume a study with a live display, then print its results and the next step."""
     from ipgl.cli.console import make_console, print_links
-    from ipgl.cli.live_display import DecodeLines, LiveDisplay, print_results
-    from ipgl.data.image_cache import decoding_progress
+    from ipgl.cli.live_display import print_results, run_displayed
     from ipgl.storage.study_dir import study_command
 
     console = make_console()
     try:
-        display = LiveDisplay(plan, folder, console, records=progress == "json")
-        with display, decoding_progress(DecodeLines(console)):
-            finished = action(display)
+        finished = run_displayed(plan, folder, action, console, records=progress == "json")
     except KeyboardInterrupt:
         print(f"\nStopped. Nothing finished is lost; go on with: {study_command(folder, 'resume')}")
         sys.exit(130)

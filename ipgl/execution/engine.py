@@ -131,7 +131,8 @@ class RayEngine:
         while left > 0:
             rounds.begin(len(history.ended))
             layout = self._layout(probe, left, later_learn=bool(space))
-            self._packing[label] = f"packs of {layout.size}" if layout.size > 1 else "one by one"
+            # Of the first round: those after it run the few trials that were lost.
+            self._packing.setdefault(label, f"packs of {layout.size}" if layout.size > 1 else "one by one")
             function = TrialFunction(
                 self.plan.for_trials(),
                 self.folder,

@@ -6,8 +6,6 @@ import threading
 from contextlib import AbstractContextManager
 from functools import partial
 
-import torch
-
 from ipgl.config.ranges import Scalar
 from ipgl.execution.pack_messages import TrialCommands, TrialEvent
 from ipgl.execution.trial_function import RowReporter, TrialFunction, last_row
@@ -67,7 +65,7 @@ class PackActor:
     def begin(self, function: TrialFunction) -> list[TrialEvent]:
         """Set what the next trials are."""
         self._function = function
-        torch.set_num_threads(max(1, int(function.plan.config.resources.cpus_per_worker)))
+        function.set_threads()
         return []
 
     def exchange(self, commands: TrialCommands) -> list[TrialEvent]:
@@ -129,8 +127,7 @@ class PackActor:
                 decision.ask()
                 self._send(TrialEvent(trial, "row", row))
 
-        function.load_imports()
-        function.take_datasets()
+        function.prepare()
         config = function.config(parameters)
         reporter = RowReporter(config.training.epochs, send)
         # While the driver decides on a row the next steps are trained; nothing of them is kept before it has.

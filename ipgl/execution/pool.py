@@ -26,9 +26,8 @@ from ipgl.core.errors import ResourceError
 from ipgl.execution.pack_actor import PackActor
 from ipgl.execution.pack_messages import TrialCommands, TrialEvent
 from ipgl.execution.recorder import TrialRecorder, is_node_loss
-from ipgl.execution.trial_function import TrialFunction
+from ipgl.execution.trial_function import STORAGE_PAUSE_SECONDS, TrialFunction
 
-_STORAGE_PAUSE_SECONDS = 5.0
 _POLL_SECONDS = 0.5
 _MOST_STILLBORN = 10
 
@@ -214,7 +213,7 @@ class PooledTrials:
             self._record.began(self._function.config(trial.parameters))
 
     def _send(self) -> None:
-        """Send what waits; a process without trials follows its last commands, and nothing is heard of it."""
+        """Send the commands that wait; of a process without trials no answer is awaited."""
         for process in self._processes:
             if process.trials and process.call is None:
                 process.call = process.actor.exchange.remote(process.take_commands())
@@ -303,9 +302,8 @@ class PooledTrials:
     def _failed(self, trial: _Trial, error: Exception, *, charged: bool) -> None:
         config = self._function.config(trial.parameters)
         if self._record.may_try_again(config, error, charged=charged):
-            # Storage that is away comes back sooner or later; a process is there again at once.
             failures = self._record.failures[config.key]
-            pause = _STORAGE_PAUSE_SECONDS * failures if isinstance(error, OSError) else 0.0
+            pause = STORAGE_PAUSE_SECONDS * failures if isinstance(error, OSError) else 0.0
             trial.not_before = time.monotonic() + pause
             self._again.append(trial)
         elif self._searcher:

@@ -51,7 +51,8 @@ class TrialRecorder:
             charged: Whether it counts against the trial's `resources.max_failures`: not where the node was lost, or
                 where another trial of the same process may be to blame.
         """
-        cause = cause_of(error)
+        # What a trial's process raised, of Ray's error about it; the error itself where it has no other cause.
+        cause = getattr(error, "cause", None) or error
         if isinstance(cause, OSError) and is_permanent(cause):
             self.refused = cause  # not the trial's failure: a resumed study runs it again
         if self.refused is not None:
@@ -68,14 +69,10 @@ class TrialRecorder:
         self._end(config, failure)
         return False
 
-    def has_ended(self, config: TrialConfig) -> bool:
-        """Whether the trial's end has been passed on."""
-        return config.key in self._ended
-
     def _end(self, config: TrialConfig, failure: Failure | None) -> None:
         self.lost.pop(config.key, None)
-        if self.has_ended(config):
-            return
+        if config.key in self._ended:
+            return  # its end has been passed on
         folder = self._folder.trial(config.key)
         result = folder.read_result()
         if result is None:
@@ -91,11 +88,6 @@ class TrialRecorder:
                 return
         self._ended.add(config.key)
         self._events.ended(result)
-
-
-def cause_of(error: BaseException | None) -> BaseException | None:
-    """What a trial's process raised, of Ray's error about it; the error itself where it has no other cause."""
-    return getattr(error, "cause", None) or error
 
 
 def is_node_loss(error: BaseException | None) -> bool:

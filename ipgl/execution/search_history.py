@@ -19,7 +19,7 @@ from ipgl.config.ranges import Scalar
 from ipgl.data import derive_seed
 from ipgl.evaluation import RunResult
 from ipgl.evaluation.selection import LOWEST_SCORE
-from ipgl.execution.trial_function import SCORE, TuneResult, told
+from ipgl.execution.trial_function import SCORE, TuneResult, finite_score
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.search import SearchStudy, make_sampler
 from ipgl.storage.study_dir import StudyFolder
@@ -101,7 +101,7 @@ def make_searcher(plan: StudyPlan, label: str, history: SearchHistory) -> TuneSe
     seed = search.seed if not history.ended else derive_seed(search.seed, label, len(history.ended)) % 2**32
     study = SearchStudy(method.space, make_sampler(search.sampler, seed, search.startup_trials), first)
     for run in history.ended:
-        study.add(run.hyperparameters, LOWEST_SCORE if run.status == "failed" else told(run.score))
+        study.add(run.hyperparameters, LOWEST_SCORE if run.status == "failed" else finite_score(run.score))
     return TuneSearcher(study)
 
 
@@ -122,6 +122,6 @@ def make_scheduler(plan: StudyPlan, history: SearchHistory) -> TrialScheduler | 
         trial = SimpleNamespace(trial_id=key)
         scheduler.on_trial_add(None, trial)
         for row in rows:
-            result = {SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])}
+            result = {SCORE: finite_score(row[SCORE]), "training_iteration": int(row["evaluation"])}
             scheduler.on_trial_result(None, trial, result)
     return scheduler

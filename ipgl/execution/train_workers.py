@@ -74,9 +74,8 @@ def _first_failure(error: ray_train.WorkerGroupError) -> BaseException:
 
 def _worker_loop(arguments: _WorkerArguments) -> None:
     config, function = arguments["config"], arguments["function"]
-    function.load_imports()
-    function.take_datasets()
-    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
+    function.prepare()
+    function.set_threads()
     if config.resources.gpus:
         torch.cuda.set_device(ray_train.torch.get_device())
     reporter = RowReporter(config.training.epochs, ray_train.report)

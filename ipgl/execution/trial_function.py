@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypedDict, cast
 
+import torch
+
 from ipgl.config import Phase, TrialConfig
 from ipgl.config.ranges import Scalar
 from ipgl.evaluation import Failure, RunResult
@@ -18,6 +20,8 @@ from ipgl.storage.study_dir import StudyFolder
 from ipgl.trial.user_code import load_imports
 
 SCORE: Final = "score"
+# Storage that is away comes back sooner or later, and a process is there again at once.
+STORAGE_PAUSE_SECONDS = 5.0
 ENDED: Final = "ended"  # marks a trial's last row
 
 
@@ -61,36 +65,41 @@ class TrialFunction:
             self.folder.fetch()
         load_imports(self.plan.config.imports, self.folder.path)
 
-    def take_datasets(self) -> None:
-        """Take the data sets that trials of this process share from the object store."""
+    def prepare(self) -> None:
+        """Load what the study imports, and take the data sets that trials share from the object store."""
+        self.load_imports()
         take_datasets(self.datasets)
+
+    def set_threads(self) -> None:
+        """Let PyTorch use as many threads as the trial has CPUs."""
+        torch.set_num_threads(max(1, int(self.plan.config.resources.cpus_per_worker)))
 
 
 def last_row(config: TrialConfig, result: RunResult) -> dict[str, float]:
-    """What Tune is told once the result is on storage, so that a scheduler that ends the trial on it finds it there.
+    """The last row that a trial reports. Its result is on storage by then, for a scheduler that ends the trial on it.
 
     A failed trial scores the least that any rule gives, so that the search learns to stay away.
     """
-    score = LOWEST_SCORE if result.status == "failed" else told(result.score)
+    score = LOWEST_SCORE if result.status == "failed" else finite_score(result.score)
     return {SCORE: score, "training_iteration": config.training.evaluations, ENDED: 1.0}
 
 
-def told(score: float) -> float:
-    """What searcher and scheduler are told: Optuna would wait for ever on a trial whose score is NaN."""
+def finite_score(score: float) -> float:
+    """A score for searcher and scheduler, the least one if it is not finite: Optuna would wait for ever on NaN."""
     return score if math.isfinite(score) else LOWEST_SCORE
 
 
 class RowReporter:
-    """Tells Tune every row but the last, counted from the run's beginning, not from the last restart."""
+    """Reports every row but the last, by its evaluation's number since the run's beginning (not since a restart)."""
 
     def __init__(self, epochs: int, tell: Callable[[dict[str, float]], object]) -> None:
-        """Tell `tell`, of a run of so many epochs."""
+        """Report to `tell`, for a run of so many epochs."""
         self._epochs, self._tell = epochs, tell
 
     def report(self, row: dict[str, float]) -> None:
         """Pass on the score and which evaluation it is."""
         if row["epoch"] < self._epochs:
-            self._tell({SCORE: told(row[SCORE]), "training_iteration": int(row["evaluation"])})
+            self._tell({SCORE: finite_score(row[SCORE]), "training_iteration": int(row["evaluation"])})
 
 
 def failure_of(cause: BaseException, traceback: str) -> Failure:

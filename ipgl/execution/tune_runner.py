@@ -6,7 +6,6 @@ import os
 import time
 from typing import Protocol
 
-import torch
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.schedulers import TrialScheduler
@@ -19,14 +18,19 @@ from ipgl.core.retry import is_permanent
 from ipgl.evaluation import RunResult
 from ipgl.execution.ray_storage import ray_storage
 from ipgl.execution.recorder import TrialRecorder, is_node_loss
-from ipgl.execution.trial_function import ENDED, RowReporter, TrialFunction, TuneResult, last_row
+from ipgl.execution.trial_function import (
+    ENDED,
+    STORAGE_PAUSE_SECONDS,
+    RowReporter,
+    TrialFunction,
+    TuneResult,
+    last_row,
+)
 from ipgl.storage.study_dir import try_to_write
 from ipgl.trial.run import run_trial
 
 MOST_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 _LARGEST_QUEUE = 1000  # an autoscaler may have no limit
-# Storage that is away comes back sooner or later, and a process is there again at once.
-_STORAGE_PAUSE_SECONDS = 5.0
 
 
 def run_tuner(
@@ -198,7 +202,7 @@ def _run(parameters: dict[str, Scalar], function: TrialFunction) -> None:
         tune.report(last_row(config, _result(config, function)))
     except OSError as error:
         if not is_permanent(error):
-            time.sleep(_STORAGE_PAUSE_SECONDS)
+            time.sleep(STORAGE_PAUSE_SECONDS)
         raise
 
 
@@ -211,6 +215,6 @@ def _result(config: TrialConfig, function: TrialFunction) -> RunResult:
         from ipgl.execution.train_workers import fit_on_workers  # Ray Train takes a second to import
 
         return fit_on_workers(config, function)
-    function.take_datasets()
-    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
+    function.prepare()
+    function.set_threads()
     return run_trial(config, folder, RowReporter(config.training.epochs, tune.report))

@@ -181,8 +181,8 @@ def _run(
         folder.write_state(state)
 
     state["sessions"] += 1
-    packed = {name: text for name, text in state.get("environment", {}).items() if name == "packing"}
-    state["environment"] = {"ray_cluster": address or os.environ.get("RAY_ADDRESS") or "local", **packed}
+    cluster = address or os.environ.get("RAY_ADDRESS") or "local"
+    state["environment"] = state.get("environment", {}) | {"ray_cluster": cluster}
     write_phase(state["phase"])
     # An unusable address ends a new study, where it is probably mistyped; a resumed study runs without the tracker.
     study = StudyTracker(
@@ -215,7 +215,7 @@ def _train(
     folder: StudyFolder,
     events: Events,
     address: str | None,
-    write_phase: Callable[[str, str], None],
+    write_phase: Callable[..., None],
 ) -> None:
     """Run the search, the final and the component runs that have no result yet; Ray starts only if there are any."""
     winners = folder.read_winners()
@@ -232,7 +232,7 @@ def _train(
             folder.write_winners(winners)
         for phase in _RETRAINED:
             if left := _left(plan, folder, winners, phase):
-                write_phase(phase, "")
+                write_phase(phase)
                 engine.final(left)
 
 

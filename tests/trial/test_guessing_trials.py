@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_study import finished_study
 
-from ipgl.execution.trial_function import SCORE, last_row, told
+from ipgl.execution.trial_function import SCORE, finite_score, last_row
 from ipgl.plan.study_plan import StudyPlan
 from ipgl.storage.study_dir import StudyFolder
 from ipgl.study.results import choose_winners, read_runs, summarise
@@ -69,7 +69,7 @@ def test_the_summary_says_who_guesses(study: tuple[StudyPlan, StudyFolder]) -> N
     ("score", "expected"), [(0.3, 0.3), (-0.3, -0.3), (math.nan, -1.0), (-math.inf, -1.0)]
 )
 def test_what_is_no_number_is_told_as_the_worst(score: float, expected: float) -> None:
-    assert told(score) == expected
+    assert finite_score(score) == expected
 
 
 def test_a_failed_trial_is_told_as_the_worst(study: tuple[StudyPlan, StudyFolder]) -> None:
